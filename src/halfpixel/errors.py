@@ -1,0 +1,45 @@
+"""Every error that halfpixel raises on purpose.
+
+    HalfpixelError
+    ├── InputError (also a ValueError)      what the user gave is not usable
+    │   ├── ArgumentError                   a value passed in code or on the command line
+    │   ├── ImageError                      an image file or array
+    │   ├── AnnotationError                 an annotation file or a data-set folder
+    │   └── ModelFileError                  a model file or foreign weights
+    ├── DownloadError (also an OSError)     the network or a checksum let us down
+    └── MissingDependencyError (also an ImportError)   an optional library is not installed
+
+Messages name the file (and the annotation or field), what was expected and what came.
+"""
+
+
+class HalfpixelError(Exception):
+    """Base class of every deliberate error."""
+
+
+class InputError(HalfpixelError, ValueError):
+    """Something the user gave is not usable."""
+
+
+class ArgumentError(InputError):
+    """A value passed in code or on the command line is out of its range."""
+
+
+class ImageError(InputError):
+    """An image file or array cannot be used."""
+
+
+class AnnotationError(InputError):
+    """An annotation file or data-set folder is broken."""
+
+
+class ModelFileError(InputError):
+    """A model file or foreign weights cannot be used."""
+
+
+class DownloadError(HalfpixelError, OSError):
+    """A file could not be fetched, or is not the file that was promised."""
+
+
+class MissingDependencyError(HalfpixelError, ImportError):
+    """An optional library is needed for this and is not installed."""

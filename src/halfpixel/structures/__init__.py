@@ -1,0 +1,1 @@
+"""The few types that everything else passes around."""

@@ -1,0 +1,59 @@
+"""Images of different sizes as one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """A padded batch.
+
+    Attributes:
+        tensor: `[b, 3, height, width]`, each image at the top left, zeros right of and below it.
+        sizes_hw: `[b, 2]` the true sizes inside the padding.
+    """
+
+    tensor: Float[Tensor, "b 3 h w"]
+    sizes_hw: Int[Tensor, "b 2"]
+
+    @classmethod
+    def pad(cls, images: Sequence[Float[Tensor, "3 _ _"]], divisor: int = 32) -> ImageBatch:
+        """Pad images to one size, the smallest multiple of `divisor` that holds them all."""
+        sizes_hw = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
+        height, width = (-(-int(side) // divisor) * divisor for side in sizes_hw.max(0).values)
+        tensor = images[0].new_zeros(len(images), 3, height, width)
+        for padded, image in zip(tensor, images, strict=True):
+            padded[:, : image.shape[1], : image.shape[2]] = image
+        return cls(tensor, sizes_hw)
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """How an image becomes a network's input; stored in the model file, applied by the engine.
+
+    Attributes:
+        mean: per channel (RGB), on the 0..1 scale, subtracted before padding.
+        std: per channel, divided by.
+        scale: enlarge by this factor, unless that makes a side longer than `longest_side`; None to fit sides instead.
+        shortest_side: with no `scale`: the shorter side is brought to this many pixels...
+        longest_side: ...unless the longer one would pass this.
+        divisor: the padded size is a multiple of this.
+        stretch_below: an image whose 99.9th percentile (0..1 scale) is under this is brightened until it reaches it.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    scale: float | None = None
+    shortest_side: int = 800
+    longest_side: int = 1333
+    divisor: int = 32
+    stretch_below: float = 0.0

@@ -1,0 +1,90 @@
+"""The one result type: the objects of one image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from halfpixel.structures.masks import CropMasks
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """How many objects the network was considering before each cut of its limits."""
+
+    proposals: int
+    """Regions left after the proposals' suppression, before the best were kept."""
+    detections: int
+    """Scored boxes above the threshold left after suppression, before the detection limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Objects found in (or annotated on) one image, sorted by descending score when predicted.
+
+    Attributes:
+        size_hw: the image, in pixels.
+        boxes_xyxy: `[n, 4]` float pixels (left, top, right, bottom); pixel j covers [j, j + 1).
+        scores: `[n]` in 0..1.
+        labels: `[n]` indices into `class_names`; 0 is the first real class.
+        class_names: the names.
+        masks: one mask per object, or None for a detector without masks.
+        score_threshold: the threshold these objects passed, if one was applied.
+        saturated: a detection limit cut objects off: there may be more than are listed.
+        candidates: counts before each cut, where the network reports them.
+    """
+
+    size_hw: tuple[int, int]
+    boxes_xyxy: Float[Tensor, "n 4"]
+    scores: Float[Tensor, "n"]
+    labels: Int[Tensor, "n"]
+    class_names: tuple[str, ...]
+    masks: CropMasks | None = None
+    score_threshold: float | None = None
+    saturated: bool = False
+    candidates: Candidates | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes_xyxy)
+        lengths = {"scores": len(self.scores), "labels": len(self.labels)}
+        if self.masks is not None:
+            lengths["masks"] = len(self.masks)
+            if self.masks.size_hw != self.size_hw:
+                raise ValueError(f"masks are on a canvas of {self.masks.size_hw}, the image has {self.size_hw}")
+        for name, length in lengths.items():
+            if length != n:
+                raise ValueError(f"{n} boxes but {length} {name}")
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.class_names):
+            raise ValueError(f"labels must be in 0..{len(self.class_names) - 1}, the indices of the class names")
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def __getitem__(self, index: Tensor) -> Instances:
+        """Select objects by a boolean or integer tensor, e.g. `objects[objects.scores > 0.7]`."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[index],
+            scores=self.scores[index],
+            labels=self.labels[index],
+            masks=None if self.masks is None else self.masks[index],
+        )
+
+    def above(self, threshold: float) -> Instances:
+        """The objects that score at least `threshold`."""
+        return replace(self[self.scores >= threshold], score_threshold=threshold)
+
+    def counts(self) -> dict[str, int]:
+        """Objects of each class, zeros included, in the order of `class_names`."""
+        found = Counter(self.labels.tolist())
+        return {name: found[k] for k, name in enumerate(self.class_names)}
+
+    def translate(self, dx: int, dy: int, size_hw: tuple[int, int]) -> Instances:
+        """The same objects moved by whole pixels onto another canvas."""
+        shift = torch.tensor([dx, dy, dx, dy], dtype=self.boxes_xyxy.dtype)
+        masks = None if self.masks is None else self.masks.translate(dx, dy, size_hw)
+        return replace(self, size_hw=size_hw, boxes_xyxy=self.boxes_xyxy + shift, masks=masks)

@@ -1,0 +1,267 @@
+"""Masks that live as one crop per object, never as N x H x W canvases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int
+from skimage.measure import find_contours
+from torch import Tensor
+
+from halfpixel.ops import rle
+from halfpixel.ops.interpolate import linear_weights
+from halfpixel.ops.paste import Alignment, paste_mask
+
+Ring = npt.NDArray[np.float64]
+"""A closed outline: `[k, 2]` points (x, y) in pixels, the first not repeated."""
+
+
+class CocoRle(TypedDict):
+    """A compressed COCO run-length mask."""
+
+    size: list[int]
+    counts: str
+
+
+@dataclass(frozen=True, eq=False)
+class SoftMasks:
+    """What a network predicted for each mask: kept so that thresholds and area intervals derive on demand.
+
+    Attributes:
+        probabilities: `[n, s, s]` in 0..1, each covering its box exactly.
+        boxes_xyxy: `[n, 4]` float pixels of the canvas (before any translation).
+        alignment: how the maps become pixels.
+    """
+
+    probabilities: Float[Tensor, "n s s"]
+    boxes_xyxy: Float[Tensor, "n 4"]
+    alignment: Alignment
+
+    def __getitem__(self, index: Tensor) -> SoftMasks:
+        return SoftMasks(self.probabilities[index], self.boxes_xyxy[index], self.alignment)
+
+
+@dataclass(frozen=True, eq=False)
+class CropMasks:
+    """`n` binary masks on one canvas, each a crop and the place of its first pixel.
+
+    Attributes:
+        crops: `n` boolean crops `[h, w]`; a crop may be empty (0 pixels high or wide).
+        offsets_xy: `[n, 2]` integers, each crop's first pixel (x, y) before `origin_xy` is added.
+        size_hw: the canvas. Parts of a crop outside of it (after `translate`) are cut off on output.
+        origin_xy: a shift common to all masks.
+        soft: the network's probability maps where the masks come from one.
+    """
+
+    crops: tuple[Bool[Tensor, "_ _"], ...]
+    offsets_xy: Int[Tensor, "n 2"]
+    size_hw: tuple[int, int]
+    origin_xy: tuple[int, int] = (0, 0)
+    soft: SoftMasks | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.crops) != len(self.offsets_xy):
+            raise ValueError(f"{len(self.crops)} crops but {len(self.offsets_xy)} offsets")
+        if self.soft is not None and len(self.soft.boxes_xyxy) != len(self.crops):
+            raise ValueError(f"{len(self.crops)} crops but {len(self.soft.boxes_xyxy)} probability maps")
+        if any(crop.dtype != torch.bool or crop.ndim != 2 for crop in self.crops):
+            raise ValueError("crops must be two-dimensional and boolean")
+
+    @classmethod
+    def empty(cls, size_hw: tuple[int, int]) -> CropMasks:
+        """No masks on a canvas."""
+        return cls((), torch.zeros(0, 2, dtype=torch.int64), size_hw)
+
+    @classmethod
+    def from_soft(cls, soft: SoftMasks, size_hw: tuple[int, int], threshold: float = 0.5) -> CropMasks:
+        """Paste probability maps and keep the pixels above `threshold`."""
+        crops, offsets = [], []
+        for probabilities, box in zip(soft.probabilities, soft.boxes_xyxy.tolist(), strict=True):
+            values, offset_xy = paste_mask(probabilities, tuple(box), size_hw, soft.alignment)
+            crops.append(values > threshold)
+            offsets.append(offset_xy)
+        return cls(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw, soft=soft)
+
+    @classmethod
+    def from_dense(cls, masks: Bool[Tensor, "n h w"]) -> CropMasks:
+        """Crop each of `n` full-canvas masks to its object."""
+        crops, offsets = [], []
+        for mask in masks:
+            rows, columns = torch.nonzero(mask.any(1)).ravel().tolist(), torch.nonzero(mask.any(0)).ravel().tolist()
+            top, bottom, left, right = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if rows else (0, 0, 0, 0)
+            crops.append(mask[top:bottom, left:right].clone())
+            offsets.append((left, top))
+        size_hw = (masks.shape[1], masks.shape[2])
+        return cls(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw)
+
+    @classmethod
+    def from_rle(cls, counts: Sequence[rle.Counts], size_hw: tuple[int, int]) -> CropMasks:
+        """Masks from COCO run lengths (see `halfpixel.ops.rle.decompress` for strings)."""
+        decoded = [rle.decode_to_crop(one, size_hw) for one in counts]
+        offsets = torch.tensor([offset for _, offset in decoded], dtype=torch.int64).reshape(-1, 2)
+        return cls(tuple(torch.from_numpy(crop) for crop, _ in decoded), offsets, size_hw)
+
+    @classmethod
+    def from_label_image(cls, labels: Int[Tensor, "h w"]) -> CropMasks:
+        """One mask for each positive number in a label image, in ascending order of the numbers."""
+        values = labels.numpy()
+        numbers, flat = np.unique(values, return_inverse=True)
+        rows, columns = np.divmod(np.argsort(flat, axis=None, kind="stable"), values.shape[1])
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(flat.ravel()))])
+        crops, offsets = [], []
+        for k, number in enumerate(numbers.tolist()):
+            if number <= 0:
+                continue
+            y, x = rows[bounds[k] : bounds[k + 1]], columns[bounds[k] : bounds[k + 1]]
+            crop = torch.zeros(int(y[-1] - y[0]) + 1, int(x.max() - x.min()) + 1, dtype=torch.bool)
+            crop.numpy()[y - y[0], x - x.min()] = True
+            crops.append(crop)
+            offsets.append((int(x.min()), int(y[0])))
+        size_hw = (labels.shape[0], labels.shape[1])
+        return cls(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: Tensor) -> CropMasks:
+        """Select by a boolean or integer tensor."""
+        chosen = torch.arange(len(self))[index]
+        crops = tuple(self.crops[k] for k in chosen.tolist())
+        soft = None if self.soft is None else self.soft[chosen]
+        return replace(self, crops=crops, offsets_xy=self.offsets_xy[chosen], soft=soft)
+
+    def placed(self) -> Iterator[tuple[Bool[Tensor, "h w"], tuple[int, int]]]:
+        """Each crop, cut to the canvas, and the canvas position (x, y) of its first pixel."""
+        height, width = self.size_hw
+        for crop, (x, y) in zip(self.crops, self.offsets_xy.tolist(), strict=True):
+            x, y = x + self.origin_xy[0], y + self.origin_xy[1]
+            left, top = min(max(x, 0), width), min(max(y, 0), height)
+            right = max(min(x + crop.shape[1], width), left)
+            bottom = max(min(y + crop.shape[0], height), top)
+            yield crop[top - y : bottom - y, left - x : right - x], (left, top)
+
+    def translate(self, dx: int, dy: int, size_hw: tuple[int, int] | None = None) -> CropMasks:
+        """The same masks moved by whole pixels, on another canvas if given. Takes O(1): nothing is copied."""
+        origin_xy = (self.origin_xy[0] + dx, self.origin_xy[1] + dy)
+        return replace(self, origin_xy=origin_xy, size_hw=size_hw or self.size_hw)
+
+    def at_threshold(self, threshold: float) -> CropMasks:
+        """The masks pasted again, keeping the pixels above another probability.
+
+        Raises:
+            ValueError: the masks do not come from a network.
+        """
+        if self.soft is None:
+            raise ValueError("these masks carry no probabilities: they do not come from a network")
+        pasted = CropMasks.from_soft(self.soft, self.size_hw, threshold)
+        return replace(pasted, origin_xy=self.origin_xy)
+
+    def resize(self, size_hw: tuple[int, int]) -> CropMasks:
+        """The masks scaled with their canvas: bilinear between pixel centres, kept from one half upwards."""
+        scale_y, scale_x = size_hw[0] / self.size_hw[0], size_hw[1] / self.size_hw[1]
+        crops, offsets = [], []
+        for crop, (x, y) in self.placed():
+            rows, top = _resize_axis(y, crop.shape[0], scale_y, size_hw[0], self.size_hw[0])
+            columns, left = _resize_axis(x, crop.shape[1], scale_x, size_hw[1], self.size_hw[1])
+            crops.append(rows @ crop.float() @ columns.T >= 0.5)
+            offsets.append((left, top))
+        return CropMasks(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw)
+
+    def areas_px(self) -> Int[Tensor, "n"]:
+        """Pixels of each mask on the canvas."""
+        return torch.tensor([int(crop.sum()) for crop, _ in self.placed()], dtype=torch.int64)
+
+    def boxes_xyxy(self) -> Float[Tensor, "n 4"]:
+        """The tight box around each mask's pixels, in pixels (an empty mask gives a box of zero size)."""
+        boxes = []
+        for crop, (x, y) in self.placed():
+            rows, columns = torch.nonzero(crop.any(1)).ravel(), torch.nonzero(crop.any(0)).ravel()
+            if len(rows) == 0:
+                boxes.append([x, y, x, y])
+                continue
+            left, top = x + int(columns[0]), y + int(rows[0])
+            boxes.append([left, top, x + int(columns[-1]) + 1, y + int(rows[-1]) + 1])
+        return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+
+    def dense(self) -> Bool[Tensor, "n h w"]:
+        """The full canvases. Mind the memory: n x height x width bytes."""
+        canvas = torch.zeros(len(self), *self.size_hw, dtype=torch.bool)
+        for full, (crop, (x, y)) in zip(canvas, self.placed(), strict=True):
+            full[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+        return canvas
+
+    def label_image(self, order: Sequence[int] | None = None) -> Int[Tensor, "h w"]:
+        """One int32 canvas: 0 is background, k + 1 the k-th mask.
+
+        Args:
+            order: the order in which masks are painted, the last on top. Default: the first mask on top, as
+                detections are sorted by descending score.
+        """
+        canvas = torch.zeros(self.size_hw, dtype=torch.int32)
+        placed = list(self.placed())
+        for k in reversed(range(len(self))) if order is None else order:
+            crop, (x, y) = placed[k]
+            canvas[y : y + crop.shape[0], x : x + crop.shape[1]][crop] = k + 1
+        return canvas
+
+    def rles(self) -> list[CocoRle]:
+        """Each mask as a compressed COCO run-length encoding of the canvas."""
+        size = list(self.size_hw)
+        return [
+            {"size": size, "counts": rle.compress(rle.encode_crop(crop.numpy(), offset_xy, self.size_hw))}
+            for crop, offset_xy in self.placed()
+        ]
+
+    def polygons(self) -> list[list[list[Ring]]]:
+        """Each mask's outlines, halfway between the centres of its outermost pixels and their neighbours.
+
+        Returns:
+            For each mask its parts, for each part its rings: the outer one, then the holes. Filling the outlines by
+            the pixel-centre rule gives the mask back.
+        """
+        return [_outlines(crop.numpy(), offset_xy) for crop, offset_xy in self.placed()]
+
+
+def _resize_axis(offset: int, length: int, scale: float, canvas_out: int, canvas_in: int) -> tuple[Tensor, int]:
+    """Weights `[out, length]` for one axis of a crop, and the first output pixel."""
+    first = max(int((offset - 0.5) * scale), 0)
+    last = min(int((offset + length + 0.5) * scale) + 2, canvas_out)
+    centres = (torch.arange(first, max(last, first), dtype=torch.float32) + 0.5) / scale - 0.5
+    # beyond the crop there is background, beyond the canvas the edge goes on
+    positions = centres.clamp(0, canvas_in - 1) - offset + 1
+    return linear_weights(positions, length + 2)[:, 1:-1], first
+
+
+def _outlines(crop: npt.NDArray[np.bool_], offset_xy: tuple[int, int]) -> list[list[Ring]]:
+    if not crop.any():
+        return []
+    contours = find_contours(np.pad(crop, 1).astype(np.float32), 0.5, fully_connected="low")
+    # find_contours gives (row, column) of pixel centres in the padded crop, holes the other way round
+    rings = [contour[:-1, ::-1] - 0.5 + np.array(offset_xy) for contour in contours]
+    outers = [ring for ring in rings if _signed_area(ring) > 0]
+    holes = [ring for ring in rings if _signed_area(ring) <= 0]
+    parts = [[outer] for outer in outers]
+    for hole in holes:
+        inside = [part for part in parts if _contains(part[0], hole[0])]
+        min(inside, key=lambda part: abs(_signed_area(part[0]))).append(hole)
+    return parts
+
+
+def _signed_area(ring: Ring) -> float:
+    x, y = ring.T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+
+
+def _contains(ring: Ring, point: npt.NDArray[np.float64]) -> bool:
+    """Even-odd rule."""
+    x, y = ring.T
+    x_next, y_next = np.roll(x, -1), np.roll(y, -1)
+    crosses = (y > point[1]) != (y_next > point[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x_cross = x + (point[1] - y) / (y_next - y) * (x_next - x)
+    return bool(np.count_nonzero(crosses & (point[0] < x_cross)) % 2)
