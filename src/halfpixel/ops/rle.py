@@ -44,7 +44,8 @@ def decode_to_crop(counts: Counts, size_hw: tuple[int, int]) -> tuple[Crop, tupl
     """
     height, width = size_hw
     counts = np.asarray(counts, dtype=np.int64)
-    if (counts < 0).any() or counts.sum() != height * width:
+    # a run longer than the canvas could make the sum wrap around
+    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
         raise ValueError(f"run lengths add up to {counts.sum()}, not to {height} x {width} = {height * width} pixels")
     bounds = np.concatenate([[0], np.cumsum(counts)])
     starts, ends = bounds[1:-1:2], bounds[2::2]
@@ -86,7 +87,7 @@ def decompress(text: str) -> Counts:
     Raises:
         ValueError: a character outside the alphabet, or the string ends in the middle of a number.
     """
-    groups = np.frombuffer(text.encode("latin-1", errors="replace"), dtype=np.uint8).astype(np.int64) - 48
+    groups = np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
     if ((groups < 0) | (groups > 63)).any():
         raise ValueError("the run-length string holds characters outside '0'..'o'")
     ends = (groups & 0x20) == 0

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+class Resized(NamedTuple):
+    """The size of an image before and after it was resized for the network, in pixels, padding left out."""
+
+    original_hw: tuple[int, int]
+    network_hw: tuple[int, int]
+
+
+class Limits(NamedTuple):
+    """Inputs of a network that decide how much it returns; tensors, so that an exported graph takes them too."""
+
+    score_threshold: Float[Tensor, ""]
+    """Detections must score more than this, in 0..1."""
+    detections: Int[Tensor, ""]
+    """At most this many detections an image, the best ones."""
+
+    @classmethod
+    def of(cls, score_threshold: float, detections: int) -> Limits:
+        """Limits from plain numbers."""
+        return cls(torch.tensor(score_threshold), torch.tensor(detections))
 
 
 @dataclass(frozen=True, eq=False)

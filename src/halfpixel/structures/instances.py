@@ -75,8 +75,9 @@ class Instances:
         )
 
     def above(self, threshold: float) -> Instances:
-        """The objects that score at least `threshold`."""
-        return replace(self[self.scores >= threshold], score_threshold=threshold)
+        """The objects that score at least `threshold`; a stricter threshold applied before stays in force."""
+        strictest = max(threshold, self.score_threshold or 0.0)
+        return replace(self[self.scores >= threshold], score_threshold=strictest)
 
     def counts(self) -> dict[str, int]:
         """Objects of each class, zeros included, in the order of `class_names`."""

@@ -158,8 +158,10 @@ class CropMasks:
         """
         if self.soft is None:
             raise ValueError("these masks carry no probabilities: they do not come from a network")
-        pasted = CropMasks.from_soft(self.soft, self.size_hw, threshold)
-        return replace(pasted, origin_xy=self.origin_xy)
+        # the probabilities' boxes are from before any translation: paste there, as far as the canvas shows
+        (height, width), (dx, dy) = self.size_hw, self.origin_xy
+        pasted = CropMasks.from_soft(self.soft, (height - min(dy, 0), width - min(dx, 0)), threshold)
+        return replace(pasted, origin_xy=self.origin_xy, size_hw=self.size_hw)
 
     def resize(self, size_hw: tuple[int, int]) -> CropMasks:
         """The masks scaled with their canvas: bilinear between pixel centres, kept from one half upwards."""

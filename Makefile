@@ -1,0 +1,49 @@
+# Everything runs in .venv, which is made on first use. Needs make and Python 3.11 or newer (PYTHON=... to choose one).
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint parity slow clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     outline, count and list the nuclei of a real photograph, into demo-output/"
+	@echo "make test     lint, then every fast test"
+	@echo "make lint     ruff and mypy"
+	@echo "make parity   compare with torchvision, slow comparisons included"
+	@echo "make slow     the tests that need minutes or the development data"
+	@echo "make clean    remove caches and demo-output/ (.venv and runs/ stay)"
+
+# The stamp is as new as the last installation that went through.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "halfpixel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python examples/demo.py
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest
+
+parity: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/parity -m "slow or not slow"
+
+slow: $(INSTALLED)
+	@$(BIN)/python -m pytest -m slow
+
+clean:
+	@rm -rf demo-output dist .mypy_cache .pytest_cache .ruff_cache
+	@find src tests benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} +

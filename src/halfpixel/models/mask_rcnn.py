@@ -1,0 +1,424 @@
+"""Mask R-CNN (He et al. 2017, arXiv:1703.06870) on a feature pyramid (Lin et al. 2017, arXiv:1612.03144).
+
+An image becomes feature maps (backbone, pyramid). On them a small network proposes regions, RoIAlign crops each
+region, the box head names and refines it, and the mask head draws one 28 x 28 mask *per class* in it, of which the
+box head's class is used: what a thing is and which pixels it has are decided apart.
+
+Weights: `halfpixel.from_torchvision` converts those of torchvision's `maskrcnn_resnet50_fpn` and
+`maskrcnn_resnet50_fpn_v2`, key for key. They run with `Settings(alignment="torchvision")`.
+
+Deviations from the paper, as in every current implementation: approximate joint training in one pass, smooth L1 with
+beta 1/9, the pyramid's coarsest level is a subsampled one. From torchvision, with `alignment="half_pixel"`: anchors are
+centred on their cells and never rounded, RoIAlign is the aligned one, masks are pasted exactly. Normalisation layers
+never update their statistics. `mask_rcnn_lite` can suppress duplicates by the overlap of masks instead of boxes.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from halfpixel.nn.backbones import STRIDES, EfficientNetLite, ResNet
+from halfpixel.nn.fpn import FeaturePyramid
+from halfpixel.nn.layers import FrozenBatchNorm2d, Norm, conv_stack
+from halfpixel.nn.losses import smooth_l1_sum
+from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
+from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
+from halfpixel.ops import boxes
+from halfpixel.ops.mask_nms import suppress_masks
+from halfpixel.ops.mask_targets import mask_targets
+from halfpixel.ops.paste import Alignment
+from halfpixel.ops.roi_align import roi_align
+from halfpixel.structures.images import ImageBatch, Limits, Resized
+from halfpixel.structures.instances import Candidates, Instances
+from halfpixel.structures.masks import CropMasks, SoftMasks
+from halfpixel.structures.targets import Targets
+
+Outputs = dict[str, Tensor]
+
+DETECTION_BOX_WEIGHTS = (10.0, 5.0)
+SMALLEST_DETECTION_PX = 1e-2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decided about a network besides its weights.
+
+    Attributes:
+        alignment: where coordinates point, in anchors, RoIAlign, mask targets and pasting.
+        proposals_per_level: best anchors of each pyramid level that are considered.
+        proposals: regions kept after suppression. Both are raised to three times the detection limit when lower.
+        training_proposals_per_level: the same two in training.
+        training_proposals: see above.
+        proposal_iou: regions overlapping a better one by more than this are suppressed.
+        proposal_score: regions scoring less are not considered.
+        box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
+        mask_iou: after that, suppress by the overlap of the pasted masks; None to leave it out.
+        anchor_samples: anchors an image that the proposal loss is taken on.
+        region_samples: regions an image that the head losses are taken on, a quarter of them objects at most.
+    """
+
+    alignment: Alignment = "half_pixel"
+    proposals_per_level: int = 1000
+    proposals: int = 1000
+    training_proposals_per_level: int = 2000
+    training_proposals: int = 2000
+    proposal_iou: float = 0.7
+    proposal_score: float = 0.0
+    box_iou: float = 0.5
+    mask_iou: float | None = None
+    anchor_samples: int = 256
+    region_samples: int = 512
+
+
+class BoxHead(nn.Module):
+    """Class and refined box of every region, from its 7 x 7 crop."""
+
+    def __init__(
+        self, channels: int, classes: int, fcs: tuple[int, ...], convs: tuple[int, ...] = (), norm: Norm | None = None
+    ) -> None:
+        super().__init__()
+        self.convs = conv_stack(channels, convs, norm)
+        inputs = (convs[-1] if convs else channels) * 7 * 7
+        self.features = fcs[-1]
+        self.fcs = nn.ModuleList(nn.Linear(a, b) for a, b in zip((inputs, *fcs), fcs, strict=False))
+        self.set_classes(classes)
+
+    def set_classes(self, classes: int) -> None:
+        """Replace the two layers that depend on the classes by new ones."""
+        self.logits = nn.Linear(self.features, 1 + classes)
+        self.deltas = nn.Linear(self.features, 4 * (1 + classes))
+
+    def forward(self, crops: Float[Tensor, "n c 7 7"]) -> tuple[Tensor, Tensor]:
+        """Logits `[n, 1 + classes]` (background first) and refinements `[n, 1 + classes, 4]`, in float32."""
+        hidden = self.convs(crops).flatten(1)
+        for fc in self.fcs:
+            hidden = fc(hidden).relu()
+        return self.logits(hidden).float(), self.deltas(hidden).float().unflatten(1, (-1, 4))
+
+
+class MaskHead(nn.Module):
+    """One mask per class in every region, from its 14 x 14 crop: a small fully convolutional network."""
+
+    def __init__(
+        self, channels: int, classes: int, convs: tuple[int, ...], upsampled: int, norm: Norm | None = None
+    ) -> None:
+        super().__init__()
+        self.convs = conv_stack(channels, convs, norm)
+        self.upsample = nn.ConvTranspose2d(convs[-1], upsampled, 2, 2)
+        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
+        self.set_classes(classes)
+
+    def set_classes(self, classes: int) -> None:
+        """Replace the layer that depends on the classes by a new one."""
+        self.logits = nn.Conv2d(self.upsample.out_channels, classes, 1)
+        nn.init.normal_(self.logits.weight, std=0.001)
+        assert self.logits.bias is not None
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, crops: Float[Tensor, "n c 14 14"]) -> Float[Tensor, "n k 28 28"]:
+        """Logits of every class, in float32."""
+        masks: Tensor = self.logits(self.upsample(self.convs(crops)).relu())
+        return masks.float()
+
+
+class MaskRCNN(nn.Module):
+    """The network: `forward` to find, `losses` to train, `decode` to turn tensors into objects.
+
+    Args:
+        class_names: class 0 is the first real one.
+        backbone: gives feature maps at strides 4, 8, 16, 32.
+        pyramid: merges them.
+        rpn: proposes regions.
+        box_head: names and refines regions.
+        mask_head: draws masks in them.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone: nn.Module,
+        pyramid: FeaturePyramid,
+        rpn: RegionProposalNetwork,
+        box_head: BoxHead,
+        mask_head: MaskHead,
+        settings: Settings,
+    ) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.rpn = rpn
+        self.box_head = box_head
+        self.mask_head = mask_head
+        self.settings = settings
+        self.sample_regions = BalancedSampler(settings.region_samples, 0.25)
+
+    # Finding
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
+        """Find objects.
+
+        Args:
+            images: normalised, padded to multiples of 32.
+            sizes_hw: true sizes inside the padding, in pixels.
+            limits: score threshold and detection limit.
+
+        Returns:
+            Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
+            pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities, covering the box). And per
+            image `candidates` `[b, 2]` (regions and detections before their limits) and `saturated` `[b]`.
+        """
+        limit = int(limits.detections)
+        pyramid = self.pyramid(self.backbone(images))
+        scored = self.rpn(pyramid, images)
+        regions, counts = self.rpn.propose(
+            scored,
+            sizes_hw,
+            per_level=max(self.settings.proposals_per_level, 3 * limit),
+            most=max(self.settings.proposals, 3 * limit),
+        )
+        image_index = _image_index(regions)
+        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
+        found = []
+        split = [len(region) for region in regions]
+        for k, (scores, refinements) in enumerate(zip(logits.split(split), deltas.split(split), strict=True)):
+            found.append(self._detect(regions[k], scores, refinements, sizes_hw[k], limits))
+        outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
+        outputs["image_index"] = _image_index([one["scores"] for one in found])
+        crops = self._crop(pyramid, outputs["boxes_xyxy"], outputs["image_index"], 14)
+        mask_logits: Tensor = self.mask_head(crops)
+        rows = torch.arange(len(crops), device=images.device)
+        outputs["masks"] = mask_logits[rows, outputs["labels"]].sigmoid()
+        detections = torch.stack([one["candidates"] for one in found])
+        outputs["candidates"] = torch.stack([counts, detections], dim=1)
+        outputs["saturated"] = detections > limits.detections.to(detections.device)
+        return outputs
+
+    def _crop(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
+        """RoIAlign, each region from the level that suits its size (Lin et al. 2017, equation 1)."""
+        level = torch.floor(4 + torch.log2(boxes.area(regions).clamp(min=0).sqrt() / 224) + 1e-6)
+        level = level.clamp(2, 1 + len(STRIDES)).long() - 2
+        aligned = self.settings.alignment == "half_pixel"
+        fine = pyramid[: len(STRIDES)]
+        return roi_align(fine, regions, image_index, level, STRIDES, output_size, sampling=2, aligned=aligned)
+
+    def _detect(
+        self, regions: Tensor, logits: Tensor, deltas: Tensor, size_hw: Tensor, limits: Limits
+    ) -> dict[str, Tensor]:
+        """Detections of one image: every region may become one of each class."""
+        scores = logits.softmax(dim=1)[:, 1:]
+        refined = boxes.decode(deltas, regions[:, None], DETECTION_BOX_WEIGHTS)[:, 1:]
+        refined = boxes.clip(refined, size_hw.to(regions.device))
+        rows, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)
+        candidates, scores = refined[rows, labels], scores[rows, labels]
+        usable = boxes.large_enough(candidates, SMALLEST_DETECTION_PX)
+        candidates, scores, labels = candidates[usable], scores[usable], labels[usable]
+        kept = boxes.suppress(candidates, scores, labels, self.settings.box_iou)
+        best = kept[: int(limits.detections)]
+        count = torch.tensor(len(kept), device=regions.device)
+        return {"boxes_xyxy": candidates[best], "scores": scores[best], "labels": labels[best], "candidates": count}
+
+    # Training
+
+    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The five terms: `rpn_objectness`, `rpn_box`, `class`, `box`, `mask`, each a scalar; train on their sum.
+
+        The mask term is a binary cross-entropy over the pixels of the true class's mask only, in regions that match
+        an object; with none in the batch it is 0.
+        """
+        pyramid = self.pyramid(self.backbone(images.tensor))
+        scored = self.rpn(pyramid, images.tensor)
+        regions, _ = self.rpn.propose(
+            scored,
+            images.sizes_hw,
+            self.settings.training_proposals_per_level,
+            self.settings.training_proposals,
+        )
+        return self.rpn.losses(scored, targets) | self._head_losses(pyramid, regions, targets)
+
+    def _head_losses(
+        self, pyramid: list[Tensor], proposals: list[Tensor], targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        regions, matches, classes, wanted = [], [], [], []
+        for region, target in zip(proposals, targets, strict=True):
+            objects = target.objects.boxes_xyxy.to(region)
+            region = torch.cat([region, objects])
+            found = match(region, objects, target.ignored_xyxy.to(region), 0.5, 0.5)
+            positive, negative = self.sample_regions(found)
+            chosen = torch.cat([positive, negative])
+            regions.append(region[chosen])
+            matches.append(found[chosen])
+            labels = target.objects.labels.to(region.device)
+            classes.append(torch.cat([labels[found[positive]] + 1, torch.zeros_like(negative)]))
+            wanted.append(boxes.encode(objects[found[positive]], region[positive], DETECTION_BOX_WEIGHTS))
+        image_index, truth = _image_index(regions), torch.cat(classes)
+        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
+        positive = torch.nonzero(truth > 0).ravel()
+        chosen_deltas = deltas[positive, truth[positive]]
+        count = max(len(truth), 1)
+        return {
+            "class": nn.functional.cross_entropy(logits, truth, reduction="sum") / count,
+            "box": smooth_l1_sum(chosen_deltas, torch.cat(wanted)) / count,
+            "mask": self._mask_loss(pyramid, regions, matches, targets),
+        }
+
+    def _mask_loss(
+        self, pyramid: list[Tensor], regions: list[Tensor], matches: list[Tensor], targets: Sequence[Targets]
+    ) -> Tensor:
+        positives = [region[found != BACKGROUND] for region, found in zip(regions, matches, strict=True)]
+        labels, truths = [], []
+        for region, found, target in zip(positives, matches, targets, strict=True):
+            found = found[found != BACKGROUND]
+            labels.append(target.objects.labels.to(found)[found])
+            truths.append(self._mask_truths(region, found, target.objects))
+        label = torch.cat(labels)
+        crops = self._crop(pyramid, torch.cat(positives), _image_index(positives), 14)
+        logits = self.mask_head(crops)
+        if len(label) == 0:
+            return logits.sum() * 0
+        chosen = logits[torch.arange(len(label), device=label.device), label]
+        return nn.functional.binary_cross_entropy_with_logits(chosen, torch.cat(truths))
+
+    def _mask_truths(self, regions: Tensor, matches: Tensor, objects: Instances) -> Tensor:
+        """What the masks of one image's regions should be, `[n, 28, 28]`."""
+        assert objects.masks is not None, "Mask R-CNN trains on masks"
+        truths = regions.new_zeros(len(regions), 28, 28)
+        placed = list(objects.masks.placed())
+        with torch.autocast(regions.device.type, enabled=False):  # coordinates do not survive half precision
+            for k in sorted(set(matches.tolist())):
+                crop, offset_xy = placed[k]
+                rows = torch.nonzero(matches == k).ravel()
+                truths[rows] = mask_targets(
+                    crop.to(regions.device), offset_xy, regions[rows], objects.size_hw, 28, self.settings.alignment
+                )
+        return truths
+
+    # Decoding
+
+    def decode(self, outputs: Outputs, sizes: Sequence[Resized]) -> list[Instances]:
+        """Objects of each image, in pixels of the original image. Uses no weights.
+
+        Args:
+            outputs: of `forward`.
+            sizes: of each image, before and after resizing.
+        """
+        outputs = {name: tensor.detach().cpu() for name, tensor in outputs.items()}
+        found = []
+        for k, size in enumerate(sizes):
+            rows = torch.nonzero(outputs["image_index"] == k).ravel()
+            factor_y, factor_x = (a / b for a, b in zip(size.original_hw, size.network_hw, strict=True))
+            factors = torch.tensor([factor_x, factor_y, factor_x, factor_y])
+            boxes_xyxy = outputs["boxes_xyxy"][rows].float() * factors
+            soft = SoftMasks(outputs["masks"][rows].float(), boxes_xyxy, self.settings.alignment)
+            proposals, detections = outputs["candidates"][k].tolist()
+            objects = Instances(
+                size_hw=size.original_hw,
+                boxes_xyxy=boxes_xyxy,
+                scores=outputs["scores"][rows].float(),
+                labels=outputs["labels"][rows],
+                class_names=self.class_names,
+                masks=CropMasks.from_soft(soft, size.original_hw),
+                saturated=bool(outputs["saturated"][k]),
+                candidates=Candidates(proposals, detections),
+            )
+            found.append(self._suppress_by_mask(objects))
+        return found
+
+    def _suppress_by_mask(self, objects: Instances) -> Instances:
+        if self.settings.mask_iou is None:
+            return objects
+        masks = objects.masks
+        assert masks is not None
+        return objects[
+            suppress_masks(masks.crops, masks.offsets_xy, objects.scores, objects.labels, self.settings.mask_iou)
+        ]
+
+    # New classes
+
+    def with_classes(self, class_names: Sequence[str]) -> "MaskRCNN":
+        """A copy for other classes: the last layers of the box and mask heads are new, all else is kept."""
+        swapped = copy.deepcopy(self)
+        swapped.class_names = tuple(class_names)
+        swapped.box_head.set_classes(len(class_names))
+        swapped.mask_head.set_classes(len(class_names))
+        device = next(self.parameters()).device
+        return swapped.to(device)
+
+
+def _image_index(rows: Sequence[Tensor]) -> Tensor:
+    """Which image each row of the concatenation comes from."""
+    return torch.cat([torch.full((len(r),), k, dtype=torch.int64, device=r.device) for k, r in enumerate(rows)])
+
+
+# Variants
+
+
+def _rpn(channels: int, plan: AnchorPlan, settings: Settings, depth: int = 1) -> RegionProposalNetwork:
+    return RegionProposalNetwork(
+        channels,
+        plan,
+        depth=depth,
+        alignment=settings.alignment,
+        iou_threshold=settings.proposal_iou,
+        score_threshold=settings.proposal_score,
+        samples=settings.anchor_samples,
+    )
+
+
+def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
+    settings = settings or Settings()
+    backbone = ResNet()
+    return MaskRCNN(
+        class_names,
+        backbone,
+        FeaturePyramid(backbone.channels, 256),
+        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (4, 8, 16, 32, 64)), settings),
+        BoxHead(256, len(class_names), fcs=(1024, 1024)),
+        MaskHead(256, len(class_names), convs=(256,) * 4, upsampled=256),
+        settings,
+    )
+
+
+def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """Normalised heads and a deeper proposal head (Li et al. 2021, arXiv:2111.11429), as torchvision's `..._v2`."""
+    settings = settings or Settings()
+    backbone = ResNet()
+    return MaskRCNN(
+        class_names,
+        backbone,
+        FeaturePyramid(backbone.channels, 256, FrozenBatchNorm2d),
+        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (4, 8, 16, 32, 64)), settings, depth=2),
+        BoxHead(256, len(class_names), fcs=(1024,), convs=(256,) * 4, norm=FrozenBatchNorm2d),
+        MaskHead(256, len(class_names), convs=(256,) * 4, upsampled=256, norm=FrozenBatchNorm2d),
+        settings,
+    )
+
+
+def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, light heads."""
+    settings = settings or Settings(
+        training_proposals_per_level=1000, training_proposals=1000, region_samples=256, box_iou=0.7, mask_iou=0.4
+    )
+    backbone = EfficientNetLite()
+    return MaskRCNN(
+        class_names,
+        backbone,
+        FeaturePyramid(backbone.channels, 80, coarser=False),
+        _rpn(80, AnchorPlan((24, 48, 96, 192), STRIDES), settings),
+        BoxHead(80, len(class_names), fcs=(256, 256)),
+        MaskHead(80, len(class_names), convs=(64, 64, 64), upsampled=64),
+        settings,
+    )
+
+
+VARIANTS: dict[str, Callable[[Sequence[str], Settings | None], MaskRCNN]] = {
+    "mask_rcnn_r50_fpn": mask_rcnn_r50_fpn,
+    "mask_rcnn_r50_fpn_v2": mask_rcnn_r50_fpn_v2,
+    "mask_rcnn_lite": mask_rcnn_lite,
+}

@@ -1,0 +1,39 @@
+"""Feature pyramid (Lin et al. 2017, arXiv:1612.03144)."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from halfpixel.nn.layers import ConvBlock, Norm
+
+
+class FeaturePyramid(nn.Module):
+    """Coarse maps, rich in meaning, added to fine ones.
+
+    Args:
+        inputs: channels of the backbone's maps, fine to coarse.
+        channels: channels of every output.
+        norm: normalisation after each convolution, if any.
+        coarser: add one level more, every second cell of the coarsest.
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int, norm: Norm | None = None, coarser: bool = True) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvBlock(c, channels, 1, norm, activation=False) for c in inputs)
+        self.output = nn.ModuleList(ConvBlock(channels, channels, 3, norm, activation=False) for _ in inputs)
+        self.coarser = coarser
+        self.channels = channels
+
+    def forward(self, maps: Sequence[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
+        """One map per input (and a coarser one), fine to coarse."""
+        merged: list[Tensor] = []
+        for lateral, x in zip(reversed(self.lateral), reversed(maps), strict=True):
+            here = lateral(x)
+            if merged:
+                here = here + nn.functional.interpolate(merged[-1], size=here.shape[-2:], mode="nearest")
+            merged.append(here)
+        outputs = [output(x) for output, x in zip(self.output, reversed(merged), strict=True)]
+        if self.coarser:
+            outputs.append(outputs[-1][:, :, ::2, ::2])
+        return outputs

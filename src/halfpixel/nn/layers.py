@@ -1,0 +1,60 @@
+"""The convolution block that backbones, pyramids and heads are made of."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation with statistics that never change, in training neither.
+
+    Detectors train on a few images at a time: too few for statistics, so those of the pretraining are kept.
+    The state-dict names are those of `torch.nn.BatchNorm2d`.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Scale and shift each channel."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None].to(x.dtype) + shift[:, None, None].to(x.dtype)
+
+
+Norm = Callable[[int], nn.Module]
+
+
+class ConvBlock(nn.Module):
+    """Convolution, optional normalisation, optional ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, norm: Norm | None = None, activation: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
+        self.norm = norm(outputs) if norm is not None else nn.Identity()
+        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu" if activation else "linear")
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Same height and width out as in."""
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
+
+
+def conv_stack(inputs: int, widths: tuple[int, ...], norm: Norm | None = None) -> nn.Sequential:
+    """3 x 3 convolution blocks, one after the other."""
+    return nn.Sequential(*(ConvBlock(a, b, 3, norm) for a, b in zip((inputs, *widths), widths, strict=False)))

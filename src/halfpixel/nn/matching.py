@@ -1,0 +1,79 @@
+"""Which object each reference box answers for, and which boxes are trained on."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from halfpixel.ops import boxes
+
+BACKGROUND = -1
+IGNORED = -2
+
+
+def match(
+    references_xyxy: Float[Tensor, "n 4"],
+    objects_xyxy: Float[Tensor, "m 4"],
+    ignored_xyxy: Float[Tensor, "k 4"],
+    foreground_iou: float,
+    background_iou: float,
+    rescue: bool = False,
+) -> Int[Tensor, "n"]:
+    """Give every reference box the object it overlaps most.
+
+    Args:
+        references_xyxy: anchors or proposals.
+        objects_xyxy: annotated boxes.
+        ignored_xyxy: crowd regions; a background box with more than half of itself in one is ignored.
+        foreground_iou: at least this much overlap makes a match.
+        background_iou: less than this makes background; in between a box is ignored.
+        rescue: an object's best boxes match it however little they overlap (ties included).
+
+    Returns:
+        The object's index, or BACKGROUND or IGNORED.
+    """
+    if len(objects_xyxy) == 0:
+        matches = references_xyxy.new_full((len(references_xyxy),), BACKGROUND, dtype=torch.int64)
+    else:
+        overlaps = boxes.iou(objects_xyxy, references_xyxy)
+        best, nearest = overlaps.max(dim=0)
+        matches = nearest.clone()
+        matches[best < foreground_iou] = IGNORED
+        matches[best < background_iou] = BACKGROUND
+        if rescue:
+            most = overlaps.max(dim=1, keepdim=True).values
+            rescued = ((overlaps == most) & (most > 0)).any(dim=0)
+            matches[rescued] = nearest[rescued]
+    if len(ignored_xyxy):
+        low = torch.maximum(references_xyxy[:, None, :2], ignored_xyxy[None, :, :2])
+        high = torch.minimum(references_xyxy[:, None, 2:], ignored_xyxy[None, :, 2:])
+        covered = (high - low).clamp(min=0).prod(dim=2).amax(dim=1)
+        in_crowd = covered > 0.5 * boxes.area(references_xyxy)
+        matches[in_crowd & (matches == BACKGROUND)] = IGNORED
+    return matches
+
+
+@dataclass(frozen=True)
+class BalancedSampler:
+    """A random choice of boxes to train on.
+
+    Attributes:
+        boxes: how many an image.
+        positive_share: at most this share of them matches an object.
+    """
+
+    boxes: int
+    positive_share: float
+
+    def __call__(self, matches: Int[Tensor, "n"]) -> tuple[Int[Tensor, "p"], Int[Tensor, "q"]]:
+        """Indices of the chosen positives and of the chosen background boxes."""
+        positive = torch.nonzero(matches >= 0).ravel()
+        negative = torch.nonzero(matches == BACKGROUND).ravel()
+        positives = min(len(positive), int(self.boxes * self.positive_share))
+        negatives = min(len(negative), self.boxes - positives)
+        return _some(positive, positives), _some(negative, negatives)
+
+
+def _some(indices: Tensor, count: int) -> Tensor:
+    return indices[torch.randperm(len(indices), device=indices.device)[:count]]

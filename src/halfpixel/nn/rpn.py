@@ -1,0 +1,140 @@
+"""Region proposal network (Ren et al. 2015, arXiv:1506.01497)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from halfpixel.nn.anchors import anchor_boxes
+from halfpixel.nn.layers import conv_stack
+from halfpixel.nn.losses import smooth_l1_sum
+from halfpixel.nn.matching import BalancedSampler, match
+from halfpixel.ops import boxes
+from halfpixel.ops.paste import Alignment
+from halfpixel.structures.targets import Targets
+
+BOX_WEIGHTS = (1.0, 1.0)
+SMALLEST_PX = 1e-3
+
+
+@dataclass(frozen=True)
+class AnchorPlan:
+    """One anchor size for each pyramid level, in input pixels, and the shapes (height over width) of each size."""
+
+    sizes: tuple[float, ...]
+    strides: tuple[int, ...]
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+
+class ScoredAnchors(NamedTuple):
+    """Every anchor of a batch, level by level, and what the network says of it (float32)."""
+
+    anchors_xyxy: list[Float[Tensor, "_ 4"]]
+    logits: list[Float[Tensor, "b _"]]
+    deltas: list[Float[Tensor, "b _ 4"]]
+
+
+class RegionProposalNetwork(nn.Module):
+    """Where is something? Class-agnostic scores and refinements of every anchor.
+
+    Args:
+        channels: of the pyramid.
+        plan: the anchors.
+        depth: 3 x 3 convolutions before the two predictions.
+        alignment: where anchors are centred.
+        iou_threshold: regions overlapping a better one of their level by more than this are suppressed.
+        score_threshold: regions scoring less are not considered.
+        samples: anchors an image that the losses are taken on, half of them objects at most.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        plan: AnchorPlan,
+        depth: int = 1,
+        alignment: Alignment = "half_pixel",
+        iou_threshold: float = 0.7,
+        score_threshold: float = 0.0,
+        samples: int = 256,
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.alignment = alignment
+        self.iou_threshold = iou_threshold
+        self.score_threshold = score_threshold
+        self.sample = BalancedSampler(samples, 0.5)
+        self.convs = conv_stack(channels, (channels,) * depth)
+        self.objectness = nn.Conv2d(channels, len(plan.ratios), 1)
+        self.deltas = nn.Conv2d(channels, 4 * len(plan.ratios), 1)
+        for layer in (self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 h w"]) -> ScoredAnchors:
+        """Score the anchors of all levels."""
+        logits, deltas = [], []
+        for features in pyramid:
+            hidden = self.convs(features)
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            flat = self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).float()
+            deltas.append(flat.unflatten(1, (-1, 4)))
+        maps_hw = [(features.shape[2], features.shape[3]) for features in pyramid]
+        image_hw, plan = (images.shape[2], images.shape[3]), self.plan
+        anchors = anchor_boxes(maps_hw, image_hw, plan.sizes, plan.ratios, plan.strides, self.alignment, images.device)
+        return ScoredAnchors(anchors, logits, deltas)
+
+    @torch.no_grad()
+    def propose(
+        self, scored: ScoredAnchors, sizes_hw: Int[Tensor, "b 2"], per_level: int, most: int
+    ) -> tuple[list[Float[Tensor, "_ 4"]], Int[Tensor, "b"]]:
+        """The best regions of each image.
+
+        Args:
+            scored: of `forward`.
+            sizes_hw: true sizes of the images: regions are clipped to them.
+            per_level: anchors of each level that are considered.
+            most: regions kept.
+
+        Returns:
+            Regions of each image, best first, and how many there were before the last cut.
+        """
+        regions, counts = [], []
+        for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
+            candidates, scores, levels = [], [], []
+            for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
+                best, rows = logits[image].topk(min(per_level, len(anchors)))
+                candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
+                scores.append(best.sigmoid())
+                levels.append(torch.full_like(rows, level))
+            region, score, level_of = boxes.clip(torch.cat(candidates), size_hw), torch.cat(scores), torch.cat(levels)
+            usable = boxes.large_enough(region, SMALLEST_PX) & (score >= self.score_threshold)
+            region, score, level_of = region[usable], score[usable], level_of[usable]
+            kept = boxes.suppress(region, score, level_of, self.iou_threshold)
+            regions.append(region[kept[:most]])
+            counts.append(len(kept))
+        return regions, torch.tensor(counts, device=scored.logits[0].device)
+
+    def losses(self, scored: ScoredAnchors, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """`rpn_objectness` and `rpn_box`, both averaged over the anchors they are taken on."""
+        anchors, logits, deltas = (
+            torch.cat(scored.anchors_xyxy),
+            torch.cat(scored.logits, 1),
+            torch.cat(scored.deltas, 1),
+        )
+        box_loss, scores, truths = anchors.new_zeros(()), [], []
+        for k, target in enumerate(targets):
+            objects = target.objects.boxes_xyxy.to(anchors)
+            matches = match(anchors, objects, target.ignored_xyxy.to(anchors), 0.7, 0.3, rescue=True)
+            positive, negative = self.sample(matches)
+            wanted = boxes.encode(objects[matches[positive]], anchors[positive], BOX_WEIGHTS)
+            box_loss = box_loss + smooth_l1_sum(deltas[k, positive], wanted)
+            scores.append(logits[k, torch.cat([positive, negative])])
+            truths.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]))
+        score, truth = torch.cat(scores), torch.cat(truths).to(logits.dtype)
+        objectness = nn.functional.binary_cross_entropy_with_logits(score, truth, reduction="sum")
+        chosen = max(len(score), 1)
+        return {"rpn_objectness": objectness / chosen, "rpn_box": box_loss / chosen}

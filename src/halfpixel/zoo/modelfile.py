@@ -1,0 +1,181 @@
+"""The self-describing model file: weights and everything needed to use them, in one `.safetensors` file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from halfpixel.errors import ModelFileError
+from halfpixel.models import mask_rcnn
+from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.structures.images import InputRules
+
+MODEL_MODULES = (mask_rcnn,)
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself.
+
+    Attributes:
+        variant: which network, a name in some model's `VARIANTS`.
+        class_names: class 0 is the first real one.
+        input: how images are prepared.
+        settings: the network's settings, as plain values.
+        score_threshold: objects scoring less are not reported unless asked for.
+        detection_limit: at most this many objects an image unless told otherwise.
+        source: where the weights come from.
+        licence: of the weights, an SPDX name.
+        recipe: how they were trained, as plain values.
+        measured: what was measured, as plain values, each with its definition.
+    """
+
+    variant: str
+    class_names: tuple[str, ...]
+    input: InputRules = field(default_factory=InputRules)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    score_threshold: float = 0.5
+    detection_limit: int = 1000
+    source: str = ""
+    licence: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+def variant_names() -> tuple[str, ...]:
+    """Names of all networks that can be built."""
+    return tuple(name for module in MODEL_MODULES for name in module.VARIANTS)
+
+
+def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> MaskRCNN:
+    """A network with fresh weights.
+
+    Args:
+        variant: a name in some model's `VARIANTS`.
+        class_names: one output each.
+        settings: fields of the model's `Settings`; None for the variant's own.
+
+    Raises:
+        ModelFileError: no such variant, or unknown settings.
+    """
+    for module in MODEL_MODULES:
+        if variant in module.VARIANTS:
+            try:
+                chosen = module.Settings(**settings) if settings is not None else None
+            except TypeError as error:
+                raise ModelFileError(f"settings of {variant}: {error}") from error
+            return module.VARIANTS[variant](class_names, chosen)
+    raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
+
+
+def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = False) -> None:
+    """Write a model file, whole or not at all.
+
+    Args:
+        path: the file; a `.safetensors` name is expected by readers.
+        model: its weights.
+        info: its description.
+        half: store floating-point weights in float16.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    description = {"format": FORMAT, **dataclasses.asdict(info)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(state, temporary, metadata={"halfpixel": json.dumps(description)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_info(path: Path) -> ModelInfo:
+    """The description in a model file, without its weights.
+
+    Raises:
+        ModelFileError: missing, not a safetensors file, or not one of ours.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("halfpixel")
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: not a safetensors model file ({error})") from error
+    if text is None:
+        raise ModelFileError(f"{path}: a safetensors file, but not a halfpixel model (it has no description)")
+    try:
+        description = json.loads(text)
+        if description.pop("format") != FORMAT:
+            raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
+        description["class_names"] = tuple(description["class_names"])
+        rules = description.pop("input")
+        rules = InputRules(**{key: tuple(v) if isinstance(v, list) else v for key, v in rules.items()})
+        return ModelInfo(input=rules, **description)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
+
+
+def load_model(path: Path) -> tuple[MaskRCNN, ModelInfo]:
+    """The network and its description, weights in float32, ready to predict.
+
+    Raises:
+        ModelFileError: see `read_info`; also when the weights do not fit the network.
+    """
+    info = read_info(path)
+    model = build(info.variant, info.class_names, info.settings)
+    expected = model.state_dict()
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        wrong = sorted(names ^ set(expected))
+        if wrong:
+            raise ModelFileError(f"{path}: weights do not fit {info.variant}: {len(wrong)} names differ, e.g. {wrong[0]}")
+        state = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)} instead of {list(expected[name].shape)}"
+            raise ModelFileError(f"{path}: weights do not fit {info.variant}: {name} is {shapes}")
+    model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in state.items()})
+    return model.eval(), info
+
+
+def settings_of(model: MaskRCNN) -> dict[str, Any]:
+    """A network's settings as plain values, for its description."""
+    return dataclasses.asdict(model.settings)
+
+
+def load_backbone(model: MaskRCNN, path: Path) -> None:
+    """Put ImageNet weights under timm's names into a network's backbone.
+
+    Raises:
+        ModelFileError: unreadable, or the weights of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: not a safetensors file of backbone weights ({error})") from error
+    backbone: Any = model.backbone
+    if hasattr(backbone, "load_timm"):
+        backbone.load_timm(state)
+        return
+    missing, _ = backbone.load_state_dict(state, strict=False)
+    if missing:
+        raise ModelFileError(f"{path}: not weights of this backbone: {len(missing)} are missing, e.g. {missing[0]}")
+
+
+def best_device() -> torch.device:
+    """The accelerator, where there is one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
