@@ -1,1 +1,72 @@
-"""Find every object in an image, cut each one out, count them and measure them."""
+"""Find every object in an image, cut each one out, count them and measure them.
+
+import halfpixel
+
+objects = halfpixel.load("nuclei").predict("cells.png")
+print(len(objects))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halfpixel.data.coco import read_coco, write_coco
+    from halfpixel.data.images import read_image
+    from halfpixel.data.sample import Dataset, Sample
+    from halfpixel.engine.predictor import Predictor, from_torchvision, load
+    from halfpixel.evaluation.evaluate import evaluate
+    from halfpixel.structures.instances import Instances
+    from halfpixel.structures.masks import CropMasks
+    from halfpixel.train.loop import train
+    from halfpixel.train.recipe import Recipe
+    from halfpixel.viz.cutouts import cut_out
+    from halfpixel.viz.overlay import draw_overlay
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for: the command line's help must not wait for torch.
+_HOMES = {
+    "CropMasks": "structures.masks",
+    "Dataset": "data.sample",
+    "Instances": "structures.instances",
+    "Predictor": "engine.predictor",
+    "Recipe": "train.recipe",
+    "Sample": "data.sample",
+    "cut_out": "viz.cutouts",
+    "draw_overlay": "viz.overlay",
+    "evaluate": "evaluation.evaluate",
+    "from_torchvision": "engine.predictor",
+    "load": "engine.predictor",
+    "read_coco": "data.coco",
+    "read_image": "data.images",
+    "train": "train.loop",
+    "write_coco": "data.coco",
+}
+
+__all__ = [
+    "CropMasks",
+    "Dataset",
+    "Instances",
+    "Predictor",
+    "Recipe",
+    "Sample",
+    "cut_out",
+    "draw_overlay",
+    "evaluate",
+    "from_torchvision",
+    "load",
+    "read_coco",
+    "read_image",
+    "train",
+    "write_coco",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"halfpixel.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'halfpixel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -103,10 +103,8 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
     grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
     gains = torch.exp(uniform(-0.25, 0.25, 1 if grey else 3) * strength)
     # darker things get the gain as stain does: on the absorbed light of bright scenes, on the light of dark ones
-    if out.mean() > 0.5:
-        out = 1 - (1 - out) * gains[:, None, None]
-    else:
-        out = out * gains[:, None, None]
+    gains = gains[:, None, None]
+    out = 1 - (1 - out) * gains if out.mean() > 0.5 else out * gains
     out = out + uniform(-0.08, 0.08, 1) * strength
     if float(uniform(0, 1, 1)) < 0.25 * strength:
         sigma = float(uniform(0.4, 1.2, 1))

@@ -278,7 +278,7 @@ class MaskRCNN(nn.Module):
             truths.append(self._mask_truths(region, found, target.objects))
         label = torch.cat(labels)
         crops = self._crop(pyramid, torch.cat(positives), _image_index(positives), 14)
-        logits = self.mask_head(crops)
+        logits: Tensor = self.mask_head(crops)
         if len(label) == 0:
             return logits.sum() * 0
         chosen = logits[torch.arange(len(label), device=label.device), label]

@@ -75,7 +75,8 @@ def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any
                 chosen = module.Settings(**settings) if settings is not None else None
             except TypeError as error:
                 raise ModelFileError(f"settings of {variant}: {error}") from error
-            return module.VARIANTS[variant](class_names, chosen)
+            model: MaskRCNN = module.VARIANTS[variant](class_names, chosen)
+            return model
     raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
 
 
@@ -120,9 +121,9 @@ def read_info(path: Path) -> ModelInfo:
         if description.pop("format") != FORMAT:
             raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
         description["class_names"] = tuple(description["class_names"])
-        rules = description.pop("input")
-        rules = InputRules(**{key: tuple(v) if isinstance(v, list) else v for key, v in rules.items()})
-        return ModelInfo(input=rules, **description)
+        rules: dict[str, Any] = description.pop("input")
+        rules |= {key: tuple(value) for key, value in rules.items() if isinstance(value, list)}
+        return ModelInfo(input=InputRules(**rules), **description)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
 
@@ -140,7 +141,9 @@ def load_model(path: Path) -> tuple[MaskRCNN, ModelInfo]:
         names = set(file.keys())
         wrong = sorted(names ^ set(expected))
         if wrong:
-            raise ModelFileError(f"{path}: weights do not fit {info.variant}: {len(wrong)} names differ, e.g. {wrong[0]}")
+            raise ModelFileError(
+                f"{path}: weights do not fit {info.variant}: {len(wrong)} names differ, e.g. {wrong[0]}"
+            )
         state = {name: file.get_tensor(name) for name in expected}
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:

@@ -1,0 +1,157 @@
+"""From images to objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from halfpixel.data.images import as_rgb8, read_image
+from halfpixel.engine.preprocess import prepare
+from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.instances import Instances
+from halfpixel.zoo.download import Progress
+from halfpixel.zoo.modelfile import ModelInfo, best_device, load_model, save_model
+from halfpixel.zoo.names import DEFAULT_MODEL, locate
+from halfpixel.zoo.torchvision_weights import convert
+
+AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
+"""A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
+
+
+class Predictor:
+    """A network and everything around it.
+
+    Attributes:
+        model: the network.
+        info: what its model file says.
+        device: where it runs.
+    """
+
+    def __init__(self, model: MaskRCNN, info: ModelInfo, device: torch.device | None = None) -> None:
+        self.device = device or best_device()
+        self.model = model.eval().to(self.device)
+        self.info = info
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; labels index into them."""
+        return self.model.class_names
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, and counts as one image
+        self, images: AnyImage, *, threshold: float | None = None, limit: int | None = None
+    ) -> Instances: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[AnyImage], *, threshold: float | None = None, limit: int | None = None
+    ) -> list[Instances]: ...
+
+    def predict(
+        self, images: AnyImage | Sequence[AnyImage], *, threshold: float | None = None, limit: int | None = None
+    ) -> Instances | list[Instances]:
+        """Find objects.
+
+        Args:
+            images: one image or several. Each goes through the network on its own, so that an image's objects never
+                depend on its neighbours in the list.
+            threshold: objects scoring less are left out, 0..1; default the model's own.
+            limit: at most this many objects an image; default the model's own. `Instances.saturated` says when it
+                was reached.
+
+        Returns:
+            The objects of the image, or a list of them for a list of images.
+
+        Raises:
+            ImageError: an image cannot be read or used.
+            ArgumentError: threshold or limit out of range.
+        """
+        if isinstance(images, Sequence) and not isinstance(images, str):
+            return [self._predict_one(image, threshold, limit) for image in images]
+        return self._predict_one(images, threshold, limit)
+
+    def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
+        threshold = self.info.score_threshold if threshold is None else threshold
+        limit = self.info.detection_limit if limit is None else limit
+        if not 0 <= threshold < 1:
+            raise ArgumentError(f"the score threshold must be in 0..1, got {threshold}")
+        if limit < 1:
+            raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
+        prepared, size = prepare(_pixels(image), self.info.input)
+        batch = ImageBatch.pad([prepared], self.info.input.divisor)
+        with torch.inference_mode():
+            tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
+            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, limit))
+            (objects,) = self.model.decode(outputs, [size])
+        return dataclasses.replace(objects, score_threshold=threshold)
+
+    def with_classes(self, class_names: Sequence[str]) -> Predictor:
+        """A copy for other classes, to be trained: the last layers are new, all else is kept.
+
+        Raises:
+            ArgumentError: no names, or the same one twice.
+        """
+        if not class_names or len(set(class_names)) != len(class_names):
+            raise ArgumentError(f"expected different class names, at least one, got {list(class_names)}")
+        info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={})
+        return Predictor(self.model.with_classes(class_names), info, self.device)
+
+    def save(self, path: str | Path) -> None:
+        """Write a model file that `halfpixel.load` reads."""
+        save_model(Path(path), self.model, self.info)
+
+
+def _pixels(image: AnyImage) -> npt.NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return as_rgb8(np.asarray(image))
+
+
+def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None) -> Predictor:
+    """A model, ready to predict.
+
+    Args:
+        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, or a `.pth` file with the
+            weights of torchvision's Mask R-CNN.
+        progress: told of a download's pieces.
+
+    Raises:
+        ModelFileError: neither a name nor a usable file.
+        DownloadError: a named model could not be fetched.
+    """
+    path = locate(model, progress)
+    if path.suffix not in (".pth", ".pt"):
+        return Predictor(*load_model(path))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
+        first_line = str(error).partition("\n")[0]
+        raise ModelFileError(f"{path}: not a file of weights only ({first_line})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors)")
+    return from_torchvision(state)
+
+
+def from_torchvision(module: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None) -> Predictor:
+    """A predictor with the weights of torchvision's Mask R-CNN, giving the same detections.
+
+    Args:
+        module: `torchvision.models.detection.maskrcnn_resnet50_fpn` or `..._v2`, with any number of classes; its
+            resizing, thresholds and limits are copied. Or a state dict: then the published defaults are used.
+        class_names: without the background.
+
+    Raises:
+        ModelFileError: another architecture.
+        ArgumentError: the number of class names is wrong.
+    """
+    return Predictor(*convert(module, class_names))
