@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 if os.environ.get("HALFPIXEL_CHECK_SHAPES", "1") == "1":
-    install_import_hook(["halfpixel.ops", "halfpixel.structures", "halfpixel.nn"], "beartype.beartype")
+    install_import_hook(["halfpixel.ops", "halfpixel.structures", "halfpixel.nn"], "shapes.check")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

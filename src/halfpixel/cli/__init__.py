@@ -1,1 +1,73 @@
-"""The command line: one verb per file."""
+"""The command line: one verb per file, each an ordinary function that parses, calls and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from halfpixel import __version__
+from halfpixel.cli.count import count
+from halfpixel.cli.evaluate import evaluate
+from halfpixel.cli.models import models
+from halfpixel.cli.predict import predict
+from halfpixel.cli.run import ERR, complain, one_line
+from halfpixel.cli.train import train
+from halfpixel.errors import HalfpixelError
+
+INTERRUPTED = 130
+"""What shells expect of a program that Ctrl-C ended."""
+
+
+def _show_default(value: object) -> object:
+    return value if value is not False else None
+
+
+def build_app() -> App:
+    """The parser with all its verbs."""
+    app = App(
+        name="halfpixel",
+        help="Find every object in an image, cut each one out, count them and measure them.",
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative=(), show_default=_show_default),
+    )
+    for verb in (predict, count, evaluate, train, models):
+        app.command(verb)
+    return app
+
+
+def main() -> NoReturn:
+    """Run the command that `sys.argv` holds; the exit code is 0, 1 (some files failed) or 2 (bad input)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, for example `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        verb = " ".join(("halfpixel", *(error.command_chain or ())))
+        complain(f"{error} (see `{verb} --help`)")
+    except BrokenPipeError:
+        raise
+    except HalfpixelError as error:
+        complain(error)
+    except OSError as error:  # what our own readers do not turn into an error of ours: a full disk, no permission
+        complain(error)
+    except KeyboardInterrupt as error:
+        ERR.print(f"halfpixel: interrupted {one_line(error)}".rstrip())
+        return INTERRUPTED
+    return 2

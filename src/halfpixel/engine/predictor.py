@@ -139,7 +139,10 @@ def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None)
         raise ModelFileError(f"{path}: not a file of weights only ({first_line})") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors)")
-    return from_torchvision(state)
+    try:
+        return from_torchvision(state)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def from_torchvision(module: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None) -> Predictor:

@@ -12,11 +12,9 @@ from halfpixel.structures.images import InputRules, Resized
 
 def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tuple[int, int]]:
     """The factor by which an image is resized, and the size it then has, in pixels."""
-    shorter, longer = np.float32(min(size_hw)), np.float32(max(size_hw))
-    # float32, as torchvision divides: 480 pixels enlarged to 800 become 799 there, and so they do here
-    fit = np.float32(rules.longest_side) / longer
-    wanted = rules.scale if rules.scale is not None else np.float32(rules.shortest_side) / shorter
-    factor = float(min(wanted, fit))
+    fit = rules.longest_side / max(size_hw)
+    wanted = rules.scale if rules.scale is not None else rules.shortest_side / min(size_hw)
+    factor = min(wanted, fit)
     height, width = (max(int(side * factor), 1) for side in size_hw)
     return factor, (height, width)
 

@@ -49,8 +49,10 @@ class Settings:
 
     Attributes:
         alignment: where coordinates point, in anchors, RoIAlign, mask targets and pasting.
+        detections: the detection limit that the next two suit. Each detection more adds three to both: with one class
+            there cannot be more detections than regions.
         proposals_per_level: best anchors of each pyramid level that are considered.
-        proposals: regions kept after suppression. Both are raised to three times the detection limit when lower.
+        proposals: regions kept after suppression.
         training_proposals_per_level: the same two in training.
         training_proposals: see above.
         proposal_iou: regions overlapping a better one by more than this are suppressed.
@@ -62,8 +64,9 @@ class Settings:
     """
 
     alignment: Alignment = "half_pixel"
-    proposals_per_level: int = 1000
-    proposals: int = 1000
+    detections: int = 1000
+    proposals_per_level: int = 3000
+    proposals: int = 3000
     training_proposals_per_level: int = 2000
     training_proposals: int = 2000
     proposal_iou: float = 0.7
@@ -161,7 +164,7 @@ class MaskRCNN(nn.Module):
     # Finding
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
-        """Find objects.
+        """Find objects. Exports: the numbers of regions and detections stay symbols, so `.shape[0]` and never `len`.
 
         Args:
             images: normalised, padded to multiples of 32.
@@ -173,31 +176,30 @@ class MaskRCNN(nn.Module):
             pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities, covering the box). And per
             image `candidates` `[b, 2]` (regions and detections before their limits) and `saturated` `[b]`.
         """
-        limit = int(limits.detections)
         pyramid = self.pyramid(self.backbone(images))
         scored = self.rpn(pyramid, images)
-        regions, counts = self.rpn.propose(
-            scored,
-            sizes_hw,
-            per_level=max(self.settings.proposals_per_level, 3 * limit),
-            most=max(self.settings.proposals, 3 * limit),
-        )
+        regions, counts = self.rpn.propose(scored, sizes_hw, *self.proposal_limits(limits))
         image_index = _image_index(regions)
         logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
         found = []
-        split = [len(region) for region in regions]
+        split = [region.shape[0] for region in regions]
         for k, (scores, refinements) in enumerate(zip(logits.split(split), deltas.split(split), strict=True)):
             found.append(self._detect(regions[k], scores, refinements, sizes_hw[k], limits))
         outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
         outputs["image_index"] = _image_index([one["scores"] for one in found])
         crops = self._crop(pyramid, outputs["boxes_xyxy"], outputs["image_index"], 14)
         mask_logits: Tensor = self.mask_head(crops)
-        rows = torch.arange(len(crops), device=images.device)
+        rows = torch.arange(crops.shape[0], device=images.device)
         outputs["masks"] = mask_logits[rows, outputs["labels"]].sigmoid()
         detections = torch.stack([one["candidates"] for one in found])
         outputs["candidates"] = torch.stack([counts, detections], dim=1)
         outputs["saturated"] = detections > limits.detections.to(detections.device)
         return outputs
+
+    def proposal_limits(self, limits: Limits) -> tuple[int, int]:
+        """Anchors considered on each level, and regions kept, for a detection limit."""
+        extra = 3 * torch.sym_max(limits.most - self.settings.detections, 0)
+        return self.settings.proposals_per_level + extra, self.settings.proposals + extra
 
     def _crop(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
         """RoIAlign, each region from the level that suits its size (Lin et al. 2017, equation 1)."""
@@ -219,8 +221,8 @@ class MaskRCNN(nn.Module):
         usable = boxes.large_enough(candidates, SMALLEST_DETECTION_PX)
         candidates, scores, labels = candidates[usable], scores[usable], labels[usable]
         kept = boxes.suppress(candidates, scores, labels, self.settings.box_iou)
-        best = kept[: int(limits.detections)]
-        count = torch.tensor(len(kept), device=regions.device)
+        best = kept[: limits.most]
+        count = torch.tensor(kept.shape[0], device=regions.device)
         return {"boxes_xyxy": candidates[best], "scores": scores[best], "labels": labels[best], "candidates": count}
 
     # Training
@@ -352,7 +354,7 @@ class MaskRCNN(nn.Module):
 
 def _image_index(rows: Sequence[Tensor]) -> Tensor:
     """Which image each row of the concatenation comes from."""
-    return torch.cat([torch.full((len(r),), k, dtype=torch.int64, device=r.device) for k, r in enumerate(rows)])
+    return torch.cat([torch.full((r.shape[0],), k, dtype=torch.int64, device=r.device) for k, r in enumerate(rows)])
 
 
 # Variants
@@ -370,34 +372,35 @@ def _rpn(channels: int, plan: AnchorPlan, settings: Settings, depth: int = 1) ->
     )
 
 
-def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
+def _on_resnet50(
+    class_names: Sequence[str],
+    settings: Settings | None,
+    fcs: tuple[int, ...],
+    convs: tuple[int, ...] = (),
+    rpn_depth: int = 1,
+    norm: Norm | None = None,
+) -> MaskRCNN:
     settings = settings or Settings()
     backbone = ResNet()
     return MaskRCNN(
         class_names,
         backbone,
-        FeaturePyramid(backbone.channels, 256),
-        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (4, 8, 16, 32, 64)), settings),
-        BoxHead(256, len(class_names), fcs=(1024, 1024)),
-        MaskHead(256, len(class_names), convs=(256,) * 4, upsampled=256),
+        FeaturePyramid(backbone.channels, 256, norm),
+        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (4, 8, 16, 32, 64)), settings, rpn_depth),
+        BoxHead(256, len(class_names), fcs, convs, norm),
+        MaskHead(256, len(class_names), convs=(256,) * 4, upsampled=256, norm=norm),
         settings,
     )
+
+
+def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
+    return _on_resnet50(class_names, settings, fcs=(1024, 1024))
 
 
 def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """Normalised heads and a deeper proposal head (Li et al. 2021, arXiv:2111.11429), as torchvision's `..._v2`."""
-    settings = settings or Settings()
-    backbone = ResNet()
-    return MaskRCNN(
-        class_names,
-        backbone,
-        FeaturePyramid(backbone.channels, 256, FrozenBatchNorm2d),
-        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (4, 8, 16, 32, 64)), settings, depth=2),
-        BoxHead(256, len(class_names), fcs=(1024,), convs=(256,) * 4, norm=FrozenBatchNorm2d),
-        MaskHead(256, len(class_names), convs=(256,) * 4, upsampled=256, norm=FrozenBatchNorm2d),
-        settings,
-    )
+    return _on_resnet50(class_names, settings, (1024,), (256,) * 4, rpn_depth=2, norm=FrozenBatchNorm2d)
 
 
 def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:

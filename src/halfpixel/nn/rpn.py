@@ -106,7 +106,7 @@ class RegionProposalNetwork(nn.Module):
         for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
             candidates, scores, levels = [], [], []
             for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
-                best, rows = logits[image].topk(min(per_level, len(anchors)))
+                best, rows = logits[image].topk(torch.sym_min(per_level, len(anchors)))
                 candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
                 scores.append(best.sigmoid())
                 levels.append(torch.full_like(rows, level))
@@ -115,7 +115,7 @@ class RegionProposalNetwork(nn.Module):
             region, score, level_of = region[usable], score[usable], level_of[usable]
             kept = boxes.suppress(region, score, level_of, self.iou_threshold)
             regions.append(region[kept[:most]])
-            counts.append(len(kept))
+            counts.append(kept.shape[0])
         return regions, torch.tensor(counts, device=scored.logits[0].device)
 
     def losses(self, scored: ScoredAnchors, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:

@@ -73,9 +73,12 @@ def suppress(
 ) -> Int[Tensor, "k"]:
     """Non-maximum suppression inside each group: indices that stay, by descending score."""
     if torch.compiler.is_exporting():
-        # the grouped operator does not export: shift the groups apart instead, in float64 so that no IoU changes
-        shifts = groups.double() * (boxes_xyxy.max().double() + 1)
-        kept: Tensor = torchvision.ops.nms(boxes_xyxy.double() + shifts[:, None], scores.double(), iou_threshold)
+        # the grouped operator does not export: shift the groups apart instead, in float64 so that no IoU changes.
+        # Two empty boxes come last and always stay: torchvision promises the exporter that at least two do.
+        padded = torch.nn.functional.pad(boxes_xyxy.double(), (0, 0, 0, 2))
+        shifts = torch.nn.functional.pad(groups, (0, 2)).double() * (padded.max() + 1)
+        padded_scores = torch.nn.functional.pad(scores.double(), (0, 2), value=-torch.inf)
+        kept: Tensor = torchvision.ops.nms(padded + shifts[:, None], padded_scores, iou_threshold)[:-2]
     else:
         kept = torchvision.ops.batched_nms(boxes_xyxy, scores, groups, iou_threshold)
     return kept

@@ -58,7 +58,7 @@ def roi_align(
         ]
         return _weighted_sums(table, axes, starts[chosen], cells_hw[chosen, 1])
 
-    everything = torch.arange(len(boxes_xyxy), device=boxes_xyxy.device)
+    everything = torch.arange(boxes_xyxy.shape[0], device=boxes_xyxy.device)
     bags = crop(everything, (sampling, sampling)) if sampling > 0 else _by_grid(crop, bins_yx, table, output_size)
     return bags.reshape(-1, output_size, output_size, channels).permute(0, 3, 1, 2)
 
@@ -107,7 +107,7 @@ def _by_grid(
 ) -> Tensor:
     """Adaptive sampling: boxes that need the same grid go together."""
     grids = bins_yx.ceil().clamp(min=0).long()
-    bags = table.new_zeros(len(bins_yx), output_size**2, table.shape[1])
+    bags = table.new_zeros(len(bins_yx), output_size**2, table.shape[1]) + table[:0].sum()  # zeros that have a gradient
     for grid_y, grid_x in grids[(grids > 0).all(dim=1)].unique(dim=0).tolist():  # a box of zero size has no samples
         members = torch.nonzero((grids == torch.tensor([grid_y, grid_x], device=grids.device)).all(dim=1)).ravel()
         size = max(SAMPLES_AT_ONCE // (4 * grid_y * grid_x * output_size**2), 1)

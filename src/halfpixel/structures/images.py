@@ -31,6 +31,12 @@ class Limits(NamedTuple):
         """Limits from plain numbers."""
         return cls(torch.tensor(score_threshold), torch.tensor(detections))
 
+    @property
+    def most(self) -> int:
+        """The detection limit as a number; while a graph is exported a symbol, which `int()` would freeze."""
+        limit: int = self.detections.item()  # type: ignore[assignment]
+        return limit
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:

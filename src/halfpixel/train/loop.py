@@ -77,7 +77,7 @@ def train(
             )
             losses: dict[str, Tensor] = network.losses(images, targets)
             total = torch.stack(list(losses.values())).sum()
-            values = {name: float(value) for name, value in losses.items()} | {"total": float(total)}
+            values = {name: float(value.detach()) for name, value in (losses | {"total": total}).items()}
             if not math.isfinite(values["total"]):
                 names = ", ".join(str(sample.path) for sample in samples)
                 raise HalfpixelError(f"step {step}: the loss is {values['total']} on {names}")

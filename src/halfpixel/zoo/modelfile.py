@@ -32,7 +32,7 @@ class ModelInfo:
         variant: which network, a name in some model's `VARIANTS`.
         class_names: class 0 is the first real one.
         input: how images are prepared.
-        settings: the network's settings, as plain values.
+        settings: the network's settings, as plain values; none at all stand for the variant's own.
         score_threshold: objects scoring less are not reported unless asked for.
         detection_limit: at most this many objects an image unless told otherwise.
         source: where the weights come from.
@@ -135,7 +135,10 @@ def load_model(path: Path) -> tuple[MaskRCNN, ModelInfo]:
         ModelFileError: see `read_info`; also when the weights do not fit the network.
     """
     info = read_info(path)
-    model = build(info.variant, info.class_names, info.settings)
+    try:
+        model = build(info.variant, info.class_names, info.settings or None)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     expected = model.state_dict()
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
@@ -171,7 +174,10 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
         raise ModelFileError(f"{path}: not a safetensors file of backbone weights ({error})") from error
     backbone: Any = model.backbone
     if hasattr(backbone, "load_timm"):
-        backbone.load_timm(state)
+        try:
+            backbone.load_timm(state)
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: {error}") from error
         return
     missing, _ = backbone.load_state_dict(state, strict=False)
     if missing:

@@ -124,8 +124,10 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
 
 
 def _published_policy(info: ModelInfo) -> ModelInfo:
-    settings = dataclasses.asdict(Settings(alignment="torchvision"))
-    return dataclasses.replace(info, settings=settings, score_threshold=0.05, detection_limit=100)
+    settings = Settings(alignment="torchvision", detections=100, proposals_per_level=1000, proposals=1000)
+    return dataclasses.replace(
+        info, settings=dataclasses.asdict(settings), score_threshold=0.05, detection_limit=settings.detections
+    )
 
 
 def _policy_of(module: Any, info: ModelInfo) -> ModelInfo:
@@ -141,6 +143,7 @@ def _policy_of(module: Any, info: ModelInfo) -> ModelInfo:
         raise ModelFileError("a fixed input size is not supported; give min_size and max_size")
     settings = Settings(
         alignment="torchvision",
+        detections=heads.detections_per_img,
         proposals_per_level=module.rpn._pre_nms_top_n["testing"],
         proposals=module.rpn._post_nms_top_n["testing"],
         training_proposals_per_level=module.rpn._pre_nms_top_n["training"],

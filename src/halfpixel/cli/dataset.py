@@ -1,0 +1,113 @@
+"""What `evaluate` and `train` share: opening an annotated data set and predicting all of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from halfpixel.cli.run import NAMED_AT_MOST, Walk, name_some, plural, warn
+from halfpixel.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from halfpixel.data.sample import Dataset
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.evaluate import Evaluation
+    from halfpixel.structures.instances import Instances
+
+AP_SCORE = 0.05
+"""Average precision looks at objects down to this score, as the usual evaluations of COCO do."""
+
+
+def open_dataset(data: Path, images: Path | None) -> Dataset:
+    """Read a COCO file, or the one in a folder, and pass on what was wrong with it.
+
+    Raises:
+        AnnotationError: there is no such file, it cannot be used, has no images, or none of its images is there.
+    """
+    from halfpixel.data.coco import read_coco
+
+    if images is not None and not images.is_dir():
+        raise AnnotationError(f"--images {images}: there is no such folder")
+    dataset = read_coco(_annotation_file(data), images)
+    for text in dataset.warnings[:NAMED_AT_MOST]:
+        warn(f"{dataset.path}: {text}")
+    if len(dataset.warnings) > NAMED_AT_MOST:
+        warn(f"{dataset.path}: {len(dataset.warnings) - NAMED_AT_MOST:,} more annotations were left out")
+    if not dataset.samples:
+        raise AnnotationError(f"{dataset.path}: there are no images in this data set")
+    if not any(sample.path.is_file() for sample in dataset.samples):
+        first = dataset.samples[0].path
+        raise AnnotationError(f"{dataset.path}: none of its images is there, e.g. {first}; say where with --images")
+    return dataset
+
+
+def check_images(dataset: Dataset) -> None:
+    """Refuse a data set with missing images before a long run starts.
+
+    Raises:
+        AnnotationError: names some of them.
+    """
+    missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
+    if missing:
+        raise AnnotationError(f"{dataset.path}: {plural(len(missing), 'image')} missing: {name_some(missing)}")
+
+
+def _annotation_file(data: Path) -> Path:
+    if not data.is_dir():
+        return data
+    found = sorted(data.glob("*.json"))
+    if len(found) != 1:
+        names = f": {name_some([path.name for path in found])}; name one of them" if found else ""
+        raise AnnotationError(f"{data}: expected one .json file in this folder, found {len(found)}{names}")
+    return found[0]
+
+
+def predict_dataset(
+    walk: Walk, predictor: Predictor, dataset: Dataset, threshold: float, limit: int
+) -> tuple[Dataset, list[Instances]]:
+    """The images that could be used, and their objects; the walk reports the others."""
+    waiting: dict[Path, list[int]] = {}
+    for k, sample in enumerate(dataset.samples):
+        waiting.setdefault(sample.path, []).append(k)
+    samples, predictions = [], []
+    paths = [sample.path for sample in dataset.samples]
+    for path, _, objects in walk.predict(predictor, paths, threshold, limit):
+        sample = dataset.samples[waiting[path].pop(0)]
+        if sample.size_hw != objects.size_hw:
+            (height, width), (true_height, true_width) = sample.size_hw, objects.size_hw
+            walk.done.remove(path)
+            walk.fail(path, f"{path}: {true_width} x {true_height} pixels, but annotated as {width} x {height}")
+            continue
+        samples.append(sample)
+        predictions.append(replace(objects, masks=objects.masks and replace(objects.masks, soft=None)))
+    return replace(dataset, samples=tuple(samples)), predictions
+
+
+def check_classes(dataset: Dataset, class_names: tuple[str, ...], whose: str) -> None:
+    """Refuse a data set that has no class in common with a model or with other data.
+
+    Raises:
+        AnnotationError: names both.
+    """
+    if not set(dataset.class_names) & set(class_names):
+        raise AnnotationError(
+            f"{dataset.path}: its classes ({name_some(dataset.class_names)}) have none in common with {whose} "
+            f"({name_some(class_names)})"
+        )
+
+
+def measured(evaluation: Evaluation) -> dict[str, object]:
+    """The main numbers with what they mean, for a model's description."""
+    return {
+        "data": evaluation.data,
+        "n_images": evaluation.overall.n_images,
+        "n_objects": evaluation.overall.n_objects,
+        "mask_ap": evaluation.mask_ap.ap,
+        "box_ap": evaluation.box_ap.ap,
+        "max_detections": evaluation.max_detections,
+        "mask_ap_definition": evaluation.mask_ap.definition,
+        "score_threshold": evaluation.threshold,
+        "count_mae": evaluation.overall.count.mae,
+        "count_bias": evaluation.overall.count.bias,
+    }

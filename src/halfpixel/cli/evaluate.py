@@ -1,0 +1,171 @@
+"""`halfpixel evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from halfpixel.cli.dataset import AP_SCORE, check_classes, open_dataset, predict_dataset
+from halfpixel.cli.results import output_names, refuse_to_overwrite
+from halfpixel.cli.run import (
+    Walk,
+    check_folder,
+    check_limits,
+    describe,
+    open_model,
+    plain_table,
+    plural,
+    say,
+    say_json,
+    show,
+)
+from halfpixel.errors import ArgumentError
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.sample import Dataset
+    from halfpixel.evaluation.bootstrap import Interval
+    from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
+    from halfpixel.structures.instances import Instances
+
+SHOWN_IOUS = (0.5, 0.75)
+FILE_THRESHOLD, FILE_LIMIT = 0.5, 1000
+"""For predictions from a file, which no model gives defaults."""
+
+
+def evaluate(
+    data: Path,
+    /,
+    *,
+    out: Path,
+    model: str | None = None,
+    images: Path | None = None,
+    threshold: float | None = None,
+    limit: int | None = None,
+    predictions: Path | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter("--json")] = False,
+) -> int:
+    """Compare what a model finds with annotations: average precision, detection quality and counts.
+
+    Args:
+        data: A COCO annotation file, or a folder with one.
+        out: The folder for the page (index.html), report.json and the predictions (instances.json).
+        model: A named model (see `halfpixel models`) or a model file. Default: nuclei.
+        images: The folder of the images, where they are not beside the annotation file.
+        threshold: Quality and counts take objects that score at least this, 0 to 1. Default: the model's own.
+        limit: At most this many objects an image. Default: the model's own.
+        predictions: Evaluate the predictions of this COCO file, and run no model.
+        overwrite: Replace an earlier report in the folder.
+        as_json: Print the whole report as JSON.
+    """
+    check_limits(threshold, limit)
+    check_folder(out)
+    if predictions is not None and model is not None:
+        raise ArgumentError("--predictions and --model: give one of the two")
+    if not overwrite:
+        refuse_to_overwrite([out / name for name in ("report.json", "index.html", "instances.json")])
+    dataset = open_dataset(data, images)
+    walk = Walk()
+    if predictions is not None:
+        from halfpixel.data.coco import read_coco_results
+
+        found = read_coco_results(predictions, dataset)
+        limit = FILE_LIMIT if limit is None else limit
+        threshold = FILE_THRESHOLD if threshold is None else threshold
+        whose = str(predictions)
+    else:
+        name = model or DEFAULT_MODEL
+        predictor = open_model(name)
+        check_classes(dataset, predictor.class_names, f"the model {name}")
+        limit = predictor.info.detection_limit if limit is None else limit
+        threshold = predictor.info.score_threshold if threshold is None else threshold
+        dataset, found = predict_dataset(walk, predictor, dataset, min(AP_SCORE, threshold), limit)
+        if not found:
+            return walk.exit_code
+        write_predictions(out, dataset, found)
+        whose = describe(name)
+    evaluation = _report(dataset, found, threshold, limit, out, whose, walk)
+    if as_json:
+        say_json({"model": whose, "failed": walk.failures_json(), **evaluation.to_json()})
+    else:
+        print_evaluation(evaluation, whose)
+        say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
+    walk.warn(limit)
+    return walk.exit_code
+
+
+def _report(
+    dataset: Dataset, found: list[Instances], threshold: float, limit: int, out: Path, whose: str, walk: Walk
+) -> Evaluation:
+    from halfpixel.evaluation.evaluate import evaluate as measure
+    from halfpixel.report.page import write_report
+
+    evaluation = measure(dataset, found, threshold=threshold, max_detections=limit)
+    about = {"predictions" if not walk.done else "model": whose}
+    if walk.failed:
+        about["left out"] = f"{plural(len(walk.failed), 'image')} that could not be used"
+    write_report(evaluation, out, about=about)
+    return evaluation
+
+
+def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:
+    """Write `instances.json` with the data set's own numbers of images and, where names agree, of classes."""
+    from halfpixel.data.coco import write_coco
+
+    names = output_names([sample.path for sample in dataset.samples])
+    class_names = found[0].class_names
+    known = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
+    free = max(known.values(), default=0) + 1
+    numbers = [known.get(name, free + k) for k, name in enumerate(class_names)]
+    images = [
+        (sample.image_id, name, objects) for sample, name, objects in zip(dataset.samples, names, found, strict=True)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    write_coco(out / "instances.json", images, class_names, numbers)
+
+
+def print_evaluation(evaluation: Evaluation, whose: str) -> None:
+    """The main numbers, each with what it means."""
+    overall = evaluation.overall
+    images, objects = plural(overall.n_images, "image"), plural(overall.n_objects, "annotated object")
+    say(f"{whose} on {evaluation.data}: {images}, {objects}.")
+    say()
+    for name, ap in (("mask", evaluation.mask_ap), ("box", evaluation.box_ap)):
+        say(f"COCO {name} AP {_number(ap.ap)}   at IoU .50 {_number(ap.ap50)}   at IoU .75 {_number(ap.ap75)}")
+    say(f"  mean over classes and IoU .50 to .95, at most {evaluation.max_detections:,} objects of a class and image")
+    say()
+    say(f"Of objects that score at least {evaluation.threshold:g}, with 95% intervals:")
+    quality = [f"quality at IoU {_iou(iou)}" for iou in SHOWN_IOUS]
+    numbers = ("images", "objects", *quality, "count MAE", "count bias")
+    table = plain_table(evaluation.slice_by or "", *numbers, right=numbers)
+    for name, one in (*evaluation.slices.items(), ("all", overall)):
+        if name == "all" and evaluation.slices:
+            table.add_section()
+        table.add_row(name, *_cells(one))
+    show(table)
+    say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
+    say()
+
+
+def _cells(one: SliceEvaluation) -> list[str]:
+    by_iou = {round(q.counts.iou, 2): q for q in one.quality}
+    quality = [f"{_number(by_iou[iou].counts.quality)}{_range(by_iou[iou].interval)}" for iou in SHOWN_IOUS]
+    mae = f"{_number(one.count.mae, 2)}{_range(one.count_mae_interval, 2)}"
+    bias = "-" if one.count.bias is None else f"{one.count.bias:+.2f}"
+    return [f"{one.n_images:,}", f"{one.n_objects:,}", *quality, mae, bias]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _range(interval: Interval | None, digits: int = 3) -> str:
+    return "" if interval is None else f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def _iou(iou: float) -> str:
+    return f"{iou:.2f}".lstrip("0")

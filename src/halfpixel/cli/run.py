@@ -1,0 +1,247 @@
+"""What the verbs share: where they print, how they open a model, and how they go over many images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.structures.instances import Instances
+
+OUT = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+"""Results, and nothing else: with `--json` it has to parse."""
+ERR = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
+"""Errors, warnings and progress bars."""
+
+NAMED_AT_MOST = 5
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    OUT.print(text)
+
+
+def say_json(value: object) -> None:
+    """Print a machine's twin of a table."""
+    OUT.print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def show(table: Table) -> None:
+    """Print a table, as wide as it needs to be where nobody looks at a terminal."""
+    if OUT.is_terminal:
+        OUT.print(table, soft_wrap=False)
+        return
+    wide = Console(markup=False, highlight=False, emoji=False, width=1000)
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        say(line.rstrip())
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table; the columns in `right` are numbers and stand at the right."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def complain(error: object) -> None:
+    """One line on stderr that says what is wrong."""
+    if isinstance(error, OSError) and error.filename and error.strerror:  # without its number
+        error = f"{error.filename}: {error.strerror}"
+    ERR.print(f"halfpixel: error: {one_line(error)}")
+
+
+def warn(text: object) -> None:
+    """One line on stderr about something that may surprise."""
+    ERR.print(f"halfpixel: warning: {one_line(text)}")
+
+
+def one_line(text: object) -> str:
+    """A message without line breaks, which file names and other libraries' errors may hold."""
+    return " ".join(part.strip() for part in str(text).splitlines() if part.strip())
+
+
+def name_some(names: Sequence[object]) -> str:
+    """The first few of a list, and how many more there are."""
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(str(name) for name in names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """A number and its noun: "1 image", "1,200 images"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def progress_bar(*columns: str | ProgressColumn) -> Progress:
+    """A bar on stderr, gone when it is done; none where stderr is not a terminal."""
+    shown = columns or (MofNCompleteColumn(),)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *shown,
+        TimeRemainingColumn(),
+        console=ERR,
+        transient=True,
+        disable=not ERR.is_terminal,
+    )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_limits(threshold: float | None, limit: int | None) -> None:
+    """Refuse numbers out of range before a model is opened.
+
+    Raises:
+        ArgumentError: a threshold outside of 0..1 or a limit below 1.
+    """
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ArgumentError(f"--threshold must be from 0 up to, but not including, 1; got {threshold}")
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"--limit must be at least 1, got {limit}")
+
+
+def check_folder(out: Path) -> None:
+    """Refuse an output folder that cannot be one.
+
+    Raises:
+        ArgumentError: it, or a part of its path, is a file.
+    """
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise ArgumentError(f"--out {out}: {path} is a file, not a folder")
+
+
+def open_model(model: str) -> Predictor:
+    """Load a named model or a file, with a bar for the download if there is one."""
+    from halfpixel.engine.predictor import load
+
+    with progress_bar(DownloadColumn()) as bar:
+
+        def tell(done: int, total: int | None) -> None:
+            if not bar.tasks:
+                bar.add_task(f"Downloading {model}")
+                if not ERR.is_terminal:
+                    size = f" ({total / 1e6:.0f} MB)" if total else ""
+                    ERR.print(f"Downloading the model {model}{size}")
+            bar.update(bar.tasks[0].id, completed=done, total=total)
+
+        return load(model, progress=tell)
+
+
+def describe(model: str) -> str:
+    """How the output calls a model."""
+    return f"{model} (the default, embedded in halfpixel)" if model == DEFAULT_MODEL else model
+
+
+@dataclass
+class Walk:
+    """Goes over images one by one with a progress bar; what fails is reported, and the rest go on.
+
+    Attributes:
+        done: images that were predicted.
+        failed: what could not be used, and why.
+        saturated: images on which the detection limit was reached.
+        stacks: files of several frames, and how many each has.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    saturated: list[Path] = field(default_factory=list)
+    stacks: dict[Path, int] = field(default_factory=dict)
+
+    def find(self, patterns: Iterable[str]) -> list[Path]:
+        """The images that files, folders and globs stand for, each once."""
+        from halfpixel.data.images import find_images
+
+        found: dict[str, Path] = {}
+        for pattern in patterns:
+            try:
+                if not pattern:  # an unset variable of a shell script, which would stand for this folder
+                    raise ImageError("an empty PATH: expected a file, a folder or a glob")
+                for path in find_images(pattern):
+                    found.setdefault(os.path.normpath(path.absolute()), path)
+            except (ImageError, OSError) as error:
+                self.fail(pattern, error)
+        return list(found.values())
+
+    def predict(
+        self, predictor: Predictor, paths: Sequence[Path], threshold: float, limit: int
+    ) -> Iterator[tuple[Path, npt.NDArray[np.uint8], Instances]]:
+        """Each image that can be used, its pixels `[h, w, 3]` and its objects."""
+        from halfpixel.data.images import count_frames, read_image
+
+        with progress_bar() as bar:
+            for path in bar.track(paths, description="Predicting"):
+                try:
+                    frames = count_frames(path)
+                    picture = read_image(path)
+                    objects = predictor.predict(picture, threshold=threshold, limit=limit)
+                except (ImageError, MemoryError) as error:
+                    self.fail(path, error if isinstance(error, ImageError) else f"{path}: too large for the memory")
+                    continue
+                if frames > 1:
+                    self.stacks[path] = frames
+                if objects.saturated:
+                    self.saturated.append(path)
+                self.done.append(path)
+                yield path, picture, objects
+
+    def fail(self, what: str | Path, error: object) -> None:
+        """Report something that cannot be used."""
+        self.failed[str(what)] = one_line(error)
+        complain(error)
+
+    def warn(self, limit: int) -> None:
+        """Say what may make the results wrong."""
+        if self.stacks:
+            files = [f"{path}: {frames:,}" for path, frames in self.stacks.items()]
+            warn(f"only the first frame was read of {plural(len(files), 'file')} with several ({name_some(files)})")
+        if self.saturated:
+            where = f"{plural(len(self.saturated), 'image')} ({name_some(self.saturated)})"
+            warn(f"the limit of {plural(limit, 'object')} was reached on {where}: counts may be too low, raise --limit")
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all went well, 1 when something failed, 2 when everything did."""
+        if not self.failed:
+            return 0
+        return 1 if self.done else 2
+
+    def failures_json(self) -> list[dict[str, Any]]:
+        """The failures, for `--json`."""
+        return [{"path": path, "error": error} for path, error in self.failed.items()]

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import pytest
+from calling import Halfpixel
+
+from halfpixel.zoo.names import NAMED_MODELS
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFPIXEL_HOME", str(tmp_path / "cache"))
+
+
+def test_the_list(halfpixel: Halfpixel) -> None:
+    ran = halfpixel("models")
+    assert (ran.code, ran.err) == (0, "")
+    listed = json.loads(halfpixel("models", "--json").out)
+    assert [one["name"] for one in listed] == [model.name for model in NAMED_MODELS]
+    for model in NAMED_MODELS:
+        for fact in (model.name, model.summary, model.licence, model.quality):
+            assert fact in ran.out
+    assert "170 MB, downloaded on first use" in ran.out
+
+
+def test_downloaded_models_are_known(halfpixel: Halfpixel, tmp_path: Path) -> None:
+    before = json.loads(halfpixel("models", "coco", "--json").out)
+    assert before["state"] == "downloaded on first use"
+    file = Path(before["file"])
+    assert file.is_relative_to(tmp_path / "cache")
+    file.parent.mkdir()
+    file.write_bytes(bytes(3_000_000))
+    after = json.loads(halfpixel("models", "coco", "--json").out)
+    assert (after["state"], after["megabytes"]) == ("downloaded", 3)
+
+
+def test_a_file_describes_itself(halfpixel: Halfpixel, tiny_model: Path) -> None:
+    ran = halfpixel("models", tiny_model)
+    assert (ran.code, ran.err) == (0, "")
+    assert ["variant", "mask_rcnn_lite"] in [line.split() for line in ran.out.splitlines()]
+    content = json.loads(halfpixel("models", tiny_model, "--json").out)
+    assert content["class_names"] == ["nucleus"]
+    assert content["input"]["longest_side"] == 256
+    assert content["score_threshold"] == 0.3
+    assert content["licence"] == "CC0-1.0"
+
+
+def test_neither_a_name_nor_a_file(halfpixel: Halfpixel) -> None:
+    ran = halfpixel("models", "nowhere.safetensors")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("halfpixel: error: nowhere.safetensors: ")

@@ -1,0 +1,123 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from calling import Halfpixel
+
+from halfpixel.train.loop import Report
+from halfpixel.zoo.modelfile import load_model, read_info
+
+SHORT = ("--steps", 2, "--images-per-step", 1, "--crop-px", 64, "--warmup-steps", 1)
+
+
+def test_training_on_writes_a_model_that_says_so(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ("train", annotated, "--model", tiny_model, "--out", out, *SHORT)
+    ran = halfpixel(*arguments, "--val", annotated, "--zoom", "0.9", "1.0", "--longest-side", 64)
+    assert ran.code == 0
+    assert "3 images, 6 objects, 1 class (nucleus)" in ran.out
+    assert "COCO mask AP" in ran.out
+    assert "the last layers start anew" not in ran.out
+    assert ran.err.count("annotation 99: left out") == 2
+    assert "step 2 of 2: loss " in ran.err
+    info = read_info(out / "model.safetensors")
+    assert info.input.longest_side == 64
+    assert info.input.scale == 1.0
+    assert info.score_threshold == 0.3
+    assert info.recipe["steps"] == 2
+    assert info.recipe["zoom"] == [0.9, 1.0]
+    assert "starting from tiny.safetensors" in info.source
+    assert info.measured["data"] == "instances.json"
+    assert f"COCO mask AP {info.measured['mask_ap']:.3f}" in ran.out
+    assert json.loads((out / "recipe.json").read_text())["crop_px"] == 64
+    with (out / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
+
+    before = (out / "model.safetensors").read_bytes()
+    again = halfpixel(*arguments)
+    assert (again.code, again.out) == (2, "")
+    assert "never overwritten" in again.err
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_other_classes_get_new_heads(halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path) -> None:
+    content = json.loads(annotated.read_text())
+    content["categories"] = [{"id": 7, "name": "bolt"}, {"id": 8, "name": "nut"}]
+    annotated.write_text(json.dumps(content))
+    out = tmp_path / "run"
+    ran = halfpixel("train", annotated, "--model", tiny_model, "--out", out, *SHORT, "--score-threshold", 0.2)
+    assert ran.code == 0
+    assert "the last layers start anew" in ran.out
+    model, info = load_model(out / "model.safetensors")
+    assert info.class_names == model.class_names == ("bolt", "nut")
+    assert info.score_threshold == 0.2
+
+
+def test_from_scratch(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    rules = ("--scale", 2, "--longest-side", 128, "--stretch-below", 0.5)
+    ran = halfpixel("train", annotated, "--model", "mask_rcnn_lite", "--out", out, *SHORT, *rules)
+    assert ran.code == 0
+    info = read_info(out / "model.safetensors")
+    assert (info.input.scale, info.input.longest_side, info.input.stretch_below) == (2.0, 128, 0.5)
+    assert info.source == "trained from scratch on instances.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--images-per-step", "0"], "--images-per-step must be at least 1"),
+        (["--learning-rate", "0"], "--learning-rate must be above 0"),
+        (["--learning-rate", "nan"], "--learning-rate must be above 0"),
+        (["--zoom", "1.2", "0.8"], "--zoom must be two factors"),
+        (["--ema-decay", "1"], "--ema-decay"),
+        (["--precision", "12-bit"], "--precision must be one of"),
+        (["--score-threshold", "2"], "--score-threshold"),
+        (["--scale", "0"], "--scale is out of range"),
+        (["--longest-side", "-5"], "--longest-side is out of range"),
+        (["--backbone", "weights.safetensors"], "--backbone is for networks from scratch"),
+        (["--val", "nowhere.json"], "nowhere.json"),
+        (["--model", "mask_rcnn_lite", "--backbone", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--model", "nowhere"], "neither a model file nor"),
+    ],
+)
+def test_unusable_options_are_one_line(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    content = json.loads(annotated.read_text())
+    content["annotations"].pop()
+    annotated.write_text(json.dumps(content))
+    start = () if "--model" in arguments else ("--model", tiny_model)
+    ran = halfpixel("train", annotated, "--out", tmp_path / "run", *start, *arguments)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("halfpixel: error: ")
+    assert message in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_images_stop_a_run_before_it_starts(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path
+) -> None:
+    (annotated.parent / "images" / "2.png").unlink()
+    ran = halfpixel("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
+    assert ran.code == 2
+    assert "1 image missing: " in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_what_is_left(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(network: object, info: object, dataset: object, recipe: object, out: Path, report: Report) -> None:
+        report(1, {"total": 2.0})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("halfpixel.train.loop.train", interrupted)
+    ran = halfpixel("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
+    assert ran.code == 130
+    last = ran.err.splitlines()[-1]
+    assert last == f"halfpixel: interrupted after step 1; {tmp_path / 'run'} holds the log of the losses, but no model"

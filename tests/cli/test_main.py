@@ -1,0 +1,65 @@
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from calling import Halfpixel
+
+import halfpixel as package
+from halfpixel.errors import DownloadError
+
+
+def test_version_and_unknown_words(halfpixel: Halfpixel) -> None:
+    assert halfpixel("--version").out.strip() == package.__version__
+    for arguments in (["predicct", "x.png"], ["--what"], ["count", "x.png", "--what"]):
+        ran = halfpixel(*arguments)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert "--help" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (DownloadError("could not download it:\n  no network"), 2, "error: could not download it: no network"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/some/file"),
+            2,
+            "error: /some/file: No space left on device",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_one_line(
+    halfpixel: Halfpixel,
+    noise: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    def fail(model: str, *, progress: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("halfpixel.engine.predictor.load", fail)
+    ran = halfpixel("count", noise(tmp_path / "cells.png"))
+    assert (ran.code, ran.out, ran.err) == (code, "", f"halfpixel: {line}\n")
+
+
+def test_our_own_mistakes_are_not_hidden(
+    halfpixel: Halfpixel, noise: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halfpixel.engine.predictor.load", lambda model, progress: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        halfpixel("count", noise(tmp_path / "cells.png"))
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("halfpixel")
+    done = subprocess.run([script, "count", tmp_path / "no\udcffwhere.png"], capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"halfpixel: error: ")
+    assert done.stderr.endswith(rb"no\udcffwhere.png: there is no such file or folder" + b"\n")

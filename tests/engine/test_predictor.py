@@ -1,0 +1,197 @@
+"""From images to objects, with a small network of random but lively weights."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from networks import CLASSES, enliven, few
+from PIL import Image
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+from halfpixel import load
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError, ImageError, ModelFileError
+from halfpixel.models import mask_rcnn
+from halfpixel.structures.images import ImageBatch, InputRules
+from halfpixel.structures.instances import Instances
+from halfpixel.zoo.modelfile import ModelInfo, settings_of
+
+CPU = torch.device("cpu")
+RULES = InputRules(scale=1.5, longest_side=256)
+
+
+def photograph(height: int = 60, width: int = 50, seed: int = 0) -> npt.NDArray[np.uint8]:
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    model = mask_rcnn.mask_rcnn_lite(CLASSES, few(mask_rcnn)).eval()
+    images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    info = ModelInfo("mask_rcnn_lite", CLASSES, RULES, settings_of(model), score_threshold=0.3, detection_limit=8)
+    return Predictor(enliven(model, images), info, CPU)
+
+
+def assert_same(a: Instances, b: Instances) -> None:
+    assert len(a) == len(b) > 2
+    assert a.size_hw == b.size_hw
+    assert torch.equal(a.boxes_xyxy, b.boxes_xyxy)
+    assert torch.equal(a.scores, b.scores)
+    assert torch.equal(a.labels, b.labels)
+    assert a.masks is not None
+    assert b.masks is not None
+    assert torch.equal(a.masks.dense(), b.masks.dense())
+
+
+def test_a_file_an_array_a_picture_and_lists_of_them(predictor: Predictor, tmp_path: Path) -> None:
+    pixels = photograph()
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    expected = predictor.predict(pixels)
+    assert expected.size_hw == (60, 50)
+    for form in (tmp_path / "image.png", str(tmp_path / "image.png"), Image.fromarray(pixels)):
+        assert_same(predictor.predict(form), expected)
+    found = predictor.predict([photograph(80, 40, 1), tmp_path / "image.png", pixels])
+    assert isinstance(found, list)
+    assert_same(found[1], expected)
+    assert_same(found[2], expected)
+    assert predictor.predict([]) == []
+
+
+def test_the_objects_fit_the_image(predictor: Predictor) -> None:
+    objects = predictor.predict(photograph(90, 40))
+    assert objects.class_names == CLASSES
+    assert objects.masks is not None
+    assert objects.masks.size_hw == objects.size_hw == (90, 40)
+    assert objects.boxes_xyxy[:, 2].max() <= 40
+    assert 40 < objects.boxes_xyxy[:, 3].max() <= 90
+    assert objects.candidates is not None
+    assert objects.saturated == (objects.candidates.detections > 8)
+
+
+def test_threshold_and_limit_default_to_the_model_s(predictor: Predictor) -> None:
+    usual = predictor.predict(photograph())
+    assert usual.score_threshold == 0.3
+    assert (usual.scores > 0.3).all()
+    assert_same(predictor.predict(photograph(), threshold=0.3, limit=8), usual)
+    low = predictor.predict(photograph(), threshold=0.0, limit=5)
+    assert len(low) == 5
+    assert low.saturated
+    assert low.score_threshold == 0.0
+    middle = float(usual.scores[3])
+    assert len(predictor.predict(photograph(), threshold=middle)) == int((usual.scores > middle).sum()) < 8
+
+
+@pytest.mark.parametrize("given", [{"threshold": -0.1}, {"threshold": 1.0}, {"threshold": float("nan")}, {"limit": 0}])
+def test_values_out_of_range(predictor: Predictor, given: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"must be"):
+        predictor.predict(photograph(), **given)
+
+
+def test_unusable_images(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="missing"):
+        predictor.predict(tmp_path / "missing.png")
+    with pytest.raises(ImageError):
+        predictor.predict(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_saved_and_loaded_gives_identical_objects(predictor: Predictor, tmp_path: Path) -> None:
+    expected = predictor.predict(photograph())
+    predictor.save(tmp_path / "mine.safetensors")
+    loaded = load(tmp_path / "mine.safetensors")
+    assert loaded.info == predictor.info
+    assert_same(Predictor(loaded.model, loaded.info, CPU).predict(photograph()), expected)
+
+
+def test_other_classes_keep_all_other_weights(predictor: Predictor, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    swapped = predictor.with_classes(["a", "b", "c"])
+    assert swapped.class_names == swapped.info.class_names == ("a", "b", "c")
+    new = {
+        f"{layer}.{part}"
+        for layer in ("box_head.logits", "box_head.deltas", "mask_head.logits")
+        for part in ("weight", "bias")
+    }
+    after = swapped.model.state_dict()
+    assert after.keys() == before.keys()
+    for name, tensor in after.items():
+        if name in new:
+            assert tensor.shape != before[name].shape
+        else:
+            assert torch.equal(tensor, before[name]), name
+    assert len(after["box_head.logits.bias"]) == 4
+    assert len(after["mask_head.logits.bias"]) == 3
+    # the first one is untouched, and the copy predicts and saves
+    assert all(torch.equal(tensor, before[name]) for name, tensor in predictor.model.state_dict().items())
+    assert set(swapped.predict(photograph(), threshold=0.0).counts()) == {"a", "b", "c"}
+    swapped.save(tmp_path / "swapped.safetensors")
+    assert load(tmp_path / "swapped.safetensors").class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"]])
+def test_classes_must_be_different_and_at_least_one(predictor: Predictor, names: list[str]) -> None:
+    with pytest.raises(ArgumentError, match="different class names"):
+        predictor.with_classes(names)
+
+
+def test_weights_of_torchvision_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
+    torch.save(module.state_dict(), tmp_path / "theirs.pth")
+    loaded = load(tmp_path / "theirs.pth")
+    assert loaded.info.variant == "mask_rcnn_r50_fpn"
+    assert loaded.info.detection_limit == 100
+    assert loaded.class_names == ("class 1", "class 2")
+    assert loaded.model.settings.alignment == "torchvision"
+    assert torch.equal(loaded.model.backbone.conv1.weight.cpu(), module.backbone.body.conv1.weight)
+
+
+class Malicious:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_a_malicious_file_is_refused_and_does_nothing(writer: str, tmp_path: Path) -> None:
+    path, trace = tmp_path / "evil.pth", tmp_path / "executed"
+    payload = {"weight": Malicious(f"touch '{trace}'")}
+    if writer == "torch":
+        torch.save(payload, path)
+    else:
+        path.write_bytes(pickle.dumps(payload))
+    with pytest.raises(ModelFileError, match=r"evil\.pth: not a file of weights only"):
+        load(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if writer == "torch" else pickle.loads(path.read_bytes())
+    assert trace.exists()  # it would have
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", torch.zeros(3), {"epoch": 3}, {"other": torch.zeros(3)}])
+def test_an_unusable_pth_file(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ModelFileError) as caught:
+        load(path)
+    assert "odd.pth" in str(caught.value)
+
+
+def test_the_batch_is_padded_by_the_model_s_rule(predictor: Predictor) -> None:
+    seen: list[tuple[int, ...]] = []
+    hook = predictor.model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+    predictor.predict(photograph(60, 50))
+    hook.remove()
+    assert seen == [(1, 3, 96, 96)]
+    assert ImageBatch.pad([torch.zeros(3, 90, 75)], RULES.divisor).tensor.shape == (1, 3, 96, 96)

@@ -1,0 +1,88 @@
+"""Preparing images, against torchvision's own transform."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from halfpixel.engine.preprocess import network_size, normalise, prepare, stretch, to_float
+from halfpixel.structures.images import ImageBatch, InputRules
+
+RULES = InputRules()
+SMALL = InputRules(shortest_side=80, longest_side=133)
+
+
+def transform(rules: InputRules) -> GeneralizedRCNNTransform:
+    return GeneralizedRCNNTransform(rules.shortest_side, rules.longest_side, list(rules.mean), list(rules.std)).eval()
+
+
+def random_sizes(n: int, most: int) -> list[tuple[int, int]]:
+    generator = torch.Generator().manual_seed(0)
+    return [tuple(size) for size in torch.randint(8, most, (n, 2), generator=generator).tolist()]
+
+
+@pytest.mark.parametrize("size_hw", [(480, 640), (640, 480), (800, 1333), (500, 333), *random_sizes(30, 300)])
+def test_pixels_and_sizes_equal_torchvision(size_hw: tuple[int, int]) -> None:
+    # a tenth of the published size: the same arithmetic on fewer pixels
+    image = np.random.default_rng(size_hw[0]).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    expected, _ = transform(SMALL)([torch.from_numpy(image).permute(2, 0, 1) / 255])
+    found, size = prepare(image, SMALL)
+    assert size.network_hw == expected.image_sizes[0] == tuple(found.shape[1:])
+    assert size.original_hw == size_hw
+    batch = ImageBatch.pad([found], SMALL.divisor)
+    assert torch.equal(batch.tensor, expected.tensors)
+
+
+def test_published_sizes_equal_torchvision() -> None:
+    for size_hw in [(480, 640), (427, 640), (640, 427), (333, 500), (1333, 800), (375, 500)]:
+        expected, _ = transform(RULES)([torch.zeros(3, *size_hw)])
+        assert network_size(size_hw, RULES)[1] == expected.image_sizes[0]
+    assert network_size((480, 640), RULES)[1] == (800, 1066)
+
+
+def test_a_factor_instead_of_a_side() -> None:
+    assert network_size((100, 200), InputRules(scale=3.0)) == (3.0, (300, 600))
+    factor, size_hw = network_size((100, 500), InputRules(scale=3.0, longest_side=1000))
+    assert factor == 2
+    assert size_hw == (200, 1000)
+    assert network_size((1, 30000), RULES)[1] == (1, 1333)
+
+
+def test_an_image_of_one_pixel() -> None:
+    found, size = prepare(np.full((1, 1, 3), 255, np.uint8), InputRules(scale=3.0))
+    assert found.shape == (3, 3, 3)
+    assert size == ((1, 1), (3, 3))
+
+
+def test_normalising() -> None:
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[..., 1] = 255
+    found = normalise(to_float(image), RULES)
+    torch.testing.assert_close(found[:, 0, 0], torch.tensor([-0.485 / 0.229, (1 - 0.456) / 0.224, -0.406 / 0.225]))
+
+
+def dim(brightest: float) -> torch.Tensor:
+    values = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0)) * brightest
+    values[0, 0, 0] = 1  # one hot pixel does not count
+    return values
+
+
+def test_a_dim_image_is_stretched() -> None:
+    image = dim(0.1)
+    stretched = stretch(image, 0.5)
+    assert float(np.quantile(stretched.numpy(), 0.999)) == pytest.approx(0.5, abs=0.005)
+    assert stretched.max() == 1
+    ratio = stretched[image < 0.1] / image[image < 0.1]
+    assert ratio.max() - ratio.min() < 1e-3
+
+
+def test_a_bright_or_black_image_stays() -> None:
+    for image, below in [(dim(0.8), 0.5), (dim(0.1), 0.0), (torch.zeros(3, 5, 5), 0.5)]:
+        assert torch.equal(stretch(image, below), image)
+
+
+def test_preparing_stretches_before_it_normalises() -> None:
+    image = (dim(0.1) * 255).round().byte().permute(1, 2, 0).numpy()
+    rules = InputRules(scale=1.0, stretch_below=0.5)
+    expected = normalise(stretch(to_float(image), 0.5), rules)
+    torch.testing.assert_close(prepare(image, rules)[0], expected)

@@ -1,0 +1,175 @@
+"""What is particular to Mask R-CNN; what every model promises is in test_model_contract.py."""
+
+import dataclasses
+
+import pytest
+import torch
+from networks import CLASSES, annotated, batch_of, enliven, few, scene
+from torch import Tensor
+from torchvision.ops.poolers import LevelMapper
+
+from halfpixel.models import mask_rcnn
+from halfpixel.models.mask_rcnn import BoxHead, MaskHead, MaskRCNN, Outputs, mask_rcnn_lite
+from halfpixel.structures.images import Limits, Resized
+from halfpixel.structures.targets import Targets
+
+SIZE = Resized((40, 60), (40, 60))
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskRCNN:
+    torch.manual_seed(0)
+    return enliven(mask_rcnn_lite(CLASSES, few(mask_rcnn)).eval(), scene(64, seed=1)[0][None])
+
+
+def rows(boxes: list[tuple[float, float, float, float]], labels: list[int], scores: list[float]) -> Outputs:
+    """Outputs of a network that is sure of full masks."""
+    return {
+        "boxes_xyxy": torch.tensor(boxes).reshape(-1, 4),
+        "scores": torch.tensor(scores),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "image_index": torch.zeros(len(boxes), dtype=torch.int64),
+        "masks": torch.ones(len(boxes), 28, 28),
+        "candidates": torch.tensor([[9, len(boxes)]]),
+        "saturated": torch.tensor([False]),
+    }
+
+
+def test_each_region_is_cropped_from_the_level_that_suits_it(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = torch.tensor([1.0, 30, 111, 112, 113, 223, 224, 225, 447, 448, 900])
+    regions = torch.stack([torch.zeros_like(sides), torch.zeros_like(sides), sides, sides], dim=1)
+    seen: list[Tensor] = []
+
+    def spy(features: object, boxes: Tensor, index: Tensor, levels: Tensor, *_: object, **__: object) -> Tensor:
+        seen.append(levels)
+        return torch.zeros(len(boxes), 80, 7, 7)
+
+    monkeypatch.setattr(mask_rcnn, "roi_align", spy)
+    model._crop([torch.zeros(1, 80, 4, 4)] * 4, regions, torch.zeros(len(regions), dtype=torch.int64), 7)
+    assert torch.equal(seen[0], LevelMapper(2, 5)([regions]))
+    assert set(seen[0].tolist()) == {0, 1, 2, 3}
+
+
+def test_masks_come_from_the_channel_of_the_class(model: MaskRCNN) -> None:
+    """Biases that make one class's masks full and the other's empty."""
+    image, _ = scene(64, seed=1)
+    kept = model.mask_head.logits.bias.detach().clone()
+    model.mask_head.logits.bias.data = torch.tensor([1e4, -1e4])
+    with torch.no_grad():
+        outputs = model(image[None], torch.tensor([[64, 64]]), Limits.of(0.02, 12))
+    model.mask_head.logits.bias.data = kept
+    assert set(outputs["labels"].tolist()) == {0, 1}
+    for mask, label in zip(outputs["masks"], outputs["labels"].tolist(), strict=True):
+        assert (mask == (1 if label == 0 else 0)).all()
+
+
+def test_only_the_true_class_s_masks_are_trained(model: MaskRCNN) -> None:
+    image, target = scene(64, seed=1)
+    only_discs = dataclasses.replace(target, objects=target.objects[target.objects.labels == 0])
+    model.zero_grad()
+    model.losses(batch_of(image), [only_discs])["mask"].backward()
+    gradient = model.mask_head.logits.weight.grad
+    assert gradient is not None
+    assert gradient[0].abs().max() > 0
+    assert gradient[1].abs().max() == 0
+    model.zero_grad()
+
+
+def test_a_network_that_draws_the_truth_has_no_mask_loss(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, target = scene(64, seed=1)
+    truths: list[Tensor] = []
+    original = model._mask_truths
+
+    def spy(regions: Tensor, matches: Tensor, objects: object) -> Tensor:
+        truths.append(original(regions, matches, objects))  # type: ignore[arg-type]
+        return truths[-1]
+
+    monkeypatch.setattr(model, "_mask_truths", spy)
+    head, model.mask_head = model.mask_head, FromTruth(truths)  # type: ignore[assignment]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        entropy_alone = model.losses(batch_of(image), [target])["mask"]
+    model.mask_head = head
+    (truth,) = truths
+    assert truth.max() > 0.99
+    assert len(truth) >= 4
+    p = truth.clamp(1e-6, 1 - 1e-6)
+    # what is left is the entropy of the cells that the outline crosses
+    expected = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
+    torch.testing.assert_close(entropy_alone, expected, atol=1e-4, rtol=0)
+    assert expected < 0.3
+
+
+class FromTruth(torch.nn.Module):
+    """A mask head that says what it should have said."""
+
+    def __init__(self, truths: list[Tensor]) -> None:
+        super().__init__()
+        self.truths = truths
+
+    def forward(self, crops: Tensor) -> Tensor:
+        truth = self.truths[-1].clamp(1e-6, 1 - 1e-6)
+        assert len(truth) == len(crops)
+        return (truth / (1 - truth)).log()[:, None].expand(-1, 2, -1, -1)
+
+
+def test_decoding_pastes_and_scales_exactly(model: MaskRCNN) -> None:
+    outputs = rows([(10, 5, 30, 15), (0, 0, 4, 4)], [0, 1], [0.9, 0.8])
+    (same,) = model.decode(outputs, [SIZE])
+    assert same.masks is not None
+    assert same.masks.boxes_xyxy().tolist() == [[10, 5, 30, 15], [0, 0, 4, 4]]
+    assert same.masks.areas_px().tolist() == [200, 16]
+    (larger,) = model.decode(outputs, [Resized((80, 180), (40, 60))])
+    assert larger.masks is not None
+    assert larger.boxes_xyxy.tolist() == [[30, 10, 90, 30], [0, 0, 12, 8]]
+    assert larger.masks.areas_px().tolist() == [1200, 96]
+
+
+def test_suppression_by_masks_is_within_a_class(model: MaskRCNN) -> None:
+    settings = model.settings
+    outputs = rows(
+        [(0, 0, 20, 10), (4, 0, 24, 10), (4, 0, 24, 10), (15, 0, 35, 10)], [0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6]
+    )
+    assert len(model.decode(outputs, [SIZE])[0]) == 4
+    model.settings = dataclasses.replace(settings, mask_iou=0.4)
+    (objects,) = model.decode(outputs, [SIZE])
+    model.settings = settings
+    assert objects.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert objects.labels.tolist() == [0, 1, 0]
+
+
+def test_objects_without_room_between_regions_are_trained_on_their_own_box(model: MaskRCNN) -> None:
+    """An object that no proposal finds is a region itself, so that the heads learn from it."""
+    dense = torch.zeros(1, 64, 64, dtype=torch.bool)
+    dense[0, 30:32, 40:42] = True
+    losses = model.losses(
+        batch_of(scene(64, objects=0)[0]), [Targets(annotated(dense, torch.tensor([1])), torch.zeros(0, 4))]
+    )
+    assert losses["mask"] > 0
+    assert losses["box"] > 0
+
+
+def test_new_classes_replace_the_last_layers_only() -> None:
+    for head, crops in (
+        (BoxHead(8, 3, fcs=(16,)), torch.randn(2, 8, 7, 7)),
+        (MaskHead(8, 3, (8,), 8), torch.randn(2, 8, 14, 14)),
+    ):
+        before = dict(head.named_parameters())
+        head.set_classes(5)
+        changed = {name for name, parameter in head.named_parameters() if before[name] is not parameter}
+        assert changed <= {"logits.weight", "logits.bias", "deltas.weight", "deltas.bias"}
+        out = head(crops)
+        assert (out[0].shape == (2, 6) and out[1].shape == (2, 6, 4)) if isinstance(out, tuple) else out.shape[1] == 5
+    # no crops are fine too
+    assert MaskHead(8, 3, (8,), 8)(torch.zeros(0, 8, 14, 14)).shape == (0, 3, 28, 28)
+
+
+@pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
+def test_alignment_reaches_every_part(alignment: str) -> None:
+    model = mask_rcnn_lite(CLASSES, few(mask_rcnn, alignment=alignment))
+    assert model.rpn.alignment == alignment
+    (objects,) = model.decode(rows([(10.9, 10.9, 20.9, 20.9)], [0], [0.9]), [SIZE])
+    assert objects.masks is not None
+    assert objects.masks.soft is not None
+    assert objects.masks.soft.alignment == alignment
+    assert (objects.masks.boxes_xyxy()[0, 0] == 11) == (alignment == "half_pixel")

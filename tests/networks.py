@@ -1,0 +1,105 @@
+"""Small scenes and networks whose untrained outputs are worth comparing."""
+
+import dataclasses
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from halfpixel import models
+from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
+from halfpixel.structures.targets import Targets
+
+CLASSES = ("disc", "square")
+
+FEW = {
+    "proposals_per_level": 200,
+    "detections": 12,
+    "proposals": 36,
+    "training_proposals_per_level": 100,
+    "training_proposals": 30,
+    "anchor_samples": 64,
+    "region_samples": 24,
+}
+"""Settings that keep large networks quick."""
+
+SPREADS = (
+    {"rpn.objectness": 2.0, "rpn.deltas": 0.5},
+    {"box_head.logits": 2.0, "box_head.deltas": 1.0},
+    {"mask_head.logits": 2.0},
+)
+"""Standard deviations of what each predictor says, in the order in which they speak."""
+
+
+def few(module: ModuleType, **changes: object) -> object:
+    """The module's `Settings`, with less of everything where it has such a field."""
+    fields = {field.name for field in dataclasses.fields(module.Settings)}
+    return module.Settings(**{name: value for name, value in (FEW | changes).items() if name in fields})
+
+
+def enliven(model: MaskRCNN, images: Tensor) -> MaskRCNN:
+    """Rescale each predictor until its outputs on some images have a useful spread: fresh ones say all the same."""
+    sizes_hw = torch.tensor([images.shape[2:]] * len(images))
+    for spreads in SPREADS:  # one after the other: what the first say decides what the next are asked
+        spoken: dict[str, list[Tensor]] = {name: [] for name in spreads}  # of each pyramid level
+        layers = {name: model.get_submodule(name) for name in spreads}
+        hooks = [
+            layer.register_forward_hook(
+                lambda _, __, out, heard=spoken[name]: heard.append(out.transpose(0, 1).flatten(1))
+            )
+            for name, layer in layers.items()
+        ]
+        with torch.no_grad():
+            model(images, sizes_hw, Limits.of(0.0, 20))
+            for name, layer in layers.items():
+                assert isinstance(layer, nn.Conv2d | nn.Linear)
+                assert layer.bias is not None
+                said = torch.cat(spoken[name], dim=1)
+                factors = spreads[name] / said.std(dim=1).clamp(min=1e-12)
+                layer.weight.mul_(factors.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+                layer.bias.sub_(said.mean(dim=1)).mul_(factors)
+        for hook in hooks:
+            hook.remove()
+    return model
+
+
+def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Targets]:
+    """An image `[3, side, side]`, normalised, with bright discs and darker squares that do not overlap."""
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+    image = 0.2 * torch.randn(3, side, side, generator=generator) - 1
+    masks, labels = [], []
+    cells = [(side / 4 + side / 2 * (k % 2), side / 4 + side / 2 * (k // 2 % 2)) for k in range(objects)]
+    for k, (cx, cy) in enumerate(cells):
+        jitter, radius = (torch.rand(2, generator=generator) - 0.5) * side / 8, side * (0.11 + 0.02 * k)
+        dx, dy = (x - cx - jitter[0]).abs(), (y - cy - jitter[1]).abs()
+        mask = dx**2 + dy**2 < radius**2 if k % 2 == 0 else torch.maximum(dx, dy) < 0.8 * radius
+        image[:, mask] += torch.tensor([2.5, 2.0, 1.0] if k % 2 == 0 else [0.0, 1.0, 2.0])[:, None]
+        masks.append(mask)
+        labels.append(k % 2)
+    dense = torch.stack(masks) if masks else torch.zeros(0, side, side, dtype=torch.bool)
+    return image, Targets(annotated(dense, torch.tensor(labels, dtype=torch.int64)), torch.zeros(0, 4))
+
+
+def annotated(dense: Tensor, labels: Tensor) -> Instances:
+    """Objects from full-canvas masks, with tight boxes."""
+    masks = CropMasks.from_dense(dense)
+    return Instances(masks.size_hw, masks.boxes_xyxy(), torch.ones(len(masks)), labels, CLASSES, masks)
+
+
+def batch_of(*images: Tensor) -> ImageBatch:
+    """Padded to one size."""
+    return ImageBatch.pad(images)
+
+
+def modules() -> list[ModuleType]:
+    """Every file of `halfpixel.models`."""
+    import importlib
+    import pkgutil
+
+    return [
+        importlib.import_module(f"halfpixel.models.{found.name}") for found in pkgutil.iter_modules(models.__path__)
+    ]

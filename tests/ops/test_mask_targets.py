@@ -1,0 +1,105 @@
+"""Mask targets against RoIAlign on the full canvas, and what exactness is worth when targets become masks again."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor
+
+from halfpixel.ops.mask_targets import mask_targets
+from halfpixel.ops.paste import Alignment
+from halfpixel.structures.masks import CropMasks
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from alignment import median_interval, round_trip_ious, truncation_ious
+
+SIZE_HW = (48, 60)
+
+
+def ellipse(centre_xy: tuple[float, float], radii: tuple[float, float]) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(48.0) + 0.5, torch.arange(60.0) + 0.5, indexing="ij")
+    return ((x - centre_xy[0]) / radii[0]) ** 2 + ((y - centre_xy[1]) / radii[1]) ** 2 < 1
+
+
+MASKS = {
+    "inside": ellipse((30, 20), (11, 7)),
+    "in the corner": ellipse((0, 0), (14, 9)),
+    "at the far corner": ellipse((58, 47), (14, 9)),
+    "one pixel": ellipse((30.5, 20.5), (0.4, 0.4)),
+    "everything": torch.ones(SIZE_HW, dtype=torch.bool),
+}
+
+
+def regions() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(20, 2, 2, generator=generator) * torch.tensor([70.0, 58.0]) - 5
+    usual = torch.cat([corners.amin(1), corners.amax(1)], 1)
+    odd = [
+        [0.0, 0.0, 60.0, 48.0],
+        [-20.0, -20.0, 80.0, 70.0],  # around the canvas
+        [30.2, 20.1, 30.9, 20.8],  # within a pixel
+        [100.0, 100.0, 120.0, 130.0],  # wholly outside
+        [-40.0, 10.0, -20.0, 30.0],
+    ]
+    return torch.cat([usual, torch.tensor(odd)])
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("output_size", [5, 28])
+@pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
+def test_equal_adaptive_roi_align_on_the_canvas(alignment: Alignment, output_size: int, name: str) -> None:
+    mask, boxes = MASKS[name], regions()
+    cropped = CropMasks.from_dense(mask[None])
+    found = mask_targets(
+        cropped.crops[0], tuple(cropped.offsets_xy[0].tolist()), boxes, SIZE_HW, output_size, alignment
+    )
+    rois = torch.cat([torch.zeros(len(boxes), 1), boxes], dim=1)
+    expected = torchvision.ops.roi_align(
+        mask[None, None].float(), rois, output_size, 1.0, -1, aligned=alignment == "half_pixel"
+    )[:, 0]
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    assert expected.max() > 0.2
+
+
+def test_a_crop_with_a_margin_gives_the_same() -> None:
+    mask, boxes = MASKS["inside"], regions()
+    tight = CropMasks.from_dense(mask[None])
+    offset_xy = tuple(tight.offsets_xy[0].tolist())
+    whole = mask_targets(mask, (0, 0), boxes, SIZE_HW, 14)
+    torch.testing.assert_close(mask_targets(tight.crops[0], offset_xy, boxes, SIZE_HW, 14), whole, atol=1e-6, rtol=0)
+
+
+def test_no_regions_and_an_empty_crop() -> None:
+    crop = torch.ones(3, 4, dtype=torch.bool)
+    assert mask_targets(crop, (2, 2), torch.zeros(0, 4), SIZE_HW, 28).shape == (0, 28, 28)
+    assert not mask_targets(crop[:0], (2, 2), regions(), SIZE_HW, 28).any()
+
+
+def test_the_region_s_own_box_gives_the_share_of_each_cell() -> None:
+    """A 4 x 4 object in a region of twice its width: the left cells full, the right ones empty."""
+    crop = torch.ones(4, 4, dtype=torch.bool)
+    targets = mask_targets(crop, (10, 10), torch.tensor([[10.0, 10.0, 18.0, 14.0]]), SIZE_HW, 2)
+    assert targets[0, 0, 0] > 0.9
+    assert targets[0, 0, 1] < 0.1
+
+
+def test_what_exactness_gains_on_small_objects() -> None:
+    """Objects 10 pixels across, at any fraction of a pixel: targets and pasting, ours against torchvision's."""
+    exact = round_trip_ious(10, "half_pixel", count=150, seed=0)
+    legacy = round_trip_ious(10, "torchvision", count=150, seed=0)
+    low, _ = median_interval(exact, seed=1)
+    _, high = median_interval(legacy, seed=1)
+    assert low > 0.95
+    assert high < 0.90
+    # pasting alone: the same probabilities, truncated against exact (DESIGN.md: a median IoU of .84)
+    assert truncation_ious(10, count=150, seed=0).median() < 0.88
+
+
+def test_exactness_matters_less_the_larger_the_object() -> None:
+    gaps = [
+        (round_trip_ious(side, "half_pixel", 60, 0).median() - round_trip_ious(side, "torchvision", 60, 0).median())
+        for side in (8, 16, 48)
+    ]
+    assert gaps[0] > gaps[1] > gaps[2] > 0

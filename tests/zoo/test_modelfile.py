@@ -1,0 +1,197 @@
+"""Model files: there and back, and everything that may be wrong with one."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from halfpixel.errors import ModelFileError
+from halfpixel.models.mask_rcnn import MaskRCNN, Settings
+from halfpixel.structures.images import InputRules
+from halfpixel.zoo import modelfile
+from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, load_model, read_info, save_model, settings_of
+
+VARIANT = "mask_rcnn_lite"
+CLASSES = ("nucleus", "Zellkern ß")
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskRCNN:
+    torch.manual_seed(0)
+    return build(VARIANT, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def info(model: MaskRCNN) -> ModelInfo:
+    return ModelInfo(
+        VARIANT,
+        CLASSES,
+        InputRules(mean=(0.1, 0.2, 0.3), scale=3.0, longest_side=2048, stretch_below=0.4),
+        settings_of(model),
+        score_threshold=0.35,
+        detection_limit=700,
+        source="a test",
+        licence="Apache-2.0",
+        recipe={"steps": 3, "zoom": [0.6, 1.1]},
+        measured={"mask AP": 0.5},
+    )
+
+
+@pytest.fixture
+def written(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> Path:
+    save_model(tmp_path / "model.safetensors", model, info)
+    return tmp_path / "model.safetensors"
+
+
+def test_there_and_back(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
+    loaded, read = load_model(written)
+    assert read == info
+    assert read_info(written) == info
+    assert loaded.class_names == CLASSES
+    assert loaded.settings == model.settings
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert [path.name for path in written.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_half_the_size(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
+    half = written.with_name("half.safetensors")
+    save_model(half, model, info, half=True)
+    assert half.stat().st_size < 0.52 * written.stat().st_size
+    loaded, _ = load_model(half)
+    for name, tensor in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == torch.float32
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
+
+
+def test_a_network_in_channels_last_order_is_the_same_file(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
+    before = written.read_bytes()
+    save_model(written, build(VARIANT, CLASSES).to(memory_format=torch.channels_last), info)
+    assert len(written.read_bytes()) == len(before)
+    load_model(written)
+
+
+def test_without_settings_a_variant_gets_its_own(model: MaskRCNN, tmp_path: Path) -> None:
+    save_model(tmp_path / "m.safetensors", model, ModelInfo(VARIANT, CLASSES))
+    assert load_model(tmp_path / "m.safetensors")[0].settings == model.settings
+    assert model.settings != Settings()
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the description and leave the weights."""
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        description = json.loads(file.metadata()["halfpixel"])
+    change(description)
+    save_file(state, path, metadata={"halfpixel": json.dumps(description)})
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def drop_a_tensor(path: Path) -> None:
+    retensor(path, lambda state: state.pop("rpn.deltas.bias"))
+
+
+def reshape_a_tensor(path: Path) -> None:
+    retensor(path, lambda state: state.update({"rpn.deltas.bias": torch.zeros(5)}))
+
+
+def retensor(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    change(state)
+    save_file(state, path, metadata=metadata)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: path.unlink(), "no such model file"),
+    "a folder": (folder, "no such model file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a safetensors"),
+    "text": (lambda path: path.write_text("not a model at all, but long enough"), "not a safetensors"),
+    "truncated": (truncate, "not a safetensors"),
+    "somebody else's": (lambda path: save_file({"w": torch.zeros(3)}, path), "no description"),
+    "no JSON": (lambda path: save_file({"w": torch.zeros(3)}, path, {"halfpixel": "{"}), "description is broken"),
+    "a list": (lambda path: save_file({"w": torch.zeros(3)}, path, {"halfpixel": "[1]"}), "description is broken"),
+    "a number": (lambda path: save_file({"w": torch.zeros(3)}, path, {"halfpixel": "1"}), "description is broken"),
+    "newer": (lambda path: rewrite(path, lambda d: d.update(format=2)), "newer halfpixel"),
+    "no format": (lambda path: rewrite(path, lambda d: d.pop("format")), "description is broken"),
+    "unknown variant": (lambda path: rewrite(path, lambda d: d.update(variant="mask_rcnn_xxl")), "mask_rcnn_xxl"),
+    "unknown setting": (lambda path: rewrite(path, lambda d: d["settings"].update(colour="red")), "colour"),
+    "unknown field": (lambda path: rewrite(path, lambda d: d.update(smell="sweet")), "description is broken"),
+    "unknown rule": (lambda path: rewrite(path, lambda d: d["input"].update(smell="sweet")), "description is broken"),
+    "other classes": (lambda path: rewrite(path, lambda d: d.update(class_names=["a"])), "do not fit"),
+    "a tensor too few": (drop_a_tensor, "names differ, e.g. rpn.deltas.bias"),
+    "a tensor of another shape": (reshape_a_tensor, r"rpn.deltas.bias is \[5\] instead of \[12\]"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_is_named_with_the_reason(what: str, written: Path) -> None:
+    damage, reason = BROKEN[what]
+    damage(written)
+    with pytest.raises(ModelFileError, match=reason) as caught:
+        load_model(written)
+    assert str(written) in str(caught.value)
+
+
+def test_a_write_that_fails_leaves_the_file_before_it(
+    model: MaskRCNN, info: ModelInfo, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = written.read_bytes()
+
+    def full(state: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(modelfile, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_model(written, model, info)
+    assert written.read_bytes() == before
+    assert [path.name for path in written.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_a_description_that_cannot_be_written_writes_nothing(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
+    before = written.read_bytes()
+    with pytest.raises(TypeError):
+        save_model(written, model, dataclasses.replace(info, measured={"a path": Path("x")}))
+    assert written.read_bytes() == before
+
+
+def test_unknown_networks_and_settings() -> None:
+    with pytest.raises(ModelFileError, match=r"'yolo'.*mask_rcnn_lite"):
+        build("yolo", CLASSES)
+    with pytest.raises(ModelFileError, match="mood"):
+        build(VARIANT, CLASSES, {"mood": 1})
+
+
+def test_backbone_weights(model: MaskRCNN, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    weights = timm.create_model("tf_efficientnet_lite0").state_dict()
+    save_file(weights, tmp_path / "lite0.safetensors")
+    fresh = build(VARIANT, CLASSES)
+    load_backbone(fresh, tmp_path / "lite0.safetensors")
+    scale = weights["bn1.weight"] / (weights["bn1.running_var"] + 1e-3).sqrt()
+    expected = weights["conv_stem.weight"] * scale[:, None, None, None]
+    torch.testing.assert_close(fresh.backbone.state_dict()["conv_stem.weight"], expected)
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"broken\.safetensors"):
+        load_backbone(fresh, tmp_path / "broken.safetensors")
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match=r"other\.safetensors"):
+        load_backbone(fresh, tmp_path / "other.safetensors")

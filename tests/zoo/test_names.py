@@ -1,0 +1,110 @@
+"""Named models and the way to their files."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from halfpixel.errors import DownloadError, ModelFileError
+from halfpixel.zoo import names
+from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, NamedModel, find, locate
+
+BODY = b"pretend that these are weights" * 99
+
+
+def test_names_are_unique_and_complete() -> None:
+    assert len({model.name for model in NAMED_MODELS}) == len(NAMED_MODELS)
+    assert find(DEFAULT_MODEL) is not None
+    for model in NAMED_MODELS:
+        assert find(model.name) is model
+        assert model.summary
+        assert model.licence
+        assert model.quality
+        assert bool(model.file) != bool(model.url)
+        if model.url:
+            assert model.megabytes > 0
+            assert re.fullmatch("[0-9a-f]{8,64}", model.sha256)
+            assert model.url.startswith("https://")
+            assert model.sha256 in model.url  # as torchvision names its files
+
+
+def test_an_embedded_model_lies_inside_the_package() -> None:
+    path = locate("nuclei")
+    assert path.name == "nuclei.safetensors"
+    assert path.parent == Path(names.__file__).parent
+
+
+def test_a_file_is_its_own_place(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"x")
+    assert locate(path) == locate(str(path)) == path
+
+
+@pytest.mark.parametrize("wrong", ["nucleii", "/no/such/file.safetensors", ".", ""])
+def test_neither_a_name_nor_a_file(wrong: str) -> None:
+    with pytest.raises(
+        ModelFileError, match=r"neither a model file nor one of the named models \(nuclei, coco, "
+    ) as caught:
+        locate(wrong)
+    assert str(caught.value).startswith(wrong)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("HALFPIXEL_HOME", str(tmp_path / "cache"))
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "weights.pth").write_bytes(BODY)
+    Quiet.asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Quiet(*a, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def published(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str) -> None:
+    model = NamedModel("far", "far away", "MIT", "unknown", url=url, sha256=sha256, megabytes=1)
+    monkeypatch.setattr(names, "NAMED_MODELS", (model,))
+
+
+def test_a_download_happens_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(monkeypatch, address + "weights.pth", hashlib.sha256(BODY).hexdigest()[:8])
+    heard: list[tuple[int, int | None]] = []
+    path = locate("far", lambda done, total: heard.append((done, total)))
+    assert path == tmp_path / "cache" / "weights.pth"
+    assert path.read_bytes() == BODY
+    assert heard[-1] == (len(BODY), len(BODY))
+    assert locate("far") == path
+    assert Quiet.asked == ["/weights.pth"]
+
+
+def test_another_file_than_promised(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(monkeypatch, address + "weights.pth", "0" * 64)
+    with pytest.raises(DownloadError, match="not the file that was promised"):
+        locate("far")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_no_network(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(monkeypatch, "http://127.0.0.1:1/weights.pth", "0" * 64)
+    with pytest.raises(DownloadError, match=r"could not download http://127\.0\.0\.1:1/weights\.pth") as caught:
+        locate("far")
+    assert "\n" not in str(caught.value)
