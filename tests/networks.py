@@ -40,6 +40,18 @@ def few(module: ModuleType, **changes: object) -> object:
     return module.Settings(**{name: value for name, value in (FEW | changes).items() if name in fields})
 
 
+def smallest(module: ModuleType, **changes: object) -> MaskRCNN:
+    """The module's variant with the fewest weights; the others are never filled."""
+    settings = few(module, **changes)
+
+    def weights(name: str) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in module.VARIANTS[name](CLASSES, settings).parameters())
+
+    model: MaskRCNN = module.VARIANTS[min(module.VARIANTS, key=weights)](CLASSES, settings)
+    return model
+
+
 def enliven(model: MaskRCNN, images: Tensor) -> MaskRCNN:
     """Rescale each predictor until its outputs on some images have a useful spread: fresh ones say all the same."""
     sizes_hw = torch.tensor([images.shape[2:]] * len(images))
@@ -67,7 +79,7 @@ def enliven(model: MaskRCNN, images: Tensor) -> MaskRCNN:
 
 
 def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Targets]:
-    """An image `[3, side, side]`, normalised, with bright discs and darker squares that do not overlap."""
+    """An image `[3, side, side]`, normalised, with red discs and blue squares that do not overlap."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
     image = 0.2 * torch.randn(3, side, side, generator=generator) - 1
@@ -77,7 +89,7 @@ def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Tar
         jitter, radius = (torch.rand(2, generator=generator) - 0.5) * side / 8, side * (0.11 + 0.02 * k)
         dx, dy = (x - cx - jitter[0]).abs(), (y - cy - jitter[1]).abs()
         mask = dx**2 + dy**2 < radius**2 if k % 2 == 0 else torch.maximum(dx, dy) < 0.8 * radius
-        image[:, mask] += torch.tensor([2.5, 2.0, 1.0] if k % 2 == 0 else [0.0, 1.0, 2.0])[:, None]
+        image[:, mask] += torch.tensor([3.0, 1.0, 0.0] if k % 2 == 0 else [0.0, 1.0, 3.0])[:, None]
         masks.append(mask)
         labels.append(k % 2)
     dense = torch.stack(masks) if masks else torch.zeros(0, side, side, dtype=torch.bool)

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
-from networks import CLASSES, batch_of, enliven, few, modules, scene
+from networks import CLASSES, batch_of, enliven, few, modules, scene, smallest
 from torch import Tensor
 
 from halfpixel.models.mask_rcnn import MaskRCNN
@@ -143,7 +142,7 @@ def test_the_limit_keeps_the_best_and_says_so(case: Case) -> None:
         assert int(kept.sum()) == 3
         assert twelve["candidates"][k, 1] > 12
         for name in ROWS:
-            assert torch.equal(three[name][kept], twelve[name][best][:3])
+            torch.testing.assert_close(three[name][kept], twelve[name][best][:3], atol=1e-3, rtol=1e-3)
     threshold = float(twelve["scores"][twelve["image_index"] == 0][7])  # seven score more
     for limit, saturated in [(12, False), (7, False), (6, True)]:
         outputs = detect(case, threshold, limit)
@@ -235,46 +234,43 @@ def test_a_model_file_gives_the_same_network(case: Case, tmp_path: Path) -> None
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> None:
     torch.manual_seed(0)
-    built: list[Any] = [
-        make(CLASSES, few(module, box_iou=0.7, mask_iou=0.4, region_samples=64)) for make in module.VARIANTS.values()
-    ]
-    model = min(built, key=lambda m: sum(p.numel() for p in m.parameters()))
+    enough = {"training_proposals": 200, "anchor_samples": 256, "region_samples": 128, "box_iou": 0.7, "mask_iou": 0.4}
+    model = smallest(module, **enough)
     assert sum(p.numel() for p in model.parameters()) < SMALL_ENOUGH_TO_OVERFIT
-    image, target = scene(128)
+    image, target = scene(96)
     images = batch_of(image)
-    optimiser = torch.optim.AdamW(model.train().parameters(), lr=1e-3)
+    optimiser = torch.optim.AdamW(model.train().parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, total_steps=90)
     totals = []
-    for _ in range(60):
+    for _ in range(90):
         total = torch.stack(list(model.losses(images, [target]).values())).sum()
         optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
+        schedule.step()
         totals.append(float(total.detach()))
     assert sum(totals[-5:]) / 5 < 0.3 * totals[0]
     with torch.no_grad():
         outputs = model.eval()(images.tensor, images.sizes_hw, Limits.of(0.5, 100))
-    (found,) = model.decode(outputs, [Resized((128, 128), (128, 128))])
+    (found,) = model.decode(outputs, [Resized((96, 96), (96, 96))])
     assert found.masks is not None
     assert target.objects.masks is not None
     for truth, label in zip(target.objects.masks.dense(), target.objects.labels.tolist(), strict=True):
-        ious = [float((m & truth).sum() / (m | truth).sum()) for m in found.masks.dense()]
-        best = max(range(len(ious)), key=ious.__getitem__)
-        assert ious[best] > 0.7
-        assert found.labels[best] == label
+        ious = (found.masks.dense() & truth).sum((1, 2)) / (found.masks.dense() | truth).sum((1, 2))
+        assert ious[found.labels == label].max() > 0.7
 
 
 EXPORT = """
 import warnings
 import torch
-from networks import CLASSES, enliven, few, modules, scene
+from networks import enliven, modules, scene, smallest
 from halfpixel.structures.images import Limits
 
 for module in modules():
     torch.manual_seed(0)
     images = torch.stack([scene(96, seed=seed)[0] for seed in (1, 2)])
-    built = [make(CLASSES, few(module)) for make in module.VARIANTS.values()]
-    model = enliven(min(built, key=lambda m: sum(p.numel() for p in m.parameters())).eval(), images)
+    model = enliven(smallest(module).eval(), images)
     sizes_hw = torch.tensor([[96, 96], [90, 80]])
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torchvision's, about its own registrations

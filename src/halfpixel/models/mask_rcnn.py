@@ -235,12 +235,8 @@ class MaskRCNN(nn.Module):
         """
         pyramid = self.pyramid(self.backbone(images.tensor))
         scored = self.rpn(pyramid, images.tensor)
-        regions, _ = self.rpn.propose(
-            scored,
-            images.sizes_hw,
-            self.settings.training_proposals_per_level,
-            self.settings.training_proposals,
-        )
+        limits = self.settings.training_proposals_per_level, self.settings.training_proposals
+        regions, _ = self.rpn.propose(scored, images.sizes_hw, *limits)
         return self.rpn.losses(scored, targets) | self._head_losses(pyramid, regions, targets)
 
     def _head_losses(
@@ -317,6 +313,7 @@ class MaskRCNN(nn.Module):
             factors = torch.tensor([factor_x, factor_y, factor_x, factor_y])
             boxes_xyxy = outputs["boxes_xyxy"][rows].float() * factors
             soft = SoftMasks(outputs["masks"][rows].float(), boxes_xyxy, self.settings.alignment)
+            masks = CropMasks.from_soft(soft, size.original_hw)
             proposals, detections = outputs["candidates"][k].tolist()
             objects = Instances(
                 size_hw=size.original_hw,
@@ -324,21 +321,15 @@ class MaskRCNN(nn.Module):
                 scores=outputs["scores"][rows].float(),
                 labels=outputs["labels"][rows],
                 class_names=self.class_names,
-                masks=CropMasks.from_soft(soft, size.original_hw),
+                masks=masks,
                 saturated=bool(outputs["saturated"][k]),
                 candidates=Candidates(proposals, detections),
             )
-            found.append(self._suppress_by_mask(objects))
+            if (mask_iou := self.settings.mask_iou) is not None:
+                kept = suppress_masks(masks.crops, masks.offsets_xy, objects.scores, objects.labels, mask_iou)
+                objects = objects[kept]
+            found.append(objects)
         return found
-
-    def _suppress_by_mask(self, objects: Instances) -> Instances:
-        if self.settings.mask_iou is None:
-            return objects
-        masks = objects.masks
-        assert masks is not None
-        return objects[
-            suppress_masks(masks.crops, masks.offsets_xy, objects.scores, objects.labels, self.settings.mask_iou)
-        ]
 
     # New classes
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+
+from halfpixel.errors import ArgumentError
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+LOWEST = {"steps": 1, "images_per_step": 1, "crop_px": 1, "backbone_rate": 0, "weight_decay": 0, "warmup_steps": 0}
+ABOVE_ZERO = ("learning_rate", "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Recipe:
         photometric: strength of random light and stain, 0 to 1.
         precision: of lightning-fabric: "32-true" or "bf16-mixed".
         seed: of everything random.
+
+    Raises:
+        ArgumentError: a value is out of its range.
     """
 
     steps: int = 800
@@ -38,3 +49,20 @@ class Recipe:
     photometric: float = 1.0
     precision: str = "32-true"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        for name, lowest in LOWEST.items():
+            if not lowest <= values[name] < math.inf:
+                raise ArgumentError(f"{name} must be at least {lowest}, got {values[name]}")
+        for name in ABOVE_ZERO:
+            if not 0 < values[name] < math.inf:
+                raise ArgumentError(f"{name} must be above 0, got {values[name]}")
+        if not 0 <= self.photometric <= 1:
+            raise ArgumentError(f"photometric must be in 0..1, got {self.photometric}")
+        if not 0 <= self.ema_decay < 1:
+            raise ArgumentError(f"ema_decay must be from 0 up to, but not including, 1; got {self.ema_decay}")
+        if not 0 < self.zoom[0] <= self.zoom[1] < math.inf:
+            raise ArgumentError(f"zoom must be two factors above 0, the smaller first; got {self.zoom}")
+        if self.precision not in PRECISIONS:
+            raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
