@@ -110,13 +110,13 @@ class Comparison:
     faults: list[str] = field(default_factory=list)
 
 
-def compare(theirs: dict[str, Tensor], ours: Instances, decisions: Decisions) -> Comparison:
+def compare(theirs: dict[str, Tensor], ours: Instances, trace: Callable[[], Decisions]) -> Comparison:
     """Pair the detections of one image and account for all differences.
 
     Args:
         theirs: torchvision's output, masks `[n, 1, h, w]` as probabilities; labels from 1.
         ours: the same image.
-        decisions: what was decided on the way, to trace detections that have no partner.
+        trace: gives what was decided on the way; called only when a detection has no partner.
     """
     result = Comparison(len(theirs["boxes"]), len(ours))
     pairs = _pair(theirs, ours)
@@ -144,6 +144,9 @@ def compare(theirs: dict[str, Tensor], ours: Instances, decisions: Decisions) ->
             result.faults.append(line)
     lonely = [("theirs", k) for k in range(result.theirs) if k not in {k for k, _ in pairs}]
     lonely += [("ours", j) for j in range(result.ours) if j not in {j for _, j in pairs}]
+    if not lonely:
+        return result
+    decisions = trace()
     reasons: dict[tuple[str, int], str | None] = {}
     for side, k in lonely:
         box, score, label = _detection(theirs, ours, side, k)
@@ -310,5 +313,6 @@ def run_pair(module: MaskRCNN, predictor: Predictor, images: list[Tensor]) -> li
     ]
     decoded = predictor.model.decode(outputs, sizes)
     return [
-        compare(theirs[k], decoded[k], Decisions(predictor, batch, k, sizes[k], limits)) for k in range(len(images))
+        compare(theirs[k], decoded[k], lambda k=k: Decisions(predictor, batch, k, sizes[k], limits))  # type: ignore[misc]
+        for k in range(len(images))
     ]

@@ -69,7 +69,7 @@ def test_whole_predictor(pair: tuple[MaskRCNN, Predictor]) -> None:
         (theirs,) = module([photograph("coffee")])
     ours = predictor.predict(pixels)
     assert len(ours) == len(theirs["boxes"])
-    result = compare(theirs, ours, _NoExcuses())
+    result = compare(theirs, ours, _NoExcuses)
     assert result.faults == []
 
 

@@ -12,7 +12,7 @@ from halfpixel.errors import AnnotationError
 if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset
     from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.evaluate import Evaluation
+    from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
     from halfpixel.structures.instances import Instances
 
 AP_SCORE = 0.05
@@ -66,13 +66,17 @@ def _annotation_file(data: Path) -> Path:
 def predict_dataset(
     walk: Walk, predictor: Predictor, dataset: Dataset, threshold: float, limit: int
 ) -> tuple[Dataset, list[Instances]]:
-    """The images that could be used, and their objects; the walk reports the others."""
+    """The images that could be used, and all their objects from AP's low scores up; the walk reports the others.
+
+    The walk warns of the detection limit only where it was reached above `threshold`, the one that counts are made at.
+    """
+    lowest = min(AP_SCORE, threshold)
     waiting: dict[Path, list[int]] = {}
     for k, sample in enumerate(dataset.samples):
         waiting.setdefault(sample.path, []).append(k)
     samples, predictions = [], []
     paths = [sample.path for sample in dataset.samples]
-    for path, _, objects in walk.predict(predictor, paths, threshold, limit):
+    for path, _, objects in walk.predict(predictor, paths, lowest, limit, counted_from=threshold):
         sample = dataset.samples[waiting[path].pop(0)]
         if sample.size_hw != objects.size_hw:
             (height, width), (true_height, true_width) = sample.size_hw, objects.size_hw
@@ -110,4 +114,10 @@ def measured(evaluation: Evaluation) -> dict[str, object]:
         "score_threshold": evaluation.threshold,
         "count_mae": evaluation.overall.count.mae,
         "count_bias": evaluation.overall.count.bias,
+        "quality_definition": evaluation.definitions["quality"],
+        "quality": {name: _qualities(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()},
     }
+
+
+def _qualities(part: SliceEvaluation) -> dict[str, float | None]:
+    return {f"{entry.counts.iou:.2f}": entry.counts.quality for entry in part.quality}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import AP_SCORE, check_classes, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
 from halfpixel.cli.results import output_names, refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
@@ -82,7 +82,7 @@ def evaluate(
         check_classes(dataset, predictor.class_names, f"the model {name}")
         limit = predictor.info.detection_limit if limit is None else limit
         threshold = predictor.info.score_threshold if threshold is None else threshold
-        dataset, found = predict_dataset(walk, predictor, dataset, min(AP_SCORE, threshold), limit)
+        dataset, found = predict_dataset(walk, predictor, dataset, threshold, limit)
         if not found:
             return walk.exit_code
         write_predictions(out, dataset, found)

@@ -200,9 +200,12 @@ class Walk:
         return list(found.values())
 
     def predict(
-        self, predictor: Predictor, paths: Sequence[Path], threshold: float, limit: int
+        self, predictor: Predictor, paths: Sequence[Path], threshold: float, limit: int, counted_from: float = 0.0
     ) -> Iterator[tuple[Path, npt.NDArray[np.uint8], Instances]]:
-        """Each image that can be used, its pixels `[h, w, 3]` and its objects."""
+        """Each image that can be used, its pixels `[h, w, 3]` and its objects.
+
+        Images count as saturated when the limit cut off objects that score at least `counted_from`.
+        """
         from halfpixel.data.images import count_frames, read_image
 
         with progress_bar() as bar:
@@ -216,7 +219,7 @@ class Walk:
                     continue
                 if frames > 1:
                     self.stacks[path] = frames
-                if objects.saturated:
+                if objects.above(counted_from).saturated:
                     self.saturated.append(path)
                 self.done.append(path)
                 yield path, picture, objects

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from halfpixel.cli.dataset import AP_SCORE, check_classes, check_images, measured, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, check_images, measured, open_dataset, predict_dataset
 from halfpixel.cli.evaluate import print_evaluation
 from halfpixel.cli.run import ERR, Walk, check_folder, name_some, open_model, plural, progress_bar, say
 from halfpixel.errors import ArgumentError
@@ -175,8 +175,7 @@ def _measure(held_out: Dataset, file: Path, half: bool) -> int:
     network, info = load_model(file)
     walk = Walk()
     predictor = Predictor(network, info)
-    lowest = min(AP_SCORE, info.score_threshold)
-    usable, found = predict_dataset(walk, predictor, held_out, lowest, info.detection_limit)
+    usable, found = predict_dataset(walk, predictor, held_out, info.score_threshold, info.detection_limit)
     if found:
         result = evaluate(usable, found, threshold=info.score_threshold, max_detections=info.detection_limit)
         save_model(file, network, dataclasses.replace(info, measured=measured(result)), half=half)

@@ -91,9 +91,17 @@ class Predictor:
         batch = ImageBatch.pad([prepared], self.info.input.divisor)
         with torch.inference_mode():
             tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
-            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, limit))
+            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, self._asked_for(limit)))
             (objects,) = self.model.decode(outputs, [size])
-        return dataclasses.replace(objects, score_threshold=threshold)
+        return dataclasses.replace(
+            objects[torch.arange(min(len(objects), limit))],
+            score_threshold=threshold,
+            saturated=objects.saturated or len(objects) > limit,
+        )
+
+    def _asked_for(self, limit: int) -> int:
+        """The network's own limit: suppression by masks comes after it, and must not leave fewer than were wanted."""
+        return limit if self.model.settings.mask_iou is None else 2 * limit
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.

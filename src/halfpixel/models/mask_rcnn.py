@@ -397,7 +397,12 @@ def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None =
 def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, light heads."""
     settings = settings or Settings(
-        training_proposals_per_level=1000, training_proposals=1000, region_samples=256, box_iou=0.7, mask_iou=0.4
+        detections=2000,
+        training_proposals_per_level=1000,
+        training_proposals=1000,
+        region_samples=256,
+        box_iou=0.7,
+        mask_iou=0.4,
     )
     backbone = EfficientNetLite()
     return MaskRCNN(

@@ -75,9 +75,15 @@ class Instances:
         )
 
     def above(self, threshold: float) -> Instances:
-        """The objects that score at least `threshold`; a stricter threshold applied before stays in force."""
+        """The objects that score at least `threshold`; a stricter threshold applied before stays in force.
+
+        A detection limit cuts off the lowest scores: when some of those that are left are under the threshold, it cut
+        nothing off above it, and the result is not saturated.
+        """
         strictest = max(threshold, self.score_threshold or 0.0)
-        return replace(self[self.scores >= threshold], score_threshold=strictest)
+        passed = self.scores >= threshold
+        saturated = self.saturated and bool(passed.all())
+        return replace(self[passed], score_threshold=strictest, saturated=saturated)
 
     def counts(self) -> dict[str, int]:
         """Objects of each class, zeros included, in the order of `class_names`."""
