@@ -1,8 +1,10 @@
 """From images to objects, with a small network of random but lively weights."""
 
+import copy
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,18 @@ def test_the_objects_fit_the_image(predictor: Predictor) -> None:
     assert objects.boxes_xyxy[:, 2].max() <= 40
     assert 40 < objects.boxes_xyxy[:, 3].max() <= 90
     assert objects.candidates is not None
-    assert objects.saturated == (objects.candidates.detections > 8)
+
+
+def test_the_limit_counts_what_is_left_after_suppression_by_masks(predictor: Predictor) -> None:
+    model = copy.deepcopy(predictor.model)
+    model.settings = replace(model.settings, box_iou=0.8, mask_iou=0.3)
+    predictor = Predictor(model, predictor.info, CPU)
+    everything = predictor.predict(photograph(), threshold=0.6, limit=500)
+    assert not everything.saturated
+    for limit in (len(everything) - 1, len(everything), len(everything) + 1):
+        some = predictor.predict(photograph(), threshold=0.6, limit=limit)
+        assert len(some) == min(limit, len(everything))
+        assert some.saturated == (limit < len(everything))
 
 
 def test_threshold_and_limit_default_to_the_model_s(predictor: Predictor) -> None:

@@ -147,8 +147,9 @@ def test_losses(pair: tuple[MaskRCNN, Predictor], monkeypatch: pytest.MonkeyPatc
     }
     assert set(losses) == set(names)
     for ours, theirs in names.items():
-        assert float(losses[ours]) > 0.01
-        assert float(losses[ours]) == pytest.approx(float(expected[theirs]), rel=1e-4), ours
+        value = float(losses[ours].detach())
+        assert value > 0.01
+        assert value == pytest.approx(float(expected[theirs].detach()), rel=1e-4), ours
 
 
 def _every_other(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,9 +85,15 @@ def test_a_lower_threshold_brings_nothing_back_and_does_not_claim_to() -> None:
 
 def test_what_the_limits_cut_is_remembered() -> None:
     objects = replace(some_objects(), saturated=True, candidates=Candidates(proposals=900, detections=30))
-    for other in (objects.above(0.5), objects[torch.tensor([0])], objects.translate(1, 1, SIZE_HW)):
+    for other in (objects.above(0.05), objects[torch.tensor([0])], objects.translate(1, 1, SIZE_HW)):
         assert other.saturated
         assert other.candidates == objects.candidates
+
+
+def test_a_limit_that_cut_below_the_threshold_cut_nothing_that_counts() -> None:
+    objects = replace(some_objects(), saturated=True)
+    assert not objects.above(0.5).saturated
+    assert objects[:3].above(0.5).saturated
 
 
 def test_counts_name_every_class_in_order() -> None:
@@ -113,3 +119,14 @@ def test_no_objects() -> None:
     assert len(none.translate(3, 3, (10, 10))) == 0
     nameless = Instances(SIZE_HW, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), ())
     assert nameless.counts() == {}
+
+
+def test_slices_numbers_and_one_by_one() -> None:
+    objects = some_objects()
+    assert objects[1:3].scores.tolist() == objects.scores[1:3].tolist()
+    assert objects[-1].scores.tolist() == objects.scores[-1:].tolist()
+    assert [float(one.scores[0]) for one in objects] == objects.scores.tolist()
+    assert objects.masks is not None
+    assert torch.equal(objects[2].masks.dense()[0], objects.masks.dense()[2])  # type: ignore[union-attr]
+    with pytest.raises(IndexError):
+        objects[4]

@@ -20,7 +20,7 @@ from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.download import Progress
-from halfpixel.zoo.modelfile import ModelInfo, best_device, load_model, save_model
+from halfpixel.zoo.modelfile import ModelInfo, load_model, save_model
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
 from halfpixel.zoo.torchvision_weights import convert
 
@@ -38,7 +38,7 @@ class Predictor:
     """
 
     def __init__(self, model: MaskRCNN, info: ModelInfo, device: torch.device | None = None) -> None:
-        self.device = device or best_device()
+        self.device = device or _best_device()
         self.model = model.eval().to(self.device)
         self.info = info
 
@@ -94,7 +94,7 @@ class Predictor:
             outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, self._asked_for(limit)))
             (objects,) = self.model.decode(outputs, [size])
         return dataclasses.replace(
-            objects[torch.arange(min(len(objects), limit))],
+            objects[:limit],
             score_threshold=threshold,
             saturated=objects.saturated or len(objects) > limit,
         )
@@ -117,6 +117,11 @@ class Predictor:
     def save(self, path: str | Path) -> None:
         """Write a model file that `halfpixel.load` reads."""
         save_model(Path(path), self.model, self.info)
+
+
+def _best_device() -> torch.device:
+    """The accelerator, where there is one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def _pixels(image: AnyImage) -> npt.NDArray[np.uint8]:

@@ -161,8 +161,6 @@ class MaskRCNN(nn.Module):
         self.settings = settings
         self.sample_regions = BalancedSampler(settings.region_samples, 0.25)
 
-    # Finding
-
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """Find objects. Exports: the numbers of regions and detections stay symbols, so `.shape[0]` and never `len`.
 
@@ -224,8 +222,6 @@ class MaskRCNN(nn.Module):
         best = kept[: limits.most]
         count = torch.tensor(kept.shape[0], device=regions.device)
         return {"boxes_xyxy": candidates[best], "scores": scores[best], "labels": labels[best], "candidates": count}
-
-    # Training
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The five terms: `rpn_objectness`, `rpn_box`, `class`, `box`, `mask`, each a scalar; train on their sum.
@@ -296,8 +292,6 @@ class MaskRCNN(nn.Module):
                 )
         return truths
 
-    # Decoding
-
     def decode(self, outputs: Outputs, sizes: Sequence[Resized]) -> list[Instances]:
         """Objects of each image, in pixels of the original image. Uses no weights.
 
@@ -331,16 +325,13 @@ class MaskRCNN(nn.Module):
             found.append(objects)
         return found
 
-    # New classes
-
     def with_classes(self, class_names: Sequence[str]) -> "MaskRCNN":
         """A copy for other classes: the last layers of the box and mask heads are new, all else is kept."""
         swapped = copy.deepcopy(self)
         swapped.class_names = tuple(class_names)
         swapped.box_head.set_classes(len(class_names))
         swapped.mask_head.set_classes(len(class_names))
-        device = next(self.parameters()).device
-        return swapped.to(device)
+        return swapped.to(self.box_head.logits.weight.device)
 
 
 def _image_index(rows: Sequence[Tensor]) -> Tensor:
@@ -367,9 +358,9 @@ def _on_resnet50(
     class_names: Sequence[str],
     settings: Settings | None,
     fcs: tuple[int, ...],
-    convs: tuple[int, ...] = (),
-    rpn_depth: int = 1,
-    norm: Norm | None = None,
+    convs: tuple[int, ...],
+    rpn_depth: int,
+    norm: Norm | None,
 ) -> MaskRCNN:
     settings = settings or Settings()
     backbone = ResNet()
@@ -386,12 +377,12 @@ def _on_resnet50(
 
 def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
-    return _on_resnet50(class_names, settings, fcs=(1024, 1024))
+    return _on_resnet50(class_names, settings, fcs=(1024, 1024), convs=(), rpn_depth=1, norm=None)
 
 
 def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """Normalised heads and a deeper proposal head (Li et al. 2021, arXiv:2111.11429), as torchvision's `..._v2`."""
-    return _on_resnet50(class_names, settings, (1024,), (256,) * 4, rpn_depth=2, norm=FrozenBatchNorm2d)
+    return _on_resnet50(class_names, settings, fcs=(1024,), convs=(256,) * 4, rpn_depth=2, norm=FrozenBatchNorm2d)
 
 
 def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:

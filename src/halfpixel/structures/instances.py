@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from halfpixel.structures.masks import CropMasks
+from halfpixel.structures.masks import CropMasks, Index, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +65,20 @@ class Instances:
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
-    def __getitem__(self, index: Tensor) -> Instances:
-        """Select objects by a boolean or integer tensor, e.g. `objects[objects.scores > 0.7]`."""
+    def __getitem__(self, index: Index) -> Instances:
+        """Select by a boolean or integer tensor, a slice or one number, e.g. `objects[objects.scores > 0.7]`."""
+        rows = rows_of(index, len(self))
         return replace(
             self,
-            boxes_xyxy=self.boxes_xyxy[index],
-            scores=self.scores[index],
-            labels=self.labels[index],
-            masks=None if self.masks is None else self.masks[index],
+            boxes_xyxy=self.boxes_xyxy[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else self.masks[rows],
         )
+
+    def __iter__(self) -> Iterator[Instances]:
+        """The objects one by one."""
+        return (self[k] for k in range(len(self)))
 
     def above(self, threshold: float) -> Instances:
         """The objects that score at least `threshold`; a stricter threshold applied before stays in force.

@@ -28,6 +28,19 @@ class CocoRle(TypedDict):
     counts: str
 
 
+Index = Tensor | slice | int
+"""What objects are selected by: a boolean or integer tensor, a slice, or one number."""
+
+
+def rows_of(index: Index, n: int) -> Int[Tensor, "k"]:
+    """The numbers of the selected rows out of `n`; one number selects one row.
+
+    Raises:
+        IndexError: a number out of range, or a boolean tensor of another length.
+    """
+    return torch.arange(n)[index].reshape(-1)
+
+
 @dataclass(frozen=True, eq=False)
 class SoftMasks:
     """What a network predicted for each mask: kept so that thresholds and area intervals derive on demand.
@@ -128,9 +141,9 @@ class CropMasks:
     def __len__(self) -> int:
         return len(self.crops)
 
-    def __getitem__(self, index: Tensor) -> CropMasks:
-        """Select by a boolean or integer tensor."""
-        chosen = torch.arange(len(self))[index]
+    def __getitem__(self, index: Index) -> CropMasks:
+        """Select by a boolean or integer tensor, a slice or one number."""
+        chosen = rows_of(index, len(self))
         crops = tuple(self.crops[k] for k in chosen.tolist())
         soft = None if self.soft is None else self.soft[chosen]
         return replace(self, crops=crops, offsets_xy=self.offsets_xy[chosen], soft=soft)

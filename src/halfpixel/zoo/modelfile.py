@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -182,9 +181,3 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
     missing, _ = backbone.load_state_dict(state, strict=False)
     if missing:
         raise ModelFileError(f"{path}: not weights of this backbone: {len(missing)} are missing, e.g. {missing[0]}")
-
-
-def best_device() -> torch.device:
-    """The accelerator, where there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
