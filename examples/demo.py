@@ -1,18 +1,27 @@
 """Outline, count and list the nuclei of a photograph of stained tissue.
 
-The photograph comes with scikit-image: glands of the colon, stained brown for a protein and blue for nuclei.
+The photograph comes with scikit-image: glands of the colon, stained brown for a protein and blue for nuclei. The model
+knows tissue in blue and purple, so the brown stain is taken away first, as laboratories do.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
-from skimage import data
+from skimage import color, data
 
 import halfpixel
 from halfpixel.viz.overlay import count_caption
 
 SHOWN = 10
+
+
+def only_the_nuclear_stain(photograph: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The tissue as if it had been stained with hematoxylin alone, twice as strong (stain separation)."""
+    stains = color.rgb2hed(photograph) * (2, 0, 0)
+    return (color.hed2rgb(stains).clip(0, 1) * 255).astype(np.uint8)
 
 
 def main() -> None:
@@ -26,7 +35,7 @@ def main() -> None:
     Image.fromarray(photograph).save(out / "tissue.png")
 
     model = halfpixel.load("nuclei")
-    nuclei = model.predict(photograph)
+    nuclei = model.predict(only_the_nuclear_stain(photograph))
     assert nuclei.masks is not None
     overlay = halfpixel.draw_overlay(photograph, nuclei, caption=count_caption(nuclei))
     Image.fromarray(overlay).save(out / "overlay.png")

@@ -115,45 +115,6 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
     return out.clamp(0, 1)
 
 
-HEMATOXYLIN = (0.65, 0.70, 0.29)
-COUNTERSTAINS = ((0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
-"""Eosin, and the brown of DAB. What the stains absorb of red, green and blue (Ruifrok and Johnston 2001)."""
-
-
-def restain(image: Tensor, foreground: Tensor, generator: torch.Generator) -> Tensor:
-    """The same objects in another stain.
-
-    A grey, dark image (fluorescence) becomes stained tissue: what shone absorbs now. An image that is stained already
-    gets other colours. The tissue between the objects may be given a patchy counterstain.
-
-    Args:
-        image: `[3, h, w]` in 0..1.
-        foreground: `[h, w]` boolean, the pixels of all objects.
-        generator: the source of randomness.
-    """
-    grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
-    if grey and image.mean() < 0.4:
-        amount = 0.4 + 1.2 * float(torch.rand(1, generator=generator))
-        light = image[0] / image[0].max().clamp(min=0.05)
-        density = amount * light * _jittered(HEMATOXYLIN, generator)
-    else:
-        mixing = torch.eye(3) + 0.2 * torch.randn(3, 3, generator=generator)
-        density = torch.einsum("ij,jhw->ihw", mixing, -torch.log(image.clamp(min=0.02))).clamp(min=0)
-    if float(torch.rand(1, generator=generator)) < 0.7:
-        which, cells = (int(torch.randint(n, (1,), generator=generator)) for n in (2, 60))
-        patches = torch.rand(1, 1, cells + 4, cells + 4, generator=generator)
-        patches = torch.nn.functional.interpolate(patches, size=image.shape[1:], mode="bilinear")[0, 0]
-        between = 1 - _blur(foreground[None].float(), 1.0)[0]
-        amount = 1.2 * float(torch.rand(1, generator=generator))
-        density = density + amount * between * patches * _jittered(COUNTERSTAINS[which], generator)
-    return torch.exp(-density).clamp(0, 1)
-
-
-def _jittered(stain: tuple[float, float, float], generator: torch.Generator) -> Tensor:
-    """A stain's absorption `[3, 1, 1]`, varied as between laboratories."""
-    return (torch.tensor(stain) + 0.12 * torch.randn(3, generator=generator)).clamp(min=0)[:, None, None]
-
-
 def _blur(image: Tensor, sigma: float) -> Tensor:
     reach = max(int(3 * sigma), 1)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)

@@ -29,7 +29,6 @@ class Recipe:
         clip_norm: gradients longer than this are shortened.
         ema_decay: the weights that are kept are a running average with this decay.
         photometric: strength of random light and stain, 0 to 1.
-        restain: share of the crops that are given the colours of another tissue stain; for nuclei, not for photographs.
         precision: of lightning-fabric: "32-true" or "bf16-mixed".
         seed: of everything random.
 
@@ -48,7 +47,6 @@ class Recipe:
     clip_norm: float = 5.0
     ema_decay: float = 0.995
     photometric: float = 1.0
-    restain: float = 0.0
     precision: str = "32-true"
     seed: int = 0
 
@@ -60,9 +58,8 @@ class Recipe:
         for name in ABOVE_ZERO:
             if not 0 < values[name] < math.inf:
                 raise ArgumentError(f"{name} must be above 0, got {values[name]}")
-        for name in ("photometric", "restain"):
-            if not 0 <= values[name] <= 1:
-                raise ArgumentError(f"{name} must be in 0..1, got {values[name]}")
+        if not 0 <= self.photometric <= 1:
+            raise ArgumentError(f"photometric must be in 0..1, got {self.photometric}")
         if not 0 <= self.ema_decay < 1:
             raise ArgumentError(f"ema_decay must be from 0 up to, but not including, 1; got {self.ema_decay}")
         if not 0 < self.zoom[0] <= self.zoom[1] < math.inf:

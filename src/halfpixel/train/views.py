@@ -39,11 +39,6 @@ def random_view(
 
     turns, mirrored = torch.randint(4, (1,), generator=generator), torch.randint(2, (1,), generator=generator)
     view = transforms.dihedral(view, int(turns), bool(mirrored))
-    if recipe.restain > 0 and float(torch.rand(1, generator=generator)) < recipe.restain:
-        assert view.objects.masks is not None
-        foreground = view.objects.masks.label_image() > 0
-        stained = transforms.restain(view.image, foreground, generator)
-        view = transforms.View(stained, view.objects, view.ignored)
     if recipe.photometric > 0:
         lit = transforms.photometric(view.image, generator, recipe.photometric)
         view = transforms.View(lit, view.objects, view.ignored)
