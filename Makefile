@@ -14,7 +14,7 @@ help:
 	@echo "make demo     outline, count and list the nuclei of a real photograph, into demo-output/"
 	@echo "make test     lint, then every fast test"
 	@echo "make lint     ruff and mypy"
-	@echo "make parity   compare with torchvision, slow comparisons included"
+	@echo "make parity   compare with torchvision; PHOTOS=FOLDER adds a table over your photographs"
 	@echo "make slow     the tests that need minutes or the development data"
 	@echo "make clean    remove caches and demo-output/ (.venv and runs/ stay)"
 
@@ -39,7 +39,11 @@ test: lint
 	@$(BIN)/python -m pytest
 
 parity: $(INSTALLED)
-	@$(BIN)/python -m pytest tests/parity -m "slow or not slow"
+	@$(BIN)/python -m pytest tests/parity
+ifdef PHOTOS
+	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v1
+	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v2
+endif
 
 slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -m slow

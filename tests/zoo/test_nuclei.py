@@ -1,0 +1,37 @@
+"""The embedded model: small enough to ship, and as good as its card says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from halfpixel.data.coco import read_coco
+from halfpixel.engine.predictor import load
+from halfpixel.evaluation.evaluate import evaluate
+from halfpixel.zoo.modelfile import read_info
+from halfpixel.zoo.names import locate
+
+
+def test_the_file_is_small_and_explains_itself() -> None:
+    file = locate("nuclei")
+    assert file.stat().st_size <= 12e6
+    info = read_info(file)
+    assert info.class_names == ("nucleus",)
+    assert info.licence == "Apache-2.0"
+    assert "BBBC038" in info.source
+    assert info.recipe["steps"] > 0
+    assert info.measured["mask_ap"] > 0.58
+
+
+@pytest.mark.slow
+def test_held_out_images(shared_data: Path) -> None:
+    model = load("nuclei")
+    dataset = read_coco(shared_data / "nuclei" / "val.json")
+    found = [model.predict(sample.path, threshold=0.05) for sample in dataset.samples]
+    light = [replace(objects, masks=objects.masks and replace(objects.masks, soft=None)) for objects in found]
+    result = evaluate(dataset, light, threshold=model.info.score_threshold, max_detections=model.info.detection_limit)
+    assert result.mask_ap.ap == pytest.approx(model.info.measured["mask_ap"], abs=0.002)
+    quality = result.slices["grey-dark"].quality[0].counts
+    assert quality.iou == 0.5
+    assert quality.quality is not None
+    assert quality.quality > 0.84
