@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from halfpixel.evaluation.evaluate import evaluate
     from halfpixel.structures.instances import Instances
     from halfpixel.structures.masks import CropMasks
-    from halfpixel.train.loop import train
+    from halfpixel.train.loop import fit
     from halfpixel.train.recipe import Recipe
     from halfpixel.viz.cutouts import cut_out
     from halfpixel.viz.overlay import draw_overlay
@@ -39,7 +39,7 @@ _HOMES = {
     "load": "engine.predictor",
     "read_coco": "data.coco",
     "read_image": "data.images",
-    "train": "train.loop",
+    "fit": "train.loop",
     "write_coco": "data.coco",
 }
 
@@ -53,11 +53,11 @@ __all__ = [
     "cut_out",
     "draw_overlay",
     "evaluate",
+    "fit",
     "from_torchvision",
     "load",
     "read_coco",
     "read_image",
-    "train",
     "write_coco",
 ]
 

@@ -116,7 +116,7 @@ def test_ctrl_c_says_what_is_left(
         report(1, {"total": 2.0})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("halfpixel.train.loop.train", interrupted)
+    monkeypatch.setattr("halfpixel.train.loop.fit", interrupted)
     ran = halfpixel("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
     assert ran.code == 130
     last = ran.err.splitlines()[-1]

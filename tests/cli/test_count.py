@@ -48,7 +48,7 @@ def test_a_reached_limit_is_told(halfpixel: Halfpixel, tiny_model: Path, noise: 
     assert ran.code == 0
     assert json.loads(ran.out)["images"][0]["limit_reached"] is True
     assert ran.err.count("\n") == 1
-    assert "the limit of 2 objects was reached on 1 image" in ran.err
+    assert "the detection limit (2) cut objects off on 1 image" in ran.err
     assert "raise --limit" in ran.err
 
 

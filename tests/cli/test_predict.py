@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +180,30 @@ def test_names_are_kept_apart(tmp_path: Path) -> None:
     assert output_names(paths) == ["a/x.png", "b/c/x.png", "y.png"]
     assert output_names(paths[:1]) == ["x.png"]
     assert output_stems(["a/x.png", "b/c/x.png"]) == ["a/x", "b/c/x"]
-    assert output_stems(["x.png", "x.tif", "y.z.png"]) == ["x.png", "x.tif", "y.z.png"]
+    assert output_stems(["x.png", "x.tif", "y.z.png"]) == ["x.png", "x.tif", "y.z"]
+    assert output_stems(["x.png", "x.tif", "x.png.bmp"]) == ["x.png", "x.tif", "x.png.bmp"]
+    assert output_names([tmp_path / os.fsdecode(b"bad\xff.png")]) == ["bad\ufffd.png"]
     assert output_stems(["x.png", "X.tif"]) == ["x.png", "X.tif"]  # one file on many a disk
     assert output_names([]) == []
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path
+) -> None:
+    one, two = noise(tmp_path / "in" / "one.png"), noise(tmp_path / "in" / "two.png", seed=1)
+    out = tmp_path / "out"
+    kinds = "coco,overlay,labels,table,cutouts"
+    assert halfpixel("predict", one, two, "--model", tiny_model, "--out", out, "--save", kinds).code == 0
+    (out / "overlay" / "mine.txt").write_text("not theirs")
+    assert halfpixel("predict", one, "--model", tiny_model, "--out", out, "--save", "overlay", "--overwrite").code == 0
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert left == ["overlay/mine.txt", "overlay/one.png"]
+
+
+def test_images_too_large_for_the_model_are_named(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path
+) -> None:
+    small, large = noise(tmp_path / "small.png"), noise(tmp_path / "large.png", (20, 600))
+    ran = halfpixel("count", small, large, "--model", tiny_model)
+    assert "too large to be enlarged as the model wants: 1 image" in ran.err
+    assert "large.png: 0.43 times" in ran.err

@@ -17,6 +17,7 @@ from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel import load
+from halfpixel.data.images import from_pillow, read_image
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
 from halfpixel.models import mask_rcnn
@@ -65,6 +66,36 @@ def test_a_file_an_array_a_picture_and_lists_of_them(predictor: Predictor, tmp_p
     assert_same(found[1], expected)
     assert_same(found[2], expected)
     assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "LA", "RGBA", "L", "1", "I;16"])
+def test_a_picture_is_what_its_file_is(predictor: Predictor, tmp_path: Path, mode: str) -> None:
+    deep = Image.fromarray(photograph()[..., 0].astype(np.uint16) * 200)
+    picture = deep if mode == "I;16" else Image.fromarray(photograph()).convert(mode)
+    picture.save(tmp_path / "picture.tif")
+    opened = Image.open(tmp_path / "picture.tif")
+    assert np.array_equal(from_pillow(opened), read_image(tmp_path / "picture.tif"))
+    assert predictor.predict(opened).size_hw == (60, 50)
+
+
+def test_a_picture_is_turned_upright(predictor: Predictor, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photograph()).save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as opened:
+        assert np.array_equal(from_pillow(opened), read_image(tmp_path / "turned.jpg"))
+        assert predictor.predict(opened).size_hw == (50, 60)
+
+
+def test_how_it_shows(predictor: Predictor) -> None:
+    assert repr(predictor).startswith("Predictor(mask_rcnn_lite, classes: ")
+    assert repr(predictor.predict(photograph())).endswith("on 50 x 60 pixels, saturated)")
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"], "abc", [1, 2], [""]])
+def test_class_names_must_be_different_texts(predictor: Predictor, names: Any) -> None:
+    with pytest.raises(ArgumentError, match="list of different class names"):
+        predictor.with_classes(names)
 
 
 def test_the_objects_fit_the_image(predictor: Predictor) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
-from torchvision.ops import box_iou
+from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from halfpixel.engine.predictor import Predictor
 from halfpixel.nn.rpn import BOX_WEIGHTS, RegionProposalNetwork, ScoredAnchors
@@ -51,7 +51,7 @@ def lively_torchvision(variant: str, classes: int, image: Tensor, seed: int, **o
         if isinstance(norm, nn.BatchNorm2d):
             # small residual branches, as in trained networks: large random ones would make the body chaotic
             residual = name.endswith("bn3")
-            nn.init.uniform_(norm.weight, 0.1 if residual else 0.5, 0.3 if residual else 1.0)
+            nn.init.uniform_(norm.weight, 0.05 if residual else 0.5, 0.15 if residual else 1.0)
             nn.init.normal_(norm.bias, std=0.1)
             norm.momentum = 1.0
     module.eval()
@@ -68,7 +68,20 @@ def lively_torchvision(variant: str, classes: int, image: Tensor, seed: int, **o
         module([image])
         for handle in handles:
             handle.remove()
+    if variant == "v1":
+        _freeze(module)
     return module
+
+
+def _freeze(module: nn.Module) -> None:
+    """Torchvision's own frozen normalisation, which its first variant is published with."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
+            frozen.load_state_dict(child.state_dict())
+            setattr(module, name, frozen)
+        else:
+            _freeze(child)
 
 
 Layer = nn.Conv2d | nn.Linear | nn.ConvTranspose2d

@@ -128,5 +128,7 @@ def test_slices_numbers_and_one_by_one() -> None:
     assert [float(one.scores[0]) for one in objects] == objects.scores.tolist()
     assert objects.masks is not None
     assert torch.equal(objects[2].masks.dense()[0], objects.masks.dense()[2])  # type: ignore[union-attr]
+    assert objects[[0, 2]].scores.tolist() == objects.scores[[0, 2]].tolist()
+    assert len(objects[[]]) == 0
     with pytest.raises(IndexError):
         objects[4]

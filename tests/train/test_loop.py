@@ -18,7 +18,7 @@ from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
 from halfpixel.train import loop
-from halfpixel.train.loop import train
+from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
 
@@ -69,7 +69,7 @@ def test_a_run_leaves_three_files(dataset: Dataset, tmp_path: Path) -> None:
     model, info = fresh()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     heard: list[tuple[int, dict[str, float]]] = []
-    best = train(model, info, dataset, RECIPE, tmp_path / "run", lambda step, values: heard.append((step, values)))
+    best = fit(model, info, dataset, RECIPE, tmp_path / "run", lambda step, values: heard.append((step, values)))
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["log.csv", "model.safetensors", "recipe.json"]
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
@@ -97,7 +97,7 @@ def test_the_seed_decides_everything(dataset: Dataset, tmp_path: Path) -> None:
     for k, seed in enumerate((5, 5, 6)):
         model, info = fresh()
         recipe = dataclasses.replace(RECIPE, seed=seed, steps=2)
-        weights.append(train(model, info, dataset, recipe, tmp_path / f"run {k}").state_dict())
+        weights.append(fit(model, info, dataset, recipe, tmp_path / f"run {k}").state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
@@ -111,14 +111,14 @@ def test_a_folder_that_is_not_empty_is_left_alone(dataset: Dataset, tmp_path: Pa
         else:
             out.write_text("mine")
         with pytest.raises(ArgumentError, match=f"{name} is not empty"):
-            train(*fresh(), dataset, RECIPE, out)
+            fit(*fresh(), dataset, RECIPE, out)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious.txt"]
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     data = read_coco(write_dataset(tmp_path, empty_only=True))
     with pytest.raises(AnnotationError, match=r"annotations\.json: no annotated objects"):
-        train(*fresh(), data, RECIPE, tmp_path / "run")
+        fit(*fresh(), data, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -126,14 +126,14 @@ def test_images_without_objects_are_trained_on(dataset: Dataset, tmp_path: Path)
     empty_first = dataclasses.replace(dataset, samples=(dataset.samples[2], dataset.samples[0]))
     heard: list[dict[str, float]] = []
     recipe = dataclasses.replace(RECIPE, images_per_step=1, steps=2)
-    train(*fresh(), empty_first, recipe, tmp_path / "run", lambda _, values: heard.append(values))
+    fit(*fresh(), empty_first, recipe, tmp_path / "run", lambda _, values: heard.append(values))
     assert sorted(values["mask"] > 0 for values in heard) == [False, True]
 
 
 def test_an_image_of_another_size_than_annotated(dataset: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (52, 41)).save(tmp_path / "1.png")
     with pytest.raises(ImageError, match=r"1\.png: \(41, 52\) pixels .* annotated as \(40, 52\)"):
-        train(*fresh(), dataset, RECIPE, tmp_path / "run")
+        fit(*fresh(), dataset, RECIPE, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_names_the_images(dataset: Dataset, tmp_path: Path) -> None:
@@ -141,13 +141,13 @@ def test_a_loss_that_is_not_finite_names_the_images(dataset: Dataset, tmp_path: 
     torch.nn.init.constant_(model.mask_head.logits.bias, float("nan"))
     only = dataclasses.replace(dataset, samples=dataset.samples[:1])
     with pytest.raises(HalfpixelError, match=r"step 1: the loss is nan on .*0\.png"):
-        train(model, info, only, RECIPE, tmp_path / "run")
+        fit(model, info, only, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_mixed_precision_runs(dataset: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=1, precision="bf16-mixed")
-    best = train(*fresh(), dataset, recipe, tmp_path / "run")
+    best = fit(*fresh(), dataset, recipe, tmp_path / "run")
     assert all(tensor.dtype == torch.float32 for tensor in best.state_dict().values())
 
 

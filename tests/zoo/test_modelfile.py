@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from halfpixel.errors import ModelFileError
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo import modelfile
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, load_model, read_info, save_model, settings_of
 
 VARIANT = "mask_rcnn_lite"
@@ -154,11 +153,12 @@ def test_a_write_that_fails_leaves_the_file_before_it(
 ) -> None:
     before = written.read_bytes()
 
-    def full(state: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half a file")
+    def full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(modelfile, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         save_model(written, model, info)
     assert written.read_bytes() == before
@@ -195,3 +195,9 @@ def test_backbone_weights(model: MaskRCNN, tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelFileError, match=r"other\.safetensors"):
         load_backbone(fresh, tmp_path / "other.safetensors")
+
+
+def test_others_may_read_the_file(written: Path) -> None:
+    beside = written.with_name("beside")
+    beside.touch()
+    assert written.stat().st_mode == beside.stat().st_mode

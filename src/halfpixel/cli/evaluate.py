@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
+from halfpixel.cli.dataset import AP_SCORE, check_classes, open_dataset, predict_dataset
 from halfpixel.cli.results import output_names, refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
@@ -20,6 +20,7 @@ from halfpixel.cli.run import (
     say,
     say_json,
     show,
+    warn,
 )
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -76,6 +77,9 @@ def evaluate(
         limit = FILE_LIMIT if limit is None else limit
         threshold = FILE_THRESHOLD if threshold is None else threshold
         whose = str(predictions)
+        lowest = min((float(objects.scores.min()) for objects in found if len(objects)), default=0.0)
+        if lowest > 2 * AP_SCORE:
+            warn(f"{predictions}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
     else:
         name = model or DEFAULT_MODEL
         predictor = open_model(name)

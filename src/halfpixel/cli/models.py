@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from halfpixel.cli.run import plain_table, say, say_json, show
 from halfpixel.zoo.download import cache_dir
-from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, NamedModel, find
+from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, NamedModel, find, locate
 
 if TYPE_CHECKING:
     from halfpixel.zoo.modelfile import ModelInfo
@@ -29,7 +29,7 @@ def models(model: str | None = None, /, *, as_json: Annotated[bool, Parameter("-
         _list(as_json)
         return
     named = find(model)
-    path = Path(model) if named is None else _file(named)
+    path = locate(model) if named is None else _file(named)
     facts = {} if named is None else _facts(named)
     if named is None or path.suffix == ".safetensors":
         from halfpixel.zoo.modelfile import read_info

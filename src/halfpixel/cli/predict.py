@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.results import PLACES, Results, parse_save, refuse_to_overwrite
+from halfpixel.cli.results import PLACES, Results, parse_save, refuse_to_overwrite, remove_earlier
 from halfpixel.cli.run import Walk, check_folder, check_limits, describe, open_model, plain_table, plural, say, show
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -28,12 +28,12 @@ def predict(
         paths: Image files, folders of images, or globs in quotes (** stands for folders of any depth).
         out: The folder for the results; it is made if need be.
         model: A named model (see `halfpixel models`) or a model file.
-        threshold: Leave out objects that score less, 0 to 1. Default: the model's own.
+        threshold: Leave out objects that score less, from 0 to below 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         save: What to write, separated by commas: coco (instances.json), overlay (pictures with the objects drawn in),
-            labels (16-bit TIFF, each pixel its object's number), table (objects.csv), cutouts (one picture with
-            transparency for each object).
-        overwrite: Replace earlier results in the folder, which are otherwise kept.
+            labels (16-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
+            (objects.csv), cutouts (one picture with transparency for each object).
+        overwrite: Replace earlier results in the folder, of all kinds; without this, they are kept and nothing is done.
     """
     kinds = parse_save(save)
     check_limits(threshold, limit)
@@ -48,6 +48,8 @@ def predict(
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
     results = Results(out, kinds, images)
+    if overwrite:
+        remove_earlier(out)
     totals: Counter[str] = Counter()
     for path, picture, objects in walk.predict(predictor, images, threshold, limit):
         results.add(path, picture, objects)

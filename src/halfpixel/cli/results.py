@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -74,13 +74,23 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     """A name for each image: its path from the folder that all of them have in common, with `/`."""
     full = [Path(os.path.normpath(path.absolute())) for path in paths]
     common = os.path.commonpath([path.parent for path in full]) if full else "."
-    return [path.relative_to(common).as_posix() for path in full]
+    # a name that is not text (bytes of another encoding) would make the files unreadable for others
+    return [os.fsencode(path.relative_to(common).as_posix()).decode(errors="replace") for path in full]
 
 
 def output_stems(names: Sequence[str]) -> list[str]:
-    """The names without their suffixes; with them where `a.png` and `a.tif` would otherwise share one."""
+    """The names without their suffixes; those keep them that would otherwise share one, as `a.png` and `a.tif`."""
     stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
-    return stems if len({stem.casefold() for stem in stems}) == len(stems) else list(names)
+    shared = Counter(stem.casefold() for stem in stems)
+    chosen = [stem if shared[stem.casefold()] == 1 else name for name, stem in zip(names, stems, strict=True)]
+    return chosen if len({one.casefold() for one in chosen}) == len(chosen) else list(names)
+
+
+def remove_earlier(out: Path) -> None:
+    """Remove what an earlier run wrote, all kinds of it, so that no two files in the folder contradict each other."""
+    for pattern in ("instances.json", "objects.csv", "overlay/**/*.png", "labels/**/*.tif", "cutouts/**/[0-9]*.png"):
+        for old in out.glob(pattern):
+            old.unlink()
 
 
 class Results:
@@ -154,16 +164,10 @@ class Results:
 
         from halfpixel.viz.cutouts import cut_out
 
-        kept = set()
         for number, pixels in enumerate(cut_out(picture, objects), start=1):
             path = folder / f"{number:04d}.png"
             write_whole(path, png_bytes(Image.fromarray(pixels)))
-            kept.add(path)
             self.written["cutouts"] += 1
-        if folder.is_dir():  # an earlier run that is overwritten may have found more
-            for old in folder.iterdir():
-                if re.fullmatch(r"\d{4,}\.png", old.name) and old not in kept:
-                    old.unlink()
 
 
 def object_rows(name: str, objects: Instances) -> list[tuple[object, ...]]:

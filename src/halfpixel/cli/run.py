@@ -177,12 +177,14 @@ class Walk:
         failed: what could not be used, and why.
         saturated: images on which the detection limit was reached.
         stacks: files of several frames, and how many each has.
+        shrunk: images too large to be enlarged as the model's input rules want, and by how much they were instead.
     """
 
     done: list[Path] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     saturated: list[Path] = field(default_factory=list)
     stacks: dict[Path, int] = field(default_factory=dict)
+    shrunk: dict[Path, float] = field(default_factory=dict)
 
     def find(self, patterns: Iterable[str]) -> list[Path]:
         """The images that files, folders and globs stand for, each once."""
@@ -207,7 +209,9 @@ class Walk:
         Images count as saturated when the limit cut off objects that score at least `counted_from`.
         """
         from halfpixel.data.images import count_frames, read_image
+        from halfpixel.engine.preprocess import network_size
 
+        rules = predictor.info.input
         with progress_bar() as bar:
             for path in bar.track(paths, description="Predicting"):
                 try:
@@ -219,6 +223,9 @@ class Walk:
                     continue
                 if frames > 1:
                     self.stacks[path] = frames
+                factor, _ = network_size(objects.size_hw, rules)
+                if rules.scale is not None and factor < 0.9 * rules.scale:
+                    self.shrunk[path] = factor
                 if objects.above(counted_from).saturated:
                     self.saturated.append(path)
                 self.done.append(path)
@@ -236,7 +243,11 @@ class Walk:
             warn(f"only the first frame was read of {plural(len(files), 'file')} with several ({name_some(files)})")
         if self.saturated:
             where = f"{plural(len(self.saturated), 'image')} ({name_some(self.saturated)})"
-            warn(f"the limit of {plural(limit, 'object')} was reached on {where}: counts may be too low, raise --limit")
+            warn(f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit")
+        if self.shrunk:
+            files = [f"{path}: {factor:.2g} times" for path, factor in self.shrunk.items()]
+            which = f"{plural(len(self.shrunk), 'image')} ({name_some(files)})"
+            warn(f"too large to be enlarged as the model wants: {which}; small objects may be missed, cut into pieces")
 
     @property
     def exit_code(self) -> int:

@@ -142,7 +142,7 @@ def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tu
 
 
 def _train(network: MaskRCNN, info: ModelInfo, dataset: Dataset, recipe: Recipe, out: Path) -> MaskRCNN:
-    from halfpixel.train.loop import train as run
+    from halfpixel.train.loop import fit
 
     with progress_bar(MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}")) as bar:
         task = bar.add_task("Training", total=recipe.steps, loss="")
@@ -154,7 +154,7 @@ def _train(network: MaskRCNN, info: ModelInfo, dataset: Dataset, recipe: Recipe,
                 ERR.print(f"step {step} of {recipe.steps}: loss {losses['total']:.3f}")
 
         try:
-            return run(network, info, dataset, recipe, out, report)
+            return fit(network, info, dataset, recipe, out, report)
         except KeyboardInterrupt:
             step = int(bar.tasks[0].completed)
             raise KeyboardInterrupt(f"after step {step}; {out} holds the log of the losses, but no model") from None

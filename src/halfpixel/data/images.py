@@ -77,6 +77,15 @@ def read_image(path: Path) -> Rgb8:
         return np.ascontiguousarray(_orient(as_rgb8(array), orientation))
 
 
+def from_pillow(image: Image.Image) -> Rgb8:
+    """A Pillow picture as `[h, w, 3]` RGB in 0..255, by the rules of `read_image`.
+
+    Raises:
+        ImageError: see `as_rgb8`.
+    """
+    return np.ascontiguousarray(_orient(as_rgb8(_pillow_pixels(image)), _exif_orientation(image)))
+
+
 def count_frames(path: Path) -> int:
     """How many frames or planes a file holds, of which `read_image` reads the first; 1 for an ordinary image.
 
@@ -152,7 +161,8 @@ def find_images(pattern: str | Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[str, int, str]]:
-    words = re.findall(r"(\D*)(\d*)", str(path))
+    # the suffix comes last: nuclei.png before nuclei2.png
+    words = [*re.findall(r"(\D*)(\d*)", str(path.with_suffix(""))), (path.suffix, "")]
     return [(text.lower(), int(digits or -1), text) for text, digits in words]
 
 
@@ -201,9 +211,15 @@ def _read_with_pillow(file: BinaryIO, magic: bytes) -> tuple[npt.NDArray[Any], i
         if array.ndim == 3 and array.shape[2] == 2:  # grey and alpha
             array = array[..., [0, 0, 0, 1]]
     else:
-        # a palette can hold transparency, a grey or RGB PNG can declare one colour transparent
-        array = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        array = _pillow_pixels(image)
     return array, _exif_orientation(image)
+
+
+def _pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
+    if image.mode == "F" or image.mode.startswith("I"):  # deeper than 8 bits
+        return np.asarray(image)
+    # a palette can hold transparency, a grey or RGB PNG can declare one colour transparent
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _png_bit_depth(file: BinaryIO) -> int:

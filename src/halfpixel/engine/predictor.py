@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from halfpixel.data.images import as_rgb8, read_image
+from halfpixel.data.images import as_rgb8, from_pillow, read_image
 from halfpixel.engine.preprocess import prepare
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models.mask_rcnn import MaskRCNN
@@ -42,6 +42,9 @@ class Predictor:
         self.model = model.eval().to(self.device)
         self.info = info
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.info.variant}, classes: {', '.join(self.class_names)}, on {self.device})"
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; labels index into them."""
@@ -63,8 +66,9 @@ class Predictor:
         """Find objects.
 
         Args:
-            images: one image or several. Each goes through the network on its own, so that an image's objects never
-                depend on its neighbours in the list.
+            images: one image or several: files, Pillow pictures or arrays (uint8 as it is, floats in 0..1, anything
+                else stretched to its own range). Each goes through the network on its own, so that an image's objects
+                never depend on its neighbours in the list.
             threshold: objects scoring less are left out, 0..1; default the model's own.
             limit: at most this many objects an image; default the model's own. `Instances.saturated` says when it
                 was reached.
@@ -84,7 +88,7 @@ class Predictor:
         threshold = self.info.score_threshold if threshold is None else threshold
         limit = self.info.detection_limit if limit is None else limit
         if not 0 <= threshold < 1:
-            raise ArgumentError(f"the score threshold must be in 0..1, got {threshold}")
+            raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {threshold}")
         if limit < 1:
             raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
         prepared, size = prepare(_pixels(image), self.info.input)
@@ -109,8 +113,9 @@ class Predictor:
         Raises:
             ArgumentError: no names, or the same one twice.
         """
-        if not class_names or len(set(class_names)) != len(class_names):
-            raise ArgumentError(f"expected different class names, at least one, got {list(class_names)}")
+        named = not isinstance(class_names, str) and all(isinstance(name, str) and name for name in class_names)
+        if not named or not class_names or len(set(class_names)) != len(class_names):
+            raise ArgumentError(f"expected a list of different class names, at least one, got {class_names!r}")
         info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={})
         return Predictor(self.model.with_classes(class_names), info, self.device)
 
@@ -127,7 +132,7 @@ def _best_device() -> torch.device:
 def _pixels(image: AnyImage) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_image(Path(image))
-    return as_rgb8(np.asarray(image))
+    return from_pillow(image) if isinstance(image, Image.Image) else as_rgb8(image)
 
 
 def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None) -> Predictor:

@@ -76,6 +76,11 @@ class Instances:
             masks=None if self.masks is None else self.masks[rows],
         )
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{count} {name}" for name, count in self.counts().items() if count) or "nothing"
+        height, width = self.size_hw
+        return f"Instances({found}, on {width} x {height} pixels{', saturated' if self.saturated else ''})"
+
     def __iter__(self) -> Iterator[Instances]:
         """The objects one by one."""
         return (self[k] for k in range(len(self)))

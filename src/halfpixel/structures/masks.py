@@ -28,8 +28,8 @@ class CocoRle(TypedDict):
     counts: str
 
 
-Index = Tensor | slice | int
-"""What objects are selected by: a boolean or integer tensor, a slice, or one number."""
+Index = Tensor | slice | int | Sequence[int] | Sequence[bool]
+"""What objects are selected by: booleans or integers (a tensor or a list), a slice, or one number."""
 
 
 def rows_of(index: Index, n: int) -> Int[Tensor, "k"]:
@@ -38,7 +38,11 @@ def rows_of(index: Index, n: int) -> Int[Tensor, "k"]:
     Raises:
         IndexError: a number out of range, or a boolean tensor of another length.
     """
-    return torch.arange(n)[index].reshape(-1)
+    if isinstance(index, slice):
+        return torch.arange(n)[index]
+    if isinstance(index, Sequence) and not index:
+        return torch.arange(0)  # an empty list has no type
+    return torch.arange(n)[torch.as_tensor(index)].reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +171,10 @@ class CropMasks:
         """The masks pasted again, keeping the pixels above another probability.
 
         Raises:
-            ValueError: the masks do not come from a network.
+            ValueError: the masks do not come from a network, or the threshold is not between 0 and 1.
         """
+        if not 0 < threshold < 1:
+            raise ValueError(f"a mask threshold lies between 0 and 1, got {threshold}")
         if self.soft is None:
             raise ValueError("these masks carry no probabilities: they do not come from a network")
         # the probabilities' boxes are from before any translation: paste there, as far as the canvas shows

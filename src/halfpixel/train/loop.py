@@ -25,7 +25,7 @@ from halfpixel.zoo.modelfile import ModelInfo, save_model
 Report = Callable[[int, dict[str, float]], None]
 
 
-def train(
+def fit(
     model: MaskRCNN,
     info: ModelInfo,
     dataset: Dataset,

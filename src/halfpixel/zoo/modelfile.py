@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from halfpixel.errors import ModelFileError
@@ -94,7 +94,7 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
     description = {"format": FORMAT, **dataclasses.asdict(info)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(state, temporary, metadata={"halfpixel": json.dumps(description)})
+        temporary.write_bytes(save(state, metadata={"halfpixel": json.dumps(description)}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
