@@ -42,6 +42,7 @@ parity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/parity
 ifdef PHOTOS
 	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v1
+	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v1 --frozen
 	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v2
 endif
 

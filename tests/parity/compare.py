@@ -38,11 +38,15 @@ HIDDEN_SPREAD = 1.0
 little difference is left to a useful spread would stretch the rounding errors as well."""
 
 
-def lively_torchvision(variant: str, classes: int, image: Tensor, seed: int, **options: object) -> MaskRCNN:
+def lively_torchvision(
+    variant: str, classes: int, image: Tensor, seed: int, frozen: bool = False, **options: object
+) -> MaskRCNN:
     """Torchvision's network with seeded weights that find many different things on `image` `[3, h, w]`.
 
     Statistics of the normalisations are taken from the image; then each predictor is rescaled on it until its outputs
     have the spread given in SPREADS, the layers before it likewise. `classes` counts the background.
+    With `frozen`, normalisations are torchvision's own frozen ones, as in the published weights of v1; they round a
+    little differently from the usual ones, which ours equal to the last bit.
     """
     torch.manual_seed(seed)
     module = BUILDERS[variant](weights=None, weights_backbone=None, num_classes=classes, **options)
@@ -68,7 +72,7 @@ def lively_torchvision(variant: str, classes: int, image: Tensor, seed: int, **o
         module([image])
         for handle in handles:
             handle.remove()
-    if variant == "v1":
+    if frozen:
         _freeze(module)
     return module
 

@@ -37,6 +37,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("photographs", help="a folder, a file or a glob")
     parser.add_argument("--variant", choices=["v1", "v2"], default="v1")
+    parser.add_argument(
+        "--frozen", action="store_true", help="with torchvision's frozen normalisation, as v1 is published"
+    )
     parser.add_argument("--classes", type=int, default=91, help="background counted")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None, help="only the first N photographs")
@@ -44,9 +47,10 @@ def main() -> int:
 
     paths = find_images(arguments.photographs)[: arguments.limit]
     images = [torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255 for path in paths]
-    module = lively_torchvision(arguments.variant, arguments.classes, images[0], arguments.seed)
+    module = lively_torchvision(arguments.variant, arguments.classes, images[0], arguments.seed, arguments.frozen)
     predictor = from_torchvision(module)
-    print(f"Mask R-CNN R50-FPN {arguments.variant}, seed {arguments.seed}, torch {torch.__version__}")
+    kind = f"{arguments.variant}{', frozen normalisation' if arguments.frozen else ''}"
+    print(f"Mask R-CNN R50-FPN {kind}, seed {arguments.seed}, torch {torch.__version__}")
     print(HEADER, flush=True)
     results: list[Comparison] = []
     for path, image in zip(paths, images, strict=True):

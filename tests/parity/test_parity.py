@@ -25,13 +25,15 @@ def photograph(name: str) -> Tensor:
     return torch.tensor(pixels).permute(2, 0, 1).float() / 255
 
 
-@pytest.fixture(scope="module", params=["v1", "v2"])
+@pytest.fixture(scope="module", params=["v1", "v1 frozen", "v2"])
 def pair(request: pytest.FixtureRequest) -> tuple[MaskRCNN, Predictor]:
+    variant, _, frozen = request.param.partition(" ")
     module = lively_torchvision(
-        request.param,
-        CLASSES[request.param],
+        variant,
+        CLASSES[variant],
         photograph("astronaut"),
         seed=0,
+        frozen=bool(frozen),
         min_size=160,
         max_size=256,
         rpn_pre_nms_top_n_test=300,
