@@ -195,9 +195,15 @@ def test_overwriting_leaves_nothing_of_the_run_before(
     kinds = "coco,overlay,labels,table,cutouts"
     assert halfpixel("predict", one, two, "--model", tiny_model, "--out", out, "--save", kinds).code == 0
     (out / "overlay" / "mine.txt").write_text("not theirs")
-    assert halfpixel("predict", one, "--model", tiny_model, "--out", out, "--save", "overlay", "--overwrite").code == 0
-    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    assert left == ["overlay/mine.txt", "overlay/one.png"]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ran = halfpixel("predict", one, "--model", tiny_model, "--out", out, "--save", "overlay", "--overwrite")
+    assert ran.code == 2
+    assert "instances.json is of an earlier run and would not be replaced; add coco to --save" in ran.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert halfpixel("predict", one, "--model", tiny_model, "--out", out, "--save", kinds, "--overwrite").code == 0
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"overlay/mine.txt", "overlay/one.png", "labels/one.tif", "instances.json", "objects.csv"} <= left
+    assert not any("two" in name for name in left)
 
 
 def test_images_too_large_for_the_model_are_named(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.results import PLACES, Results, parse_save, refuse_to_overwrite, remove_earlier
+from halfpixel.cli.results import PLACES, Results, parse_save, refuse_to_mix, refuse_to_overwrite, remove_earlier
 from halfpixel.cli.run import Walk, check_folder, check_limits, describe, open_model, plain_table, plural, say, show
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -33,12 +33,14 @@ def predict(
         save: What to write, separated by commas: coco (instances.json), overlay (pictures with the objects drawn in),
             labels (16-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
             (objects.csv), cutouts (one picture with transparency for each object).
-        overwrite: Replace earlier results in the folder, of all kinds; without this, they are kept and nothing is done.
+        overwrite: Replace earlier results in the folder; without this, they are kept and nothing is done.
     """
     kinds = parse_save(save)
     check_limits(threshold, limit)
     check_folder(out)
-    if not overwrite:
+    if overwrite:
+        refuse_to_mix(out, kinds)
+    else:
         refuse_to_overwrite([out / PLACES[kind] for kind in kinds])
     walk = Walk()
     images = walk.find(paths)
@@ -49,7 +51,7 @@ def predict(
     limit = predictor.info.detection_limit if limit is None else limit
     results = Results(out, kinds, images)
     if overwrite:
-        remove_earlier(out)
+        remove_earlier(out, kinds)
     totals: Counter[str] = Counter()
     for path, picture, objects in walk.predict(predictor, images, threshold, limit):
         results.add(path, picture, objects)

@@ -86,10 +86,34 @@ def output_stems(names: Sequence[str]) -> list[str]:
     return chosen if len({one.casefold() for one in chosen}) == len(chosen) else list(names)
 
 
-def remove_earlier(out: Path) -> None:
-    """Remove what an earlier run wrote, all kinds of it, so that no two files in the folder contradict each other."""
-    for pattern in ("instances.json", "objects.csv", "overlay/**/*.png", "labels/**/*.tif", "cutouts/**/[0-9]*.png"):
-        for old in out.glob(pattern):
+WRITTEN = {
+    "coco": "instances.json",
+    "overlay": "overlay/**/*.png",
+    "labels": "labels/**/*.tif",
+    "table": "objects.csv",
+    "cutouts": "cutouts/**/[0-9]*.png",
+}
+"""What an earlier run may have left of each kind."""
+
+
+def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:
+    """Keep results of two runs from standing side by side and contradicting each other.
+
+    Raises:
+        ArgumentError: an earlier run wrote a kind that this one would not replace.
+    """
+    for kind, pattern in WRITTEN.items():
+        if kind not in kinds and any(out.glob(pattern)):
+            raise ArgumentError(
+                f"{out / PLACES[kind]} is of an earlier run and would not be replaced; add {kind} to --save, or choose "
+                "another --out"
+            )
+
+
+def remove_earlier(out: Path, kinds: Collection[str]) -> None:
+    """Remove what an earlier run left of these kinds."""
+    for kind in kinds:
+        for old in out.glob(WRITTEN[kind]):
             old.unlink()
 
 
