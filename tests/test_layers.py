@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "halfpixel"
 
 FLOORS = (
-    ("errors",),
+    ("errors", "files"),
     ("ops",),
     ("structures",),
     ("nn", "data", "measure", "viz", "evaluation"),

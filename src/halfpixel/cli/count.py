@@ -20,7 +20,7 @@ from halfpixel.cli.run import (
     say,
     say_json,
     show,
-    write_whole,
+    write_with_folder,
 )
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -72,7 +72,7 @@ def count(
             for path, one in counts.items()
             for name in shown
         ]
-        write_whole(csv, csv_bytes(("image", "class", "count", "score_threshold", "limit_reached"), rows))
+        write_with_folder(csv, csv_bytes(("image", "class", "count", "score_threshold", "limit_reached"), rows))
     if as_json:
         _say_json(counts, total, walk, {"model": model, "threshold": threshold, "limit": limit})
     else:

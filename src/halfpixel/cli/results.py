@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.run import plural, write_whole
+from halfpixel.cli.run import plural, write_with_folder
 from halfpixel.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Results:
         if "coco" in self.kinds:
             write_coco(self.out / PLACES["coco"], self.images, class_names)
         if "table" in self.kinds:
-            write_whole(self.out / PLACES["table"], csv_bytes(COLUMNS, self.rows))
+            write_with_folder(self.out / PLACES["table"], csv_bytes(COLUMNS, self.rows))
         what = {
             "coco": "the objects with their masks, as a COCO data set",
             "overlay": f"the objects drawn over the image, {plural(self.written.get('overlay', 0), 'picture')}",
@@ -168,7 +168,7 @@ class Results:
         from halfpixel.viz.overlay import count_caption, draw_overlay
 
         drawn = draw_overlay(picture, objects, caption=count_caption(objects))
-        write_whole(path, png_bytes(Image.fromarray(drawn)))
+        write_with_folder(path, png_bytes(Image.fromarray(drawn)))
         self.written["overlay"] += 1
 
     def _write_labels(self, path: Path, objects: Instances) -> None:
@@ -180,7 +180,7 @@ class Results:
         labels = objects.masks.label_image().numpy()
         file = io.BytesIO()
         tifffile.imwrite(file, labels.astype(np.uint16 if len(objects) < 1 << 16 else np.uint32), compression="zlib")
-        write_whole(path, file.getvalue())
+        write_with_folder(path, file.getvalue())
         self.written["labels"] += 1
 
     def _write_cutouts(self, folder: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
@@ -190,7 +190,7 @@ class Results:
 
         for number, pixels in enumerate(cut_out(picture, objects), start=1):
             path = folder / f"{number:04d}.png"
-            write_whole(path, png_bytes(Image.fromarray(pixels)))
+            write_with_folder(path, png_bytes(Image.fromarray(pixels)))
             self.written["cutouts"] += 1
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.files import write_whole
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -112,15 +113,10 @@ def progress_bar(*columns: str | ProgressColumn) -> Progress:
     )
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all; its folder is made if need be."""
+def write_with_folder(path: Path, data: bytes) -> None:
+    """Write a file whole; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data)
 
 
 def check_limits(threshold: float | None, limit: int | None) -> None:

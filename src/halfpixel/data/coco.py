@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hotcoco import mask as hotcoco_mask
 
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.errors import AnnotationError
+from halfpixel.files import write_whole
 from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -172,12 +172,7 @@ def write_coco(
             numbers = {"id": len(content["annotations"]) + 1, "image_id": image_id}
             entry["category_id"] = ids[entry["category_id"]]
             content["annotations"].append(numbers | entry)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, allow_nan=False).encode())
 
 
 def _prediction_entries(objects: Instances) -> list[Entry]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.coco_ap import CocoAP
 from halfpixel.evaluation.counting import CountError
 from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
+from halfpixel.files import write_whole
 from halfpixel.report import plots
 
 _WORST = 20
@@ -62,9 +62,10 @@ def write_report(
     about = dict(about or {})
     out.mkdir(parents=True, exist_ok=True)
     document = {"title": title, "about": about, **evaluation.to_json()}
-    _write_whole(out / "report.json", json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(out / "report.json", text.encode())
     page = out / "index.html"
-    _write_whole(page, render_page(evaluation, title=title, about=about))
+    write_whole(page, render_page(evaluation, title=title, about=about).encode())
     return page
 
 
@@ -259,13 +260,3 @@ def _interval(interval: Interval | None, digits: int = 3) -> str:
 
 def _beside(interval: Interval | None, digits: int = 3) -> str:
     return "" if interval is None else f", 95% interval {_interval(interval, digits)}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Under a temporary name first, so that a report is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from halfpixel.errors import ModelFileError
+from halfpixel.files import write_whole
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
@@ -92,12 +92,7 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     description = {"format": FORMAT, **dataclasses.asdict(info)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(save(state, metadata={"halfpixel": json.dumps(description)}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(state, metadata={"halfpixel": json.dumps(description)}))
 
 
 def read_info(path: Path) -> ModelInfo:
