@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError
+from halfpixel.files import write_whole
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.views import batches
@@ -56,7 +57,7 @@ def fit(
     if not any(len(sample.objects) for sample in dataset.samples):
         raise AnnotationError(f"{dataset.path}: no annotated objects to train on")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
+    write_whole(out / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
 
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)  # type: ignore[arg-type]
     torch.manual_seed(recipe.seed)
