@@ -101,10 +101,12 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
     gamma = torch.exp(uniform(-0.4, 0.4, 1) * strength)
     out = image.clamp(0, 1) ** gamma
     grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
-    gains = torch.exp(uniform(-0.25, 0.25, 1 if grey else 3) * strength)
-    # darker things get the gain as stain does: on the absorbed light of bright scenes, on the light of dark ones
-    gains = gains[:, None, None]
-    out = 1 - (1 - out) * gains if out.mean() > 0.5 else out * gains
+    if grey or out.mean() <= 0.5:
+        # the gain goes to the things: on the absorbed light of bright scenes, on the light of dark ones
+        gains = torch.exp(uniform(-0.25, 0.25, 1 if grey else 3) * strength)[:, None, None]
+        out = 1 - (1 - out) * gains if out.mean() > 0.5 else out * gains
+    else:
+        out = _restain(out, uniform(-0.35, 0.35, 3) * strength, uniform(-0.15, 0.15, 3, 3) * strength)
     out = out + uniform(-0.08, 0.08, 1) * strength
     if float(uniform(0, 1, 1)) < 0.25 * strength:
         sigma = float(uniform(0.4, 1.2, 1))
@@ -113,6 +115,13 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
         noise = torch.randn(1 if grey else 3, *out.shape[1:], generator=generator)
         out = out + noise * float(uniform(0.005, 0.03, 1))
     return out.clamp(0, 1)
+
+
+def _restain(image: Tensor, log_gains: Tensor, mixing: Tensor) -> Tensor:
+    """Another amount and hue of dye: absorbances (Beer and Lambert) are scaled and mixed, as stains differ in both."""
+    absorbance = -image.clamp(min=1 / 255).log()
+    mix = torch.diag(log_gains.exp()) + mixing
+    return torch.exp(-(mix @ absorbance.flatten(1)).clamp(min=0)).reshape(image.shape)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

@@ -59,6 +59,8 @@ class Settings:
         proposal_score: regions scoring less are not considered.
         box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
         mask_iou: after that, suppress by the overlap of the pasted masks; None to leave it out.
+        mask_margin: the mask head looks at each box widened by this share of its sides, on every side, so that a mask
+            can reach beyond a box that is a little off. 0 is the paper's.
         anchor_samples: anchors an image that the proposal loss is taken on.
         region_samples: regions an image that the head losses are taken on, a quarter of them objects at most.
     """
@@ -73,6 +75,7 @@ class Settings:
     proposal_score: float = 0.0
     box_iou: float = 0.5
     mask_iou: float | None = None
+    mask_margin: float = 0.0
     anchor_samples: int = 256
     region_samples: int = 512
 
@@ -171,7 +174,8 @@ class MaskRCNN(nn.Module):
 
         Returns:
             Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
-            pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities, covering the box). And per
+            pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities, covering the box
+            and its `mask_margin`). And per
             image `candidates` `[b, 2]` (regions and detections before their limits) and `saturated` `[b]`.
         """
         pyramid = self.pyramid(self.backbone(images))
@@ -185,7 +189,8 @@ class MaskRCNN(nn.Module):
             found.append(self._detect(regions[k], scores, refinements, sizes_hw[k], limits))
         outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
         outputs["image_index"] = _image_index([one["scores"] for one in found])
-        crops = self._crop(pyramid, outputs["boxes_xyxy"], outputs["image_index"], 14)
+        regions_of_masks = boxes.expand(outputs["boxes_xyxy"], self.settings.mask_margin)
+        crops = self._crop(pyramid, regions_of_masks, outputs["image_index"], 14)
         mask_logits: Tensor = self.mask_head(crops)
         rows = torch.arange(crops.shape[0], device=images.device)
         outputs["masks"] = mask_logits[rows, outputs["labels"]].sigmoid()
@@ -264,7 +269,8 @@ class MaskRCNN(nn.Module):
     def _mask_loss(
         self, pyramid: list[Tensor], regions: list[Tensor], matches: list[Tensor], targets: Sequence[Targets]
     ) -> Tensor:
-        positives = [region[found != BACKGROUND] for region, found in zip(regions, matches, strict=True)]
+        margin = self.settings.mask_margin
+        positives = [boxes.expand(r[found != BACKGROUND], margin) for r, found in zip(regions, matches, strict=True)]
         labels, truths = [], []
         for region, found, target in zip(positives, matches, targets, strict=True):
             found = found[found != BACKGROUND]
@@ -306,7 +312,8 @@ class MaskRCNN(nn.Module):
             factor_y, factor_x = (a / b for a, b in zip(size.original_hw, size.network_hw, strict=True))
             factors = torch.tensor([factor_x, factor_y, factor_x, factor_y])
             boxes_xyxy = outputs["boxes_xyxy"][rows].float() * factors
-            soft = SoftMasks(outputs["masks"][rows].float(), boxes_xyxy, self.settings.alignment)
+            regions = boxes.expand(boxes_xyxy, self.settings.mask_margin)
+            soft = SoftMasks(outputs["masks"][rows].float(), regions, self.settings.alignment)
             masks = CropMasks.from_soft(soft, size.original_hw)
             proposals, detections = outputs["candidates"][k].tolist()
             objects = Instances(

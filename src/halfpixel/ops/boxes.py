@@ -32,6 +32,12 @@ def clip(boxes_xyxy: Float[Tensor, "*n 4"], size_hw: Int[Tensor, "*n_or_one 2"])
     return torch.minimum(boxes_xyxy.clamp(min=0), limit)
 
 
+def expand(boxes_xyxy: Float[Tensor, "*n 4"], margin: float) -> Float[Tensor, "*n 4"]:
+    """Move every side outwards by `margin` times the box's width or height; 0 changes nothing."""
+    sides = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) * margin
+    return torch.cat([boxes_xyxy[..., :2] - sides, boxes_xyxy[..., 2:] + sides], dim=-1)
+
+
 def large_enough(boxes_xyxy: Float[Tensor, "n 4"], side: float) -> Bool[Tensor, "n"]:
     """Boxes whose both sides measure at least `side` pixels."""
     return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= side).all(dim=1)

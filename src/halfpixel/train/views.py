@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from halfpixel.data import transforms
 from halfpixel.data.images import read_image
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.engine.preprocess import network_size, normalise, stretch, to_float
-from halfpixel.errors import ImageError
+from halfpixel.errors import AnnotationError, ImageError
 from halfpixel.structures.images import ImageBatch, InputRules
 from halfpixel.structures.targets import Targets
 from halfpixel.train.recipe import Recipe
@@ -52,21 +53,39 @@ def batches(
 ) -> Iterator[tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]]:
     """An endless sequence of batches, the same for the same seed.
 
-    Each pass over the data is a new random order. What happens to an image depends on the seed, the step and the
+    Each pass over the data is a new random order, or a new draw where the recipe balances. What happens to an image depends on the seed, the step and the
     image's place in the batch alone, so a run can be taken up at any step.
     """
     step = first_step
     n = len(dataset.samples)
+    weights = _balance(dataset, recipe.balance)
     while True:
         samples, views = [], []
         for place in range(recipe.images_per_step):
             epoch, position = divmod(step * recipe.images_per_step + place, n)
-            order = torch.randperm(n, generator=_generator(recipe.seed, epoch, 0, "order"))
+            order = torch.multinomial(
+                weights, n, replacement=bool(recipe.balance), generator=_generator(recipe.seed, epoch, 0, "order")
+            )
             sample = dataset.samples[int(order[position])]
             samples.append(sample)
             views.append(random_view(sample, rules, recipe, _generator(recipe.seed, step, place, "view")))
         yield ImageBatch.pad([image for image, _ in views], rules.divisor), [t for _, t in views], samples
         step += 1
+
+
+def _balance(dataset: Dataset, attribute: str) -> Tensor:
+    """How often to draw each image, relatively.
+
+    Raises:
+        AnnotationError: no image has the attribute.
+    """
+    if not attribute:
+        return torch.ones(len(dataset.samples))
+    values = [str(sample.attributes.get(attribute)) for sample in dataset.samples]
+    if not any(attribute in sample.attributes for sample in dataset.samples):
+        raise AnnotationError(f"{dataset.path}: no image has the attribute {attribute!r} to balance by")
+    numbers = Counter(values)
+    return torch.tensor([numbers[value] ** -0.5 for value in values])
 
 
 def _generator(seed: int, step: int, place: int, purpose: str) -> torch.Generator:
