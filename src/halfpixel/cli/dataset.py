@@ -30,8 +30,8 @@ def open_dataset(data: Path, images: Path | None) -> Dataset:
     if images is not None and not images.is_dir():
         raise AnnotationError(f"--images {images}: there is no such folder")
     dataset = read_coco(_annotation_file(data), images)
-    for text in dataset.warnings[:NAMED_AT_MOST]:
-        warn(f"{dataset.path}: {text}")
+    for fault in dataset.warnings[:NAMED_AT_MOST]:
+        warn(str(fault))
     if len(dataset.warnings) > NAMED_AT_MOST:
         warn(f"{dataset.path}: {len(dataset.warnings) - NAMED_AT_MOST:,} more annotations were left out")
     if not dataset.samples:

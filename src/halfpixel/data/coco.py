@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hotcoco import mask as hotcoco_mask
 
-from halfpixel.data.sample import Dataset, Sample
+from halfpixel.data.polygons import check_numbers, rasterise
+from halfpixel.data.sample import Dataset, Fault, Sample
 from halfpixel.errors import AnnotationError
 from halfpixel.files import write_whole
 from halfpixel.ops import rle
@@ -32,9 +32,6 @@ IMAGE_KEYS: Keys = {"id": int, "file_name": str, "width": int, "height": int}
 CATEGORY_KEYS: Keys = {"id": int, "name": str}
 ANNOTATION_KEYS: Keys = {"id": int, "image_id": int, "category_id": int, "segmentation": (list, dict)}
 RESULT_KEYS: Keys = {"image_id": int, "category_id": int, "score": (int, float)}
-
-FURTHEST_PX = 1_000_000
-"""A polygon that goes further is a mistake; walking along its edge would fill the memory."""
 
 
 class _LeftOutError(Exception):
@@ -89,7 +86,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
             read = _read_annotation(entry, sizes_hw, labels)
             found[entry["image_id"]].append((entry, read))
         except _LeftOutError as reason:
-            warnings.append(f"annotation {entry['id']}: left out, {reason}")
+            warnings.append(Fault("annotation_left_out", path, f"annotation {entry['id']}", f"left out, {reason}"))
         except ValueError as fault:
             raise AnnotationError(f"{path}: annotation {entry['id']}: {fault}") from None
     class_names = tuple(str(entry["name"]) for entry in categories)
@@ -263,7 +260,7 @@ def _read_annotation(entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labe
         hint = " (a polygon takes at least three points)" if isinstance(entry["segmentation"], list) else ""
         raise _LeftOutError(f"its mask has no pixels{hint}")
     area = int(np.count_nonzero(crop)) if entry.get("area") is None else entry["area"]
-    _check_numbers("area", [area])
+    check_numbers("area", [area])
     if box is None or box[0] == box[2] or box[1] == box[3]:
         box = _tight_box(crop, offset_xy)
     return _Object(labels[entry["category_id"]], 1.0, box, (crop, offset_xy), area)
@@ -274,20 +271,14 @@ def _read_result(entry: Entry, size_hw: tuple[int, int], label: int, with_masks:
         raise ValueError("it has no 'segmentation', though others have")
     if not with_masks and "bbox" not in entry:
         raise ValueError("it has neither 'bbox' nor 'segmentation'")
-    _check_numbers("score", [entry["score"]])
+    check_numbers("score", [entry["score"]])
     mask = _read_mask(entry["segmentation"], size_hw) if with_masks else None
     box = _tight_box(*mask) if mask and not entry.get("bbox") else _read_box(entry.get("bbox"))
     return _Object(label, float(entry["score"]), box, mask)
 
 
-def _check_numbers(name: str, values: object, n: int = 1) -> None:
-    numbers = values if isinstance(values, list) else []
-    if len(numbers) != n or any(type(one) not in (int, float) or not abs(one) < 1e300 for one in numbers):
-        raise ValueError(f"'{name}' must be {n} finite number{'s' * (n > 1)}, got {values!r:.80}")
-
-
 def _read_box(bbox: Any) -> Box:
-    _check_numbers("bbox", bbox, 4)
+    check_numbers("bbox", bbox, 4)
     x, y, width, height = bbox
     if width < 0 or height < 0:
         raise ValueError(f"the box {bbox} has a negative width or height")
@@ -311,29 +302,10 @@ def _tight_box(crop: rle.Crop, offset_xy: tuple[int, int]) -> Box:
 
 def _read_mask(segmentation: object, size_hw: tuple[int, int]) -> tuple[rle.Crop, tuple[int, int]]:
     if isinstance(segmentation, list):
-        counts = _polygon_counts(segmentation, size_hw)
-    elif isinstance(segmentation, dict):
-        counts = _rle_counts(segmentation, size_hw)
-    else:
-        raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {_json_type(segmentation)}")
-    return rle.decode_to_crop(counts, size_hw)
-
-
-def _polygon_counts(polygons: list[Any], size_hw: tuple[int, int]) -> rle.Counts:
-    """The union of polygons `[x, y, x, y, ...]`; those of less than three points cover nothing."""
-    for k, polygon in enumerate(polygons):
-        if not isinstance(polygon, list):
-            raise ValueError(f"polygon {k} must be a list of coordinates, got a JSON {_json_type(polygon)}")
-        if len(polygon) % 2:
-            raise ValueError(f"polygon {k} has an odd number of coordinates ({len(polygon)})")
-        _check_numbers(f"polygon {k}", polygon, len(polygon))
-        if any(abs(one) > FURTHEST_PX for one in polygon):
-            raise ValueError(f"polygon {k} reaches {max(map(abs, polygon)):g} pixels away from the image")
-    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
-    if not polygons:
-        return np.array([size_hw[0] * size_hw[1]])
-    merged = hotcoco_mask.merge(hotcoco_mask.frPyObjects(polygons, *size_hw))
-    return rle.decompress(merged["counts"].decode("ascii"))
+        return rasterise(segmentation, size_hw)
+    if isinstance(segmentation, dict):
+        return rle.decode_to_crop(_rle_counts(segmentation, size_hw), size_hw)
+    raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {_json_type(segmentation)}")
 
 
 def _rle_counts(segmentation: Entry, size_hw: tuple[int, int]) -> rle.Counts:

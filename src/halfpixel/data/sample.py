@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,42 @@ class Sample:
     attributes: Mapping[str, object] = field(default_factory=dict)
 
 
+def annotated_sample(
+    image_id: int, path: Path, masks: CropMasks, labels: Sequence[int], class_names: tuple[str, ...]
+) -> Sample:
+    """A sample whose boxes and areas are those of its masks, annotations numbered from 1; for formats without ids."""
+    objects = Instances(
+        size_hw=masks.size_hw,
+        boxes_xyxy=masks.boxes_xyxy(),
+        scores=torch.ones(len(masks)),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        class_names=class_names,
+        masks=masks,
+    )
+    numbers = tuple(range(1, len(masks) + 1))
+    return Sample(image_id, path, masks.size_hw, objects, masks.areas_px().double(), numbers, objects[:0])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in a data set, which did no harm to the rest of it.
+
+    Attributes:
+        kind: what sort of fault, in `snake_case`, for machines.
+        path: the file it is in.
+        where: the place in it, for example "annotation 17" or "line 3"; empty for the file as a whole.
+        what: the cause and what was done about it, for people.
+    """
+
+    kind: str
+    path: Path
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.path), self.where, self.what) if part)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Annotated images that share their classes.
@@ -46,11 +84,11 @@ class Dataset:
         class_names: names; labels index into them.
         category_ids: the file's number for each class.
         samples: the images.
-        warnings: what was wrong with the file and left out, one line each, naming the annotation.
+        warnings: what was wrong and left out or mended.
     """
 
     path: Path
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     samples: tuple[Sample, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Fault, ...] = ()

@@ -28,8 +28,8 @@ class Recipe:
         warmup_steps: linear warm-up; then a half cosine down to a hundredth of the peak.
         clip_norm: gradients longer than this are shortened.
         ema_decay: the weights that are kept are a running average with this decay.
-        balance: an attribute of the images, such as their modality: images with rarer values of it are drawn more often,
-            each value in proportion to the square root of its number. Empty: every image once in each pass.
+        balance: an attribute of the images, such as their modality: images with rarer values of it are drawn more
+            often, each value in proportion to the square root of its number. Empty: every image once in each pass.
         photometric: strength of random light and stain, 0 to 1.
         precision: of lightning-fabric: "32-true" or "bf16-mixed".
         seed: of everything random.

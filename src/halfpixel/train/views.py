@@ -53,7 +53,8 @@ def batches(
 ) -> Iterator[tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]]:
     """An endless sequence of batches, the same for the same seed.
 
-    Each pass over the data is a new random order, or a new draw where the recipe balances. What happens to an image depends on the seed, the step and the
+    Each pass over the data is a new random order, or a new draw where the recipe balances.
+    What happens to an image depends on the seed, the step and the
     image's place in the batch alone, so a run can be taken up at any step.
     """
     step = first_step
