@@ -93,7 +93,16 @@ def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Tar
         masks.append(mask)
         labels.append(k % 2)
     dense = torch.stack(masks) if masks else torch.zeros(0, side, side, dtype=torch.bool)
-    return image, Targets(annotated(dense, torch.tensor(labels, dtype=torch.int64)), torch.zeros(0, 4))
+    return image, Targets.from_instances(annotated(dense, torch.tensor(labels, dtype=torch.int64)))
+
+
+def dense_masks(targets: Targets) -> Tensor:
+    """The full canvases `[n, h, w]` of targets whose input is the annotated image as it is."""
+    canvas = torch.zeros(len(targets), *targets.size_hw, dtype=torch.bool)
+    for full, mask in zip(canvas, targets.masks, strict=True):
+        (x, y), (height, width) = mask.offset_xy, mask.crop.shape
+        full[y : y + height, x : x + width] = mask.crop
+    return canvas
 
 
 def annotated(dense: Tensor, labels: Tensor) -> Instances:

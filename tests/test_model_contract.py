@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from networks import CLASSES, batch_of, enliven, few, modules, scene, smallest
+from networks import CLASSES, batch_of, dense_masks, enliven, few, modules, scene, smallest
 from torch import Tensor
 
 from halfpixel.models.mask_rcnn import MaskRCNN
@@ -124,7 +124,7 @@ def test_the_same_twice(case: Case) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     images, targets = batch_of(case.images[0]), [scene(SIDE, seed=1)[1]]
     losses = []
-    for seed in (3, 3):
+    for seed in (3, 4):  # what is chosen at random depends on the targets' seed alone
         torch.manual_seed(seed)
         with torch.no_grad():
             losses.append({name: float(value) for name, value in case.model.losses(images, targets).items()})
@@ -255,8 +255,7 @@ def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> N
         outputs = model.eval()(images.tensor, images.sizes_hw, Limits.of(0.5, 100))
     (found,) = model.decode(outputs, [Resized((96, 96), (96, 96))])
     assert found.masks is not None
-    assert target.objects.masks is not None
-    for truth, label in zip(target.objects.masks.dense(), target.objects.labels.tolist(), strict=True):
+    for truth, label in zip(dense_masks(target), target.labels.tolist(), strict=True):
         ious = (found.masks.dense() & truth).sum((1, 2)) / (found.masks.dense() | truth).sum((1, 2))
         assert ious[found.labels == label].max() > 0.7
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfpixel.data.coco import read_coco, read_coco_results, write_coco
+from halfpixel.data.coco import read_coco, read_coco_polygons, read_coco_results, write_coco
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -44,6 +44,12 @@ def changed(**keys):
     content = copy.deepcopy(DATA_SET)
     content["annotations"][0] |= keys
     return content
+
+
+def run_lengths(counts, size=(HEIGHT, WIDTH)):
+    """A segmentation of run lengths; None for a key that is not there."""
+    parts = {"size": size and list(size), "counts": counts}
+    return {"segmentation": {key: value for key, value in parts.items() if value is not None}}
 
 
 def same_objects(one, other):
@@ -102,56 +108,83 @@ def test_a_box_of_no_area_gives_way_to_the_masks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "reason"),
+    ("keys", "kind", "reason"),
     [
-        ({"image_id": 99}, "there is no image 99"),
-        ({"category_id": 99}, "there is no category 99"),
-        ({"segmentation": [[1, 1, 5, 5]]}, "no pixels .a polygon takes at least three points"),
-        ({"segmentation": []}, "no pixels"),
-        ({"segmentation": [[4, 4, 4, 4, 4, 4]]}, "no pixels"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}}, "no pixels"),
-        ({"bbox": [WIDTH, 2, 5, 5]}, "outside of the 16 x 12 image"),
-        ({"bbox": [-9, 2, 5, 5]}, "outside of the 16 x 12 image"),
-        ({"bbox": [2, HEIGHT + 3.5, 5, 5]}, "outside of the 16 x 12 image"),
-        ({"bbox": [2, -5, 5, 5]}, "outside of the 16 x 12 image"),
+        ({"image_id": 99}, "unknown_image", "there is no image 99"),
+        ({"category_id": 99}, "unknown_category", "there is no category 99"),
+        ({"segmentation": [[1, 1, 5, 5]]}, "empty_mask", "no pixels .a polygon takes at least three points"),
+        ({"segmentation": []}, "empty_mask", "no pixels"),
+        ({"segmentation": [[4, 4, 4, 4, 4, 4]]}, "empty_mask", "no pixels$"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}}, "empty_mask", "no pixels"),
+        ({"segmentation": [[16, 1, 20, 1, 20, 5]]}, "outside_image", "polygons are outside of the 16 x 12 image"),
+        ({"bbox": [WIDTH, 2, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
+        ({"bbox": [-9, 2, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
+        ({"bbox": [2, HEIGHT + 3.5, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
+        ({"bbox": [2, -5, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
+        ({"segmentation": [[1, 1, 5, 5, 9]]}, "unusable_polygon", "odd number of coordinates .5."),
+        ({"segmentation": [[1, 1, 5, 5, 9, "2"]]}, "unusable_polygon", "'polygon 0' must be 6 finite numbers"),
+        ({"segmentation": [[1, 1, 5, 5, 9, float("nan")]]}, "unusable_polygon", "must be 6 finite numbers"),
+        ({"segmentation": [[1, 1, 5, 5, 9, 1e9]]}, "unusable_polygon", "reaches 1e.09 pixels away"),
+        ({"segmentation": [1, 1, 5, 5, 9, 9]}, "unusable_polygon", "polygon 0 must be a list"),
+        (run_lengths([HEIGHT * WIDTH], size=[WIDTH, HEIGHT]), "unusable_run_lengths", r"size .* of \[16, 12\]"),
+        (run_lengths([HEIGHT * WIDTH], size=None), "unusable_run_lengths", "size .* of None"),
+        (run_lengths([5, 5]), "unusable_run_lengths", "add up to 10"),
+        (run_lengths([5, -5, 192]), "unusable_run_lengths", "whole numbers"),
+        (run_lengths([5, 5.5]), "unusable_run_lengths", "whole numbers"),
+        (run_lengths([2**64, 5]), "unusable_run_lengths", "add up to"),
+        (run_lengths("55"), "unusable_run_lengths", "add up to 10"),
+        (run_lengths("é"), "unusable_run_lengths", "characters outside"),
+        (run_lengths(None), "unusable_run_lengths", "'counts' must be"),
+        ({"bbox": [1, 2, 3]}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": "box"}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": [1, 2, -3, 4]}, "unusable_box", "negative width or height"),
+        ({"area": "36"}, "unusable_area", "'area' must be 1 finite number"),
+        ({"area": float("nan")}, "unusable_area", "'area' must be 1 finite number"),
+        ({"image_id": "7"}, "unusable_annotation", "it has an unusable 'image_id': '7'"),
+        ({"category_id": True}, "unusable_annotation", "it has an unusable 'category_id': True"),
+        ({"category_id": None}, "unusable_annotation", "it has no 'category_id'"),
+        ({"segmentation": 5}, "unusable_annotation", "it has an unusable 'segmentation': 5"),
     ],
 )
-def test_harmless_faults_leave_the_annotation_out_and_say_so(tmp_path, keys, reason):
-    data = read_coco(saved(tmp_path, changed(**keys)))
-    assert len(data.warnings) == 1
-    assert re.search(rf"^annotation 1: left out, .*{reason}", data.warnings[0])
+def test_faults_of_one_annotation_leave_it_out_and_say_so(tmp_path, keys, kind, reason):
+    path = saved(tmp_path, changed(**keys))
+    data = read_coco(path)
+    (fault,) = data.warnings
+    assert (fault.kind, fault.path, fault.where) == (kind, path, "annotation 1")
+    assert re.search(rf"^left out, .*{reason}", fault.what)
+    assert str(fault).startswith(f"{path}: annotation 1: left out, ")
+    assert "\n" not in str(fault)
+    assert fault.image == (None if "image_id" in keys else tmp_path / "a.png")
     assert data.samples[0].annotation_ids == (3,)
     assert len(data.samples[0].objects) == len(data.samples[0].areas_px) == 1
 
 
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"segmentation": [[1, 1, 5, 5, 9]]}, "odd number of coordinates .5."),
-        ({"segmentation": [[1, 1, 5, 5, 9, "2"]]}, "'polygon 0' must be 6 finite numbers"),
-        ({"segmentation": [[1, 1, 5, 5, 9, float("nan")]]}, "'polygon 0' must be 6 finite numbers"),
-        ({"segmentation": [[1, 1, 5, 5, 9, 1e9]]}, "reaches 1e.09 pixels away"),
-        ({"segmentation": [1, 1, 5, 5, 9, 9]}, "polygon 0 must be a list"),
-        ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}}, r"size .* of \[16, 12\]"),
-        ({"segmentation": {"counts": [HEIGHT * WIDTH]}}, "size .* of None"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5, 5]}}, "add up to 10"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5, -5, 192]}}, "whole numbers"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5, 5.5]}}, "whole numbers"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [2**64, 5]}}, "add up to"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "55"}}, "add up to 10"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "é"}}, "characters outside"),
-        ({"segmentation": {"size": [HEIGHT, WIDTH]}}, "'counts' must be"),
-        ({"bbox": [1, 2, 3]}, "'bbox' must be 4 finite numbers"),
-        ({"bbox": [1, 2, 3, float("inf")]}, "'bbox' must be 4 finite numbers"),
-        ({"bbox": [1, 2, -3, 4]}, "negative width or height"),
-        ({"area": "36"}, "'area' must be 1 finite number"),
-    ],
-)
-def test_faults_of_an_annotation_name_file_and_annotation(tmp_path, keys, message):
-    path = saved(tmp_path, changed(**keys))
-    with pytest.raises(AnnotationError, match=f"annotation 1: .*{message}") as error:
-        read_coco(path)
-    assert str(error.value).startswith(f"{path}: ")
+@pytest.mark.parametrize(("entry", "reason"), [(None, "JSON null"), ("1", "JSON string"), ({}, "has no 'id'")])
+def test_an_annotation_without_an_id_goes_by_its_place(tmp_path, entry, reason):
+    data = read_coco(saved(tmp_path, DATA_SET | {"annotations": [*DATA_SET["annotations"], entry]}))
+    (fault,) = data.warnings
+    assert (fault.kind, fault.where) == ("unusable_annotation", "annotations[3]")
+    assert reason in fault.what
+    assert data.samples[0].annotation_ids == (1, 3)
+
+
+def test_annotations_that_share_an_id_are_kept(tmp_path):
+    data = read_coco(saved(tmp_path, changed(id=3)))
+    (fault,) = data.warnings
+    assert (fault.kind, fault.where) == ("repeated_id", "annotation 3")
+    assert fault.what == "2 annotations have this id; all of them are kept"
+    assert data.samples[0].annotation_ids == (3, 3)
+    assert data.samples[0].objects.labels.tolist() == [1, 0]
+
+
+def test_polygons_as_they_stand_in_the_file(tmp_path):
+    content = changed(segmentation=[SQUARE, [1, 2]])
+    content["annotations"].append(None)
+    assert read_coco_polygons(saved(tmp_path, content)) == {(7, 1): [SQUARE, [1, 2]]}
+    assert read_coco_polygons(saved(tmp_path, [])) == {}
+    with pytest.raises(AnnotationError, match="broken JSON"):
+        read_coco_polygons(saved(tmp_path, "{"))
 
 
 def without(name, key):
@@ -172,19 +205,14 @@ def without(name, key):
         ({"images": [], "categories": []}, "has no 'annotations'"),
         ({"images": [], "annotations": []}, "has no 'categories'"),
         (DATA_SET | {"images": {}}, "'images' must be a list, got a JSON object"),
-        (DATA_SET | {"annotations": [None]}, r"annotations\[0\] must be an object, got a JSON null"),
+        (DATA_SET | {"images": [None]}, r"images\[0\] must be an object, got a JSON null"),
+        (DATA_SET | {"annotations": {}}, "'annotations' must be a list, got a JSON object"),
         (DATA_SET | {"images": DATA_SET["images"][:1] * 2}, "'images' has more than one entry with the id 7"),
         (DATA_SET | {"categories": DATA_SET["categories"][:1] * 2}, "'categories' has more than one .* id 9"),
         (without("images", "width"), r"images\[1\] .id 3. has no 'width'"),
         (without("images", "file_name"), r"images\[1\] .id 3. has no 'file_name'"),
         (without("images", "id"), r"images\[1\] .id unknown. has no 'id'"),
         (without("categories", "name"), r"categories\[1\] .id 4. has no 'name'"),
-        (without("annotations", "image_id"), r"annotations\[1\] .id 2. has no 'image_id'"),
-        (without("annotations", "category_id"), r"annotations\[1\] .id 2. has no 'category_id'"),
-        (without("annotations", "segmentation"), r"annotations\[1\] .id 2. has no 'segmentation'"),
-        (without("annotations", "id"), r"annotations\[1\] .id unknown. has no 'id'"),
-        (changed(image_id="7"), r"annotations\[0\] .id 1. has an unusable 'image_id': '7'"),
-        (changed(segmentation=5), r"annotations\[0\] .id 1. has an unusable 'segmentation': 5"),
         (
             DATA_SET | {"images": [DATA_SET["images"][0] | {"width": 0}]},
             "image 7: a size of 0 x 12 pixels",

@@ -65,7 +65,7 @@ def test_masks_come_from_the_channel_of_the_class(model: MaskRCNN) -> None:
 
 def test_only_the_true_class_s_masks_are_trained(model: MaskRCNN) -> None:
     image, target = scene(64, seed=1)
-    only_discs = dataclasses.replace(target, objects=target.objects[target.objects.labels == 0])
+    only_discs = target[target.labels == 0]
     model.zero_grad()
     model.losses(batch_of(image), [only_discs])["mask"].backward()
     gradient = model.mask_head.logits.weight.grad
@@ -78,13 +78,13 @@ def test_only_the_true_class_s_masks_are_trained(model: MaskRCNN) -> None:
 def test_a_network_that_draws_the_truth_has_no_mask_loss(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     image, target = scene(64, seed=1)
     truths: list[Tensor] = []
-    original = model._mask_truths
+    original = Targets.mask_grids
 
-    def spy(regions: Tensor, matches: Tensor, objects: object) -> Tensor:
-        truths.append(original(regions, matches, objects))  # type: ignore[arg-type]
+    def spy(targets: Targets, matches: Tensor, regions: Tensor, *how: object) -> Tensor:
+        truths.append(original(targets, matches, regions, *how))  # type: ignore[arg-type]
         return truths[-1]
 
-    monkeypatch.setattr(model, "_mask_truths", spy)
+    monkeypatch.setattr(Targets, "mask_grids", spy)
     head, model.mask_head = model.mask_head, FromTruth(truths)  # type: ignore[assignment]
     torch.manual_seed(0)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_objects_without_room_between_regions_are_trained_on_their_own_box(model
     dense = torch.zeros(1, 64, 64, dtype=torch.bool)
     dense[0, 30:32, 40:42] = True
     losses = model.losses(
-        batch_of(scene(64, objects=0)[0]), [Targets(annotated(dense, torch.tensor([1])), torch.zeros(0, 4))]
+        batch_of(scene(64, objects=0)[0]), [Targets.from_instances(annotated(dense, torch.tensor([1])))]
     )
     assert losses["mask"] > 0
     assert losses["box"] > 0

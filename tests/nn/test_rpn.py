@@ -74,7 +74,7 @@ def target(boxes_xyxy: list[tuple[int, int, int, int]]) -> Targets:
     dense = torch.zeros(len(boxes_xyxy), 64, 96, dtype=torch.bool)
     for mask, (x0, y0, x1, y1) in zip(dense, boxes_xyxy, strict=True):
         mask[y0:y1, x0:x1] = True
-    return Targets(annotated(dense, torch.zeros(len(dense), dtype=torch.int64)), torch.zeros(0, 4))
+    return Targets.from_instances(annotated(dense, torch.zeros(len(dense), dtype=torch.int64)))
 
 
 def test_losses_without_objects(rpn: RegionProposalNetwork) -> None:
@@ -92,8 +92,8 @@ def test_perfect_anchors_cost_nothing(rpn: RegionProposalNetwork) -> None:
     def perfect(flaw: float) -> dict[str, Tensor]:
         logits, deltas = [], []
         for anchors in found.anchors_xyxy:
-            best = torch.stack([boxes.iou(t.objects.boxes_xyxy, anchors).amax(0) for t in objects])
-            nearest = [t.objects.boxes_xyxy[boxes.iou(t.objects.boxes_xyxy, anchors).argmax(0)] for t in objects]
+            best = torch.stack([boxes.iou(t.boxes_xyxy, anchors).amax(0) for t in objects])
+            nearest = [t.boxes_xyxy[boxes.iou(t.boxes_xyxy, anchors).argmax(0)] for t in objects]
             deltas.append(torch.stack([boxes.encode(n, anchors, (1.0, 1.0)) for n in nearest]) + flaw)
             logits.append(torch.where(best >= 0.3, 50.0, -50.0))
         return rpn.losses(ScoredAnchors(found.anchors_xyxy, logits, deltas), objects)

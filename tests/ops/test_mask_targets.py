@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from oracles.seen import seen_grid
 from torch import Tensor
 
+from halfpixel.ops import affine
 from halfpixel.ops.mask_targets import mask_targets
 from halfpixel.ops.paste import Alignment
 from halfpixel.structures.masks import CropMasks
@@ -103,3 +105,75 @@ def test_exactness_matters_less_the_larger_the_object() -> None:
         for side in (8, 16, 48)
     ]
     assert gaps[0] > gaps[1] > gaps[2] > 0
+
+
+CENTRE = (affine.shift(30.5, 22.0), affine.shift(-28.0, -25.5))
+"""From the frame's middle to the canvas's."""
+
+MAPS = {
+    "half the size": affine.scale(2.0, 1.6),
+    "three times the size": affine.scale(1 / 3, 1 / 3),
+    "mirrored": affine.scale(-1, 1),
+    "upside down": affine.scale(0.8, -1.3),
+    "a quarter turn": affine.rotate(90),
+    "three quarters, smaller": affine.compose(affine.rotate(270), affine.scale(1.5, 1.5)),
+    "a quarter turn of the mirrored": affine.compose(affine.scale(-1, 1), affine.rotate(90)),
+}
+
+
+def through(step: Tensor) -> Tensor:
+    return affine.compose(CENTRE[0], step, CENTRE[1])
+
+
+def moved(name: str, to_source: Tensor | None, boxes: Tensor, alignment: Alignment = "half_pixel") -> Tensor:
+    cropped = CropMasks.from_dense(MASKS[name][None])
+    offset_xy = tuple(cropped.offsets_xy[0].tolist())
+    return mask_targets(cropped.crops[0], offset_xy, boxes, SIZE_HW, 14, alignment, to_source)
+
+
+@pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
+@pytest.mark.parametrize("name", ["inside", "everything"])
+@pytest.mark.parametrize("step", MAPS)
+def test_sampling_points_equals_the_products(step: str, name: str, alignment: Alignment) -> None:
+    """A hair of rotation takes the general way."""
+    boxes = regions() + torch.tensor([0.013, 0.017, 0.029, 0.023])
+    separable = moved(name, through(MAPS[step]), boxes, alignment)
+    general = moved(name, through(affine.compose(MAPS[step], affine.rotate(1e-9))), boxes, alignment)
+    torch.testing.assert_close(general, separable, atol=1e-4, rtol=0)
+    assert separable.max() > 0.02
+
+
+def test_the_identity_changes_no_bit() -> None:
+    for alignment in ("half_pixel", "torchvision"):
+        plain = moved("in the corner", None, regions(), alignment)  # type: ignore[arg-type]
+        assert torch.equal(moved("in the corner", affine.shift(0, 0), regions(), alignment), plain)  # type: ignore[arg-type]
+
+
+OTHERS = {
+    "turned by 30 degrees": affine.rotate(30),
+    "turned, mirrored, smaller": affine.compose(affine.scale(-1.4, 1.4), affine.rotate(200)),
+    "turned and larger": affine.compose(affine.rotate(-45), affine.scale(0.4, 0.4)),
+}
+
+
+@pytest.mark.parametrize("name", ["inside", "everything"])
+@pytest.mark.parametrize("step", MAPS | OTHERS)
+def test_against_a_dense_oracle(step: str, name: str) -> None:
+    to_source, boxes = through((MAPS | OTHERS)[step]), regions()[:10]
+    found = moved(name, to_source, boxes)
+    expected = torch.stack([seen_grid(MASKS[name], to_source, box, 14) for box in boxes]).float()
+    # as many samples as pixels, against twelve a side: cells that an outline crosses differ a little
+    assert (found - expected).abs().quantile(0.98) < 0.13
+    assert (found - expected).abs().mean() < 0.01
+    assert expected.max() > 0.05
+
+
+def test_shifted_and_turned_masks_give_the_grids_of_the_changed_canvas() -> None:
+    mask, boxes = MASKS["inside"], regions()
+    as_is = mask_targets(mask, (0, 0), boxes, SIZE_HW, 14)
+    shifted = mask_targets(mask, (0, 0), boxes + 3, SIZE_HW, 14, to_source=affine.shift(-3, -3))
+    torch.testing.assert_close(shifted, as_is, atol=1e-5, rtol=0)
+    # the canvas turned clockwise is 60 high and 48 wide; (x, y) of it was at (y, 48 - x)
+    turned = mask_targets(torch.rot90(mask, -1), (0, 0), boxes, (60, 48), 14)
+    back = affine.compose(affine.shift(0, 48), affine.rotate(-90))
+    torch.testing.assert_close(mask_targets(mask, (0, 0), boxes, SIZE_HW, 14, to_source=back), turned, atol=1e-5, rtol=0)

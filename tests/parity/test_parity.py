@@ -131,7 +131,7 @@ def test_losses(pair: tuple[MaskRCNN, Predictor], monkeypatch: pytest.MonkeyPatc
     resized, their_targets = module.transform(images, [dict(t) for t in targets])
     module.eval()
 
-    def ours_sample(matches: Tensor) -> tuple[Tensor, Tensor]:
+    def ours_sample(matches: Tensor, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
         positive, negative = _every_other(torch.where(matches >= 0, 1, torch.where(matches == BACKGROUND, 0, -1)))
         return torch.nonzero(positive).ravel(), torch.nonzero(negative).ravel()
 
@@ -189,4 +189,4 @@ def _targets(theirs: dict[str, Tensor], predictor: Predictor) -> Targets:
         class_names=predictor.class_names,
         masks=masks,
     )
-    return Targets(objects, torch.zeros(0, 4))
+    return Targets.from_instances(objects)

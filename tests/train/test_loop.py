@@ -12,17 +12,21 @@ from networks import CLASSES, few
 from PIL import Image
 
 from halfpixel.data.coco import read_coco
+from halfpixel.data.images import read_image
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, ImageError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
-from halfpixel.train import loop
+from halfpixel.train import loop, records
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
+from halfpixel.train.records import Event
+from halfpixel.train.views import batches
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
 
 RECIPE = Recipe(steps=3, images_per_step=2, crop_px=64, warmup_steps=2)
+FILES = ["curves.png", "last.safetensors", "log.csv", "model.safetensors", "recipe.json"]
 TERMS = ["rpn_objectness", "rpn_box", "class", "box", "mask"]
 
 
@@ -68,17 +72,18 @@ def fresh() -> tuple[MaskRCNN, ModelInfo]:
 def test_a_run_leaves_three_files(dataset: Dataset, tmp_path: Path) -> None:
     model, info = fresh()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    heard: list[tuple[int, dict[str, float]]] = []
-    best = fit(model, info, dataset, RECIPE, tmp_path / "run", lambda step, values: heard.append((step, values)))
+    heard: list[Event] = []
+    best = fit(model, info, dataset, RECIPE, tmp_path / "run", report=heard.append)
 
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["log.csv", "model.safetensors", "recipe.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert Recipe(**recipe | {"zoom": tuple(recipe["zoom"])}) == RECIPE
     with (tmp_path / "run" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["1", "2", "3"] == [str(step) for step, _ in heard]
-    assert list(rows[0]) == ["step", *TERMS, "total"]
-    for row, (_, values) in zip(rows, heard, strict=True):
+    assert [row["step"] for row in rows] == ["1", "2", "3"] == [str(event.step) for event in heard]
+    assert list(rows[0]) == ["step", *TERMS, "total", "gradient_norm", "learning_rate"]
+    for row, event in zip(rows, heard, strict=True):
+        values = event.values
         assert {name: float(value) for name, value in row.items() if name != "step"} == pytest.approx(values, rel=1e-5)
         assert values["total"] == pytest.approx(sum(values[term] for term in TERMS), rel=1e-5)
 
@@ -124,10 +129,10 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
 
 def test_images_without_objects_are_trained_on(dataset: Dataset, tmp_path: Path) -> None:
     empty_first = dataclasses.replace(dataset, samples=(dataset.samples[2], dataset.samples[0]))
-    heard: list[dict[str, float]] = []
+    heard: list[Event] = []
     recipe = dataclasses.replace(RECIPE, images_per_step=1, steps=2)
-    fit(*fresh(), empty_first, recipe, tmp_path / "run", lambda _, values: heard.append(values))
-    assert sorted(values["mask"] > 0 for values in heard) == [False, True]
+    fit(*fresh(), empty_first, recipe, tmp_path / "run", report=heard.append)
+    assert sorted(event.values["mask"] > 0 for event in heard) == [False, True]
 
 
 def test_an_image_of_another_size_than_annotated(dataset: Dataset, tmp_path: Path) -> None:
@@ -139,10 +144,23 @@ def test_an_image_of_another_size_than_annotated(dataset: Dataset, tmp_path: Pat
 def test_a_loss_that_is_not_finite_names_the_images(dataset: Dataset, tmp_path: Path) -> None:
     model, info = fresh()
     torch.nn.init.constant_(model.mask_head.logits.bias, float("nan"))
-    only = dataclasses.replace(dataset, samples=dataset.samples[:1])
-    with pytest.raises(HalfpixelError, match=r"step 1: the loss is nan on .*0\.png"):
-        fit(model, info, only, RECIPE, tmp_path / "run")
+    recipe = dataclasses.replace(RECIPE, images_per_step=3)
+    with pytest.raises(HalfpixelError, match="step 1: the loss is nan on ") as raised:
+        fit(model, info, dataset, recipe, tmp_path / "run")
+    assert "0.png" in str(raised.value)
+    assert "1.png" in str(raised.value)
+    assert "2.png" not in str(raised.value)  # has no objects, hence no masks
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, info = fresh()
+    model.rpn.objectness.weight.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(HalfpixelError, match=r"step 1: the gradient is (nan|inf) on .*png"):
+        fit(model, info, dataset, RECIPE, tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
 def test_mixed_precision_runs(dataset: Dataset, tmp_path: Path) -> None:
@@ -174,14 +192,81 @@ def test_the_backbone_learns_more_slowly_and_vectors_do_not_decay() -> None:
     assert len(together) == len({id(p) for p in together}) == len(list(model.parameters()))
 
 
-def test_the_average_follows_the_weights() -> None:
-    model, _ = fresh()
-    average = loop._Average(model, decay=0.5)
-    start = model.rpn.objectness.bias.detach().clone()
-    with torch.no_grad():
-        model.rpn.objectness.bias.add_(1.0)
-    average.update(model)  # short at first: a tenth of the past stays
-    torch.testing.assert_close(average.model.rpn.objectness.bias.detach(), start + 0.9)
-    for _ in range(30):
-        average.update(model)
-    torch.testing.assert_close(average.model.rpn.objectness.bias.detach(), start + 1.0)
+def test_frozen_stages_stay(dataset: Dataset, tmp_path: Path) -> None:
+    model, info = fresh()
+    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    recipe = dataclasses.replace(RECIPE, frozen_stages=2, ema_decay=0.0)
+    after = fit(model, info, dataset, recipe, tmp_path / "run").backbone.state_dict()
+    frozen = [name for name in before if name.startswith(("conv_stem", "blocks.0.", "blocks.1."))]
+    assert len(frozen) > 10
+    # the stem is stride 2, the first two stages come to stride 4
+    assert {name for name in before if torch.equal(before[name], after[name])} == set(frozen)
+    assert "blocks.2.0.conv_pw.weight" not in frozen
+
+
+def test_a_backbone_that_does_not_tell_its_stages_cannot_be_frozen(dataset: Dataset, tmp_path: Path) -> None:
+    model, info = fresh()
+    model.backbone.__class__ = type("Foreign", (torch.nn.Module,), {"forward": type(model.backbone).forward})
+    with pytest.raises(ArgumentError, match="a Foreign does not tell its stages"):
+        fit(model, info, dataset, dataclasses.replace(RECIPE, frozen_stages=1), tmp_path / "run")
+
+
+def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
+    model, info = fresh()
+    recipe = dataclasses.replace(RECIPE, steps=1, accumulate=2)
+    terms: dict[str, float] = dict.fromkeys(TERMS, 0.0)
+    for rank in range(2):
+        images, targets, _ = next(batches(dataset, info.input, recipe, rank=rank, processes=2))
+        assert len(images) == 1
+        for name, value in model.train().losses(images, targets).items():
+            terms[name] += float(value.detach()) / 2
+    heard: list[Event] = []
+    fit(model, info, dataset, recipe, tmp_path / "run", report=heard.append)
+    assert {name: heard[0].values[name] for name in TERMS} == pytest.approx(terms, rel=1e-5)
+
+
+def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="images_per_step is 2: it must be a multiple of the 1 processes times acc"):
+        fit(*fresh(), dataset, dataclasses.replace(RECIPE, accumulate=4), tmp_path / "run")
+
+
+def test_validation_as_it_goes(dataset: Dataset, tmp_path: Path) -> None:
+    out, heard = tmp_path / "run", list[Event]()
+    recipe = dataclasses.replace(RECIPE, steps=5, validate_every=2)
+    fit(*fresh(), dataset, recipe, out, val=dataset, report=heard.append)
+    with (out / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4", "5"]
+    assert [event.step for event in heard if event.kind == "validation"] == [2, 4, 5]
+    best = max(rows, key=lambda row: float(row["mask_ap"]))
+    _, info = load_model(out / "model.safetensors")
+    assert info.measured["mask_ap"] == pytest.approx(float(best["mask_ap"]), abs=1e-5)
+    pictures = sorted(path.name for path in (out / "pictures").iterdir())
+    assert pictures == ["step-000002.png", "step-000004.png", "step-000005.png"]
+    assert read_image(out / "pictures" / "step-000002.png").shape[1] == 1280
+    assert read_image(out / "curves.png").shape[1] > 500
+
+
+def test_a_run_that_gets_no_better_stops(dataset: Dataset, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=9, validate_every=1, patience=2, learning_rate=1e-12)
+    heard: list[Event] = []
+    fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset, report=heard.append)
+    assert [event.step for event in heard if event.kind == "step"] == [1, 2, 3]
+
+
+def test_the_best_validation_is_the_model(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aps = iter([0.2, 0.6, 0.4])
+    real = records.summary
+    monkeypatch.setattr(records, "summary", lambda evaluation: real(evaluation) | {"mask_ap": next(aps)})
+    averages = []
+    recipe = dataclasses.replace(RECIPE, validate_every=1)
+    kept = records.validate
+
+    def spy(network: MaskRCNN, *rest: object) -> object:
+        averages.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return kept(network, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records, "validate", spy)
+    best = fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset).state_dict()
+    equal = [all(torch.equal(best[name], one[name]) for name in best) for one in averages]
+    assert equal == [False, True, False]

@@ -10,6 +10,8 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from halfpixel import __version__
+from halfpixel.cli.check import check
+from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
 from halfpixel.cli.models import models
@@ -37,6 +39,10 @@ def build_app() -> App:
     )
     for verb in (predict, count, evaluate, train, models):
         app.command(verb)
+    data = App(name="data", help="Look after annotated images: check them, bring them to another format.")
+    data.command(check)
+    data.command(convert)
+    app.command(data)
     return app
 
 

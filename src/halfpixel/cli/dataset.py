@@ -10,30 +10,28 @@ from halfpixel.cli.run import NAMED_AT_MOST, Walk, name_some, plural, warn
 from halfpixel.errors import AnnotationError
 
 if TYPE_CHECKING:
+    from halfpixel.data.formats import Format
     from halfpixel.data.sample import Dataset
     from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
     from halfpixel.structures.instances import Instances
 
-AP_SCORE = 0.05
-"""Average precision looks at objects down to this score, as the usual evaluations of COCO do."""
 
-
-def open_dataset(data: Path, images: Path | None) -> Dataset:
-    """Read a COCO file, or the one in a folder, and pass on what was wrong with it.
+def open_dataset(data: Path, images: Path | None, format: Format | None = None) -> Dataset:
+    """Read annotated images of any known format, and pass on what was wrong with them.
 
     Raises:
-        AnnotationError: there is no such file, it cannot be used, has no images, or none of its images is there.
+        AnnotationError: there is no such file, it cannot be used, it is unclear which format it has, it has no images,
+            or none of its images is there.
     """
-    from halfpixel.data.coco import read_coco
+    from halfpixel.data.formats import read_dataset
 
     if images is not None and not images.is_dir():
         raise AnnotationError(f"--images {images}: there is no such folder")
-    dataset = read_coco(_annotation_file(data), images)
+    dataset = read_dataset(data, images, format)
     for fault in dataset.warnings[:NAMED_AT_MOST]:
         warn(str(fault))
     if len(dataset.warnings) > NAMED_AT_MOST:
-        warn(f"{dataset.path}: {len(dataset.warnings) - NAMED_AT_MOST:,} more annotations were left out")
+        warn(f"{dataset.path}: {plural(len(dataset.warnings) - NAMED_AT_MOST, 'more fault')} of this data set")
     if not dataset.samples:
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
     if not any(sample.path.is_file() for sample in dataset.samples):
@@ -53,16 +51,6 @@ def check_images(dataset: Dataset) -> None:
         raise AnnotationError(f"{dataset.path}: {plural(len(missing), 'image')} missing: {name_some(missing)}")
 
 
-def _annotation_file(data: Path) -> Path:
-    if not data.is_dir():
-        return data
-    found = sorted(data.glob("*.json"))
-    if len(found) != 1:
-        names = f": {name_some([path.name for path in found])}; name one of them" if found else ""
-        raise AnnotationError(f"{data}: expected one .json file in this folder, found {len(found)}{names}")
-    return found[0]
-
-
 def predict_dataset(
     walk: Walk, predictor: Predictor, dataset: Dataset, threshold: float, limit: int
 ) -> tuple[Dataset, list[Instances]]:
@@ -70,6 +58,8 @@ def predict_dataset(
 
     The walk warns of the detection limit only where it was reached above `threshold`, the one that counts are made at.
     """
+    from halfpixel.evaluation.evaluate import AP_SCORE
+
     lowest = min(AP_SCORE, threshold)
     waiting: dict[Path, list[int]] = {}
     for k, sample in enumerate(dataset.samples):
@@ -99,25 +89,3 @@ def check_classes(dataset: Dataset, class_names: tuple[str, ...], whose: str) ->
             f"{dataset.path}: its classes ({name_some(dataset.class_names)}) have none in common with {whose} "
             f"({name_some(class_names)})"
         )
-
-
-def measured(evaluation: Evaluation) -> dict[str, object]:
-    """The main numbers with what they mean, for a model's description."""
-    return {
-        "data": evaluation.data,
-        "n_images": evaluation.overall.n_images,
-        "n_objects": evaluation.overall.n_objects,
-        "mask_ap": evaluation.mask_ap.ap,
-        "box_ap": evaluation.box_ap.ap,
-        "max_detections": evaluation.max_detections,
-        "mask_ap_definition": evaluation.mask_ap.definition,
-        "score_threshold": evaluation.threshold,
-        "count_mae": evaluation.overall.count.mae,
-        "count_bias": evaluation.overall.count.bias,
-        "quality_definition": evaluation.definitions["quality"],
-        "quality": {name: _qualities(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()},
-    }
-
-
-def _qualities(part: SliceEvaluation) -> dict[str, float | None]:
-    return {f"{entry.counts.iou:.2f}": entry.counts.quality for entry in part.quality}

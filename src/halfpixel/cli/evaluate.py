@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import AP_SCORE, check_classes, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
 from halfpixel.cli.results import output_names, refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
@@ -22,6 +22,7 @@ from halfpixel.cli.run import (
     show,
     warn,
 )
+from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -43,6 +44,7 @@ def evaluate(
     out: Path,
     model: str | None = None,
     images: Path | None = None,
+    format: Format | None = None,
     threshold: float | None = None,
     limit: int | None = None,
     predictions: Path | None = None,
@@ -52,10 +54,11 @@ def evaluate(
     """Compare what a model finds with annotations: average precision, detection quality and counts.
 
     Args:
-        data: A COCO annotation file, or a folder with one.
+        data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
         out: The folder for the page (index.html), report.json and the predictions (instances.json).
         model: A named model (see `halfpixel models`) or a model file. Default: nuclei.
         images: The folder of the images, where they are not beside the annotation file.
+        format: The format of the annotations, where it is not found by looking.
         threshold: Quality and counts take objects that score at least this, 0 to 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         predictions: Evaluate the predictions of this COCO file, and run no model.
@@ -68,10 +71,11 @@ def evaluate(
         raise ArgumentError("--predictions and --model: give one of the two")
     if not overwrite:
         refuse_to_overwrite([out / name for name in ("report.json", "index.html", "instances.json")])
-    dataset = open_dataset(data, images)
+    dataset = open_dataset(data, images, format)
     walk = Walk()
     if predictions is not None:
         from halfpixel.data.coco import read_coco_results
+        from halfpixel.evaluation.evaluate import AP_SCORE
 
         found = read_coco_results(predictions, dataset)
         limit = FILE_LIMIT if limit is None else limit

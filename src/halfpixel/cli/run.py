@@ -41,9 +41,15 @@ ERR = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr
 NAMED_AT_MOST = 5
 
 
+def first_process() -> bool:
+    """Whether this is the only process, or the first of torchrun's: the others are silent, but for errors."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str = "") -> None:
     """Print a line of the result."""
-    OUT.print(text)
+    if first_process():
+        OUT.print(text)
 
 
 def say_json(value: object) -> None:
@@ -80,7 +86,8 @@ def complain(error: object) -> None:
 
 def warn(text: object) -> None:
     """One line on stderr about something that may surprise."""
-    ERR.print(f"halfpixel: warning: {one_line(text)}")
+    if first_process():
+        ERR.print(f"halfpixel: warning: {one_line(text)}")
 
 
 def one_line(text: object) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from halfpixel.cli.dataset import check_classes, check_images, measured, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, check_images, open_dataset, predict_dataset
 from halfpixel.cli.evaluate import print_evaluation
-from halfpixel.cli.run import ERR, Walk, check_folder, name_some, open_model, plural, progress_bar, say
+from halfpixel.cli.run import ERR, Walk, check_folder, first_process, name_some, open_model, plural, progress_bar, say
 from halfpixel.errors import ArgumentError
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset
     from halfpixel.models.mask_rcnn import MaskRCNN
     from halfpixel.structures.images import InputRules
+    from halfpixel.train.records import Event
     from halfpixel.zoo.modelfile import ModelInfo
 
 LINES_WITHOUT_BAR = 20
@@ -62,43 +63,49 @@ def train(
     *,
     out: Path,
     val: Path | None = None,
+    hold_out: int | None = None,
+    resume: bool = False,
     model: str = DEFAULT_MODEL,
     images: Path | None = None,
+    format: Format | None = None,
     backbone: Path | None = None,
     score_threshold: float | None = None,
     half: bool = False,
+    tensorboard: bool = False,
     inputs: InputOptions = InputOptions(),
     recipe: Annotated[Recipe, Parameter(name="*", group=RECIPE_GROUP)] = STANDARD,
 ) -> int:
-    """Train a model on annotated images and write it, with its recipe and its log, to a new folder.
+    """Train a model on annotated images, and write it and a record of the run to a new folder.
 
     Where the classes of the data are those of the start model, in the same order, its last layers are kept; otherwise
-    they are new. Images without objects teach the background.
+    they are new. Images without objects teach the background. Ctrl-C saves; the same command with --resume goes on.
+    Several GPUs or machines: torchrun --nproc-per-node=2 -m halfpixel train ...
 
     Args:
-        data: A COCO annotation file, or a folder with one.
-        out: The folder for model.safetensors, recipe.json and log.csv; runs are never overwritten.
-        val: Annotated images (as DATA) to measure the trained model on.
+        data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
+        out: The folder for model.safetensors and the record of the run; runs are never overwritten.
+        val: Annotated images (as DATA) to measure on while training; the best averaged weights are kept.
+        hold_out: Instead of --val: take this many images, chosen by the seed, out of DATA.
+        resume: Go on with the run in --out, if it was begun: give the same command again.
         model: Where to start: a named model, a model file, or a network to train from scratch (mask_rcnn_lite,
             mask_rcnn_r50_fpn, mask_rcnn_r50_fpn_v2).
         images: The folder of the images, where they are not beside the annotation files.
+        format: The format of the annotations, where it is not found by looking.
         backbone: For a network from scratch: a safetensors file of ImageNet weights under timm's names.
         score_threshold: The trained model leaves out objects that score less, 0 to 1. Default: the start model's.
         half: Store the trained weights in 16 bits each: half the size, practically the same results.
+        tensorboard: Also write events for TensorBoard (pip install "halfpixel[tensorboard]").
         inputs: How images are brought to the network.
         recipe: All decisions of the run.
     """
     check_folder(out)
     if score_threshold is not None and not 0 <= score_threshold < 1:
         raise ArgumentError(f"--score-threshold must be from 0 up to, but not including, 1; got {score_threshold}")
-    if out.is_dir() and any(out.iterdir()):
-        raise ArgumentError(f"--out {out}: the folder is not empty; runs are never overwritten")
-    dataset = open_dataset(data, images)
-    check_images(dataset)
-    held_out = None if val is None else open_dataset(val, images)
-    if held_out is not None:
-        check_images(held_out)
-        check_classes(held_out, dataset.class_names, str(dataset.path))
+    if val is not None and hold_out is not None:
+        raise ArgumentError("--val and --hold-out: give one of the two")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ArgumentError(f"--out {out}: the folder is not empty; runs are never overwritten (--resume goes on)")
+    dataset, held_out = _data(data, val, hold_out, images, format, recipe.seed)
     network, info = _start(model, dataset, backbone, recipe.seed)
     info = dataclasses.replace(info, input=inputs.apply(info.input))
     if score_threshold is not None:
@@ -108,12 +115,32 @@ def train(
         f"Training on {dataset.path}: {plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
         f"{plural(len(dataset.class_names), 'class', 'classes')} ({name_some(dataset.class_names)})."
     )
-    _train(network, info, dataset, recipe, out)
+    _train(network, info, dataset, held_out, recipe, out, resume, tensorboard)
+    if not first_process():
+        return 0
     file = out / "model.safetensors"
     if half:
         _halve(file)
     say(f"Wrote {file}")
     return 0 if held_out is None else _measure(held_out, file, half)
+
+
+def _data(
+    data: Path, val: Path | None, hold_out: int | None, images: Path | None, format: Format | None, seed: int
+) -> tuple[Dataset, Dataset | None]:
+    """The images to train on, and those to measure on."""
+    dataset = open_dataset(data, images, format)
+    check_images(dataset)
+    if hold_out is not None:
+        from halfpixel.data import split
+
+        return split.hold_out(dataset, hold_out, seed)
+    if val is None:
+        return dataset, None
+    held_out = open_dataset(val, images, format)
+    check_images(held_out)
+    check_classes(held_out, dataset.class_names, str(dataset.path))
+    return dataset, held_out
 
 
 def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tuple[MaskRCNN, ModelInfo]:
@@ -141,23 +168,44 @@ def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tu
     return predictor.model, dataclasses.replace(predictor.info, source=source, measured={})
 
 
-def _train(network: MaskRCNN, info: ModelInfo, dataset: Dataset, recipe: Recipe, out: Path) -> MaskRCNN:
+def _train(
+    network: MaskRCNN,
+    info: ModelInfo,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    tensorboard: bool,
+) -> None:
     from halfpixel.train.loop import fit
 
-    with progress_bar(MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}")) as bar:
-        task = bar.add_task("Training", total=recipe.steps, loss="")
+    columns = MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}{task.fields[ap]}")
+    with progress_bar(*columns) as bar:
+        task = bar.add_task("Training", total=recipe.steps, loss="", ap="")
         every = max(recipe.steps // LINES_WITHOUT_BAR, 1)
 
-        def report(step: int, losses: dict[str, float]) -> None:
-            bar.update(task, completed=step, loss=f"{losses['total']:.3f}")
+        def report(event: Event) -> None:
+            step, values = event.step, event.values
+            if event.kind == "validating":
+                bar.update(task, description="Measuring")
+                return
+            if event.kind == "validation":
+                text = f"mask AP {values['mask_ap']:.3f}"
+                bar.update(task, description="Training", ap=f", {text}")
+                if not ERR.is_terminal:
+                    ERR.print(f"step {step} of {recipe.steps}: {text}, count MAE {values['count_mae']:.2f}")
+                return
+            bar.update(task, completed=step, loss=f"{values['total']:.3f}")
             if not ERR.is_terminal and (step % every == 0 or step == recipe.steps):
-                ERR.print(f"step {step} of {recipe.steps}: loss {losses['total']:.3f}")
+                ERR.print(f"step {step} of {recipe.steps}: loss {values['total']:.3f}")
 
         try:
-            return fit(network, info, dataset, recipe, out, report)
-        except KeyboardInterrupt:
-            step = int(bar.tasks[0].completed)
-            raise KeyboardInterrupt(f"after step {step}; {out} holds the log of the losses, but no model") from None
+            fit(
+                network, info, dataset, recipe, out, val=held_out, report=report, resume=resume, tensorboard=tensorboard
+            )
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"{error}; the same command with --resume goes on from the checkpoint") from None
 
 
 def _halve(file: Path) -> None:
@@ -170,6 +218,7 @@ def _measure(held_out: Dataset, file: Path, half: bool) -> int:
     """Evaluate the model as it is in its file, print it, and put it into the file."""
     from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.evaluate import evaluate
+    from halfpixel.train.validation import measured
     from halfpixel.zoo.modelfile import load_model, save_model
 
     network, info = load_model(file)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from halfpixel.data.polygons import check_numbers, rasterise
+from halfpixel.data.coco_entries import Entry, Keys, checked_entries, is_id, json_type, key_fault, list_of, load_json
+from halfpixel.data.polygons import check_numbers, lies_outside, rasterise
 from halfpixel.data.sample import Dataset, Fault, Sample
 from halfpixel.errors import AnnotationError
 from halfpixel.files import write_whole
@@ -24,9 +25,7 @@ from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
-Entry = dict[str, Any]
 Box = tuple[float, float, float, float]
-Keys = Mapping[str, type | tuple[type, ...]]
 
 IMAGE_KEYS: Keys = {"id": int, "file_name": str, "width": int, "height": int}
 CATEGORY_KEYS: Keys = {"id": int, "name": str}
@@ -36,6 +35,10 @@ RESULT_KEYS: Keys = {"image_id": int, "category_id": int, "score": (int, float)}
 
 class _LeftOutError(Exception):
     """One annotation is of no use, which does no harm to the others."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,14 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
 
     Boxes and areas are taken as the file gives them (in pixels), boxes cut to the image; where they are missing, or a
     box has no area, the mask's are taken. Regions with `iscrowd` become `Sample.ignored`. Labels count the categories
-    by ascending id. What an image's entry holds beyond the usual keys becomes `Sample.attributes`. Left out, and
-    listed in `Dataset.warnings`, are annotations of an image or category that is not in the file, with a box wholly
-    outside of the image, with a mask of no pixels, or with polygons of less than three points only.
+    by ascending id. What an image's entry holds beyond the usual keys becomes `Sample.attributes`.
+
+    What is wrong with one annotation alone leaves it out and becomes a fault in `Dataset.warnings`. The kinds:
+    `unusable_annotation` (a key that is missing or of the wrong type), `unknown_image` and `unknown_category` (not in
+    the file), `unusable_box` (not four finite numbers, or a negative side), `unusable_polygon` (an odd number of
+    coordinates, NaN), `unusable_run_lengths` (they do not fit the image), `unusable_area`, `outside_image` (nothing of
+    the object is on it), `empty_mask` (no pixels, for example all polygons have less than three points). Annotations
+    that share an id are all kept, with a fault `repeated_id`.
 
     Args:
         annotations: the JSON file.
@@ -62,36 +70,59 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
             folder that it lies in. Whether the images exist is not looked at.
 
     Raises:
-        AnnotationError: the file is not COCO JSON, an entry lacks a key, an id is given twice, or an annotation makes
-            no sense (an odd number of coordinates, run lengths that do not fit the image, a size of another image).
+        AnnotationError: the file is not COCO JSON, an image or category lacks a key, or two of them share an id.
     """
     path = Path(annotations)
-    content = _load_json(path)
+    content = load_json(path)
     if not isinstance(content, dict):
-        raise AnnotationError(f"{path}: expected a COCO data set (a JSON object), got a JSON {_json_type(content)}")
+        raise AnnotationError(f"{path}: expected a COCO data set (a JSON object), got a JSON {json_type(content)}")
     if images is None:
         images = path.parent / "images" if (path.parent / "images").is_dir() else path.parent
-    image_entries = _entries(path, content, "images", IMAGE_KEYS)
-    categories = sorted(_entries(path, content, "categories", CATEGORY_KEYS), key=lambda entry: int(entry["id"]))
+    image_entries = checked_entries(path, content, "images", IMAGE_KEYS)
+    categories = sorted(checked_entries(path, content, "categories", CATEGORY_KEYS), key=lambda entry: int(entry["id"]))
     sizes_hw = {entry["id"]: (entry["height"], entry["width"]) for entry in image_entries}
     for image_id, (height, width) in sizes_hw.items():
         if height < 1 or width < 1:
             raise AnnotationError(f"{path}: image {image_id}: a size of {width} x {height} pixels")
     labels = {entry["id"]: k for k, entry in enumerate(categories)}
 
+    files = {entry["id"]: images / entry["file_name"] for entry in image_entries}
     found: dict[int, list[tuple[Entry, _Object]]] = {image_id: [] for image_id in sizes_hw}
-    warnings = []
-    for entry in _entries(path, content, "annotations", ANNOTATION_KEYS, unique=False):
+    entries = list_of(path, content, "annotations")
+    warnings = _repeated_ids(path, entries)
+    for k, entry in enumerate(entries):
         try:
+            if (fault := key_fault(entry, ANNOTATION_KEYS)) is not None:
+                raise _LeftOutError("unusable_annotation", f"it {fault}")
             read = _read_annotation(entry, sizes_hw, labels)
             found[entry["image_id"]].append((entry, read))
         except _LeftOutError as reason:
-            warnings.append(Fault("annotation_left_out", path, f"annotation {entry['id']}", f"left out, {reason}"))
-        except ValueError as fault:
-            raise AnnotationError(f"{path}: annotation {entry['id']}: {fault}") from None
+            numbers = entry if isinstance(entry, dict) else {}
+            where = f"annotation {numbers['id']}" if is_id(numbers.get("id")) else f"annotations[{k}]"
+            image = files.get(numbers["image_id"]) if is_id(numbers.get("image_id")) else None
+            warnings.append(Fault(reason.kind, path, where, f"left out, {reason}", image))
     class_names = tuple(str(entry["name"]) for entry in categories)
     samples = tuple(_sample(entry, images, found.pop(entry["id"]), class_names) for entry in image_entries)
     return Dataset(path, class_names, tuple(labels), samples, tuple(warnings))
+
+
+def read_coco_polygons(annotations: Path) -> dict[tuple[int, int], list[list[float]]]:
+    """The polygons of a COCO file as they stand in it, to see what `read_coco` mended without a word.
+
+    Returns:
+        For the ids of image and annotation its polygons `[x, y, x, y, ...]` in pixels. Annotations that `read_coco`
+        leaves out may be among them; run lengths are not.
+
+    Raises:
+        AnnotationError: the file cannot be opened or is not JSON.
+    """
+    content = load_json(Path(annotations))
+    entries = content.get("annotations") if isinstance(content, dict) else None
+    return {
+        (entry["image_id"], entry["id"]): entry["segmentation"]
+        for entry in (entries if isinstance(entries, list) else [])
+        if key_fault(entry, ANNOTATION_KEYS) is None and isinstance(entry["segmentation"], list)
+    }
 
 
 def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
@@ -111,17 +142,17 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
             or category that the data set does not have.
     """
     path = Path(path)
-    content = _load_json(path)
+    content = load_json(path)
     if isinstance(content, dict):
-        samples = _pair_images(path, _entries(path, content, "images", {"id": int, "file_name": str}), dataset)
-        labels = _pair_categories(_entries(path, content, "categories", CATEGORY_KEYS), dataset)
-        entries = _entries(path, content, "annotations", RESULT_KEYS, unique=False)
+        samples = _pair_images(path, checked_entries(path, content, "images", {"id": int, "file_name": str}), dataset)
+        labels = _pair_categories(checked_entries(path, content, "categories", CATEGORY_KEYS), dataset)
+        entries = checked_entries(path, content, "annotations", RESULT_KEYS, unique=False)
     elif isinstance(content, list):
         samples = {sample.image_id: k for k, sample in enumerate(dataset.samples)}
         labels = {category_id: k for k, category_id in enumerate(dataset.category_ids)}
-        entries = _entries(path, {"results": content}, "results", RESULT_KEYS, unique=False)
+        entries = checked_entries(path, {"results": content}, "results", RESULT_KEYS, unique=False)
     else:
-        raise AnnotationError(f"{path}: expected a list of COCO results, got a JSON {_json_type(content)}")
+        raise AnnotationError(f"{path}: expected a list of COCO results, got a JSON {json_type(content)}")
     with_masks = any("segmentation" in entry for entry in entries) or not entries
     found: list[list[_Object]] = [[] for _ in dataset.samples]
     for k, entry in enumerate(entries):
@@ -184,48 +215,6 @@ def _prediction_entries(objects: Instances) -> list[Entry]:
     return [entry | {"iscrowd": 0} for entry in entries]
 
 
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            f"{path}: broken JSON in line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # not text, absurdly long numbers, absurdly deep nesting
-        raise AnnotationError(f"{path}: not a JSON file ({error})") from None
-
-
-def _json_type(value: object) -> str:
-    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
-
-
-def _entries(path: Path, content: Entry, name: str, keys: Keys, unique: bool = True) -> list[Entry]:
-    """One of the file's lists, each entry checked for its keys and their types, ids for being unique."""
-    if name not in content:
-        raise AnnotationError(f"{path}: not a COCO data set: it has no '{name}'")
-    entries = content[name]
-    if not isinstance(entries, list):
-        raise AnnotationError(f"{path}: '{name}' must be a list, got a JSON {_json_type(entries)}")
-    for k, entry in enumerate(entries):
-        where = f"{path}: {name}[{k}]"
-        if not isinstance(entry, dict):
-            raise AnnotationError(f"{where} must be an object, got a JSON {_json_type(entry)}")
-        for key, kind in keys.items():
-            value = entry.get(key)
-            if value is None or isinstance(value, bool) or not isinstance(value, kind):
-                what = f"no '{key}'" if value is None else f"an unusable '{key}': {value!r:.60}"
-                raise AnnotationError(f"{where} (id {entry.get('id', 'unknown')}) has {what}")
-    if unique:
-        counts = Counter(entry["id"] for entry in entries)
-        twice = [number for number, times in counts.items() if times > 1]
-        if twice:
-            raise AnnotationError(f"{path}: '{name}' has more than one entry with the id {twice[0]}")
-    return entries
-
-
 def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int, int]:
     """For each image id of a predicted data set the index of the sample with its name."""
     by_name: dict[str, list[int]] = {}
@@ -248,22 +237,46 @@ def _pair_categories(entries: list[Entry], dataset: Dataset) -> dict[int, int]:
     return {entry["id"]: labels[entry["name"]] for entry in entries if entry["name"] in labels}
 
 
+def _repeated_ids(path: Path, entries: list[Any]) -> list[Fault]:
+    times = Counter(entry["id"] for entry in entries if isinstance(entry, dict) and is_id(entry.get("id")))
+    return [
+        Fault("repeated_id", path, f"annotation {number}", f"{n} annotations have this id; all of them are kept")
+        for number, n in times.items()
+        if n > 1
+    ]
+
+
 def _read_annotation(entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labels: Mapping[int, int]) -> _Object:
     if entry["image_id"] not in sizes_hw:
-        raise _LeftOutError(f"there is no image {entry['image_id']}")
+        raise _LeftOutError("unknown_image", f"there is no image {entry['image_id']}")
     if entry["category_id"] not in labels:
-        raise _LeftOutError(f"there is no category {entry['category_id']}")
-    size_hw = sizes_hw[entry["image_id"]]
-    box = _clip(_read_box(entry["bbox"]), size_hw) if entry.get("bbox") else None
-    crop, offset_xy = _read_mask(entry["segmentation"], size_hw)
+        raise _LeftOutError("unknown_category", f"there is no category {entry['category_id']}")
+    size_hw, segmentation = sizes_hw[entry["image_id"]], entry["segmentation"]
+    kind = "unusable_box"
+    try:
+        box = _clip(_read_box(entry["bbox"]), size_hw) if entry.get("bbox") else None
+        kind = "unusable_polygon" if isinstance(segmentation, list) else "unusable_run_lengths"
+        crop, offset_xy = _read_mask(segmentation, size_hw)
+        kind = "unusable_area"
+        if entry.get("area") is not None:
+            check_numbers("area", [entry["area"]])
+    except ValueError as fault:
+        raise _LeftOutError(kind, str(fault)) from None
     if crop.size == 0:
-        hint = " (a polygon takes at least three points)" if isinstance(entry["segmentation"], list) else ""
-        raise _LeftOutError(f"its mask has no pixels{hint}")
+        raise _no_pixels(segmentation, size_hw)
     area = int(np.count_nonzero(crop)) if entry.get("area") is None else entry["area"]
-    check_numbers("area", [area])
     if box is None or box[0] == box[2] or box[1] == box[3]:
         box = _tight_box(crop, offset_xy)
     return _Object(labels[entry["category_id"]], 1.0, box, (crop, offset_xy), area)
+
+
+def _no_pixels(segmentation: Any, size_hw: tuple[int, int]) -> _LeftOutError:
+    """Why a mask that could be read holds nothing."""
+    usable = [one for one in segmentation if len(one) >= 6] if isinstance(segmentation, list) else []
+    if usable and all(lies_outside(polygon, size_hw) for polygon in usable):
+        return _LeftOutError("outside_image", f"its polygons are outside of the {size_hw[1]} x {size_hw[0]} image")
+    hint = " (a polygon takes at least three points)" if isinstance(segmentation, list) and not usable else ""
+    return _LeftOutError("empty_mask", f"its mask has no pixels{hint}")
 
 
 def _read_result(entry: Entry, size_hw: tuple[int, int], label: int, with_masks: bool) -> _Object:
@@ -290,7 +303,8 @@ def _clip(box: Box, size_hw: tuple[int, int]) -> Box:
     x0, y0, x1, y1 = box
     if x0 < 0 >= x1 or y0 < 0 >= y1 or x0 >= width or y0 >= height:
         raise _LeftOutError(
-            f"its box (x {x0:g} to {x1:g}, y {y0:g} to {y1:g}) is outside of the {width} x {height} image"
+            "outside_image",
+            f"its box (x {x0:g} to {x1:g}, y {y0:g} to {y1:g}) is outside of the {width} x {height} image",
         )
     return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
@@ -305,7 +319,7 @@ def _read_mask(segmentation: object, size_hw: tuple[int, int]) -> tuple[rle.Crop
         return rasterise(segmentation, size_hw)
     if isinstance(segmentation, dict):
         return rle.decode_to_crop(_rle_counts(segmentation, size_hw), size_hw)
-    raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {_json_type(segmentation)}")
+    raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {json_type(segmentation)}")
 
 
 def _rle_counts(segmentation: Entry, size_hw: tuple[int, int]) -> rle.Counts:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from hotcoco import mask as hotcoco_mask
 
 from halfpixel.ops import rle
 
 FURTHEST_PX = 1_000_000
 """A polygon that goes further is a mistake; walking along its edge would fill the memory."""
+
+BLOCK = 512
+"""Edges of a polygon that are compared with all others at a time."""
 
 
 def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> tuple[rle.Crop, tuple[int, int]]:
@@ -49,3 +53,67 @@ def check_numbers(name: str, values: object, n: int = 1) -> None:
     numbers = values if isinstance(values, list) else []
     if len(numbers) != n or any(type(one) not in (int, float) or not abs(one) < 1e300 for one in numbers):
         raise ValueError(f"'{name}' must be {n} finite number{'s' * (n > 1)}, got {values!r:.80}")
+
+
+def lies_outside(polygon: Sequence[float], size_hw: tuple[int, int]) -> bool:
+    """Whether the box around a polygon `[x, y, x, y, ...]` has nothing in common with the image."""
+    (x0, y0), (x1, y1) = _extent(polygon)
+    return x1 <= 0 or y1 <= 0 or x0 >= size_hw[1] or y0 >= size_hw[0]
+
+
+def overhang_px(polygon: Sequence[float], size_hw: tuple[int, int]) -> float:
+    """How far a polygon `[x, y, x, y, ...]` reaches beyond the image, in pixels; 0 where it stays inside."""
+    (x0, y0), (x1, y1) = _extent(polygon)
+    return max(-x0, -y0, x1 - size_hw[1], y1 - size_hw[0], 0.0)
+
+
+def polygon_area_px(polygon: Sequence[float]) -> float:
+    """What a polygon `[x, y, x, y, ...]` encloses, by the shoelace formula, in square pixels.
+
+    Where it crosses itself, parts that run the other way round count against the rest.
+    """
+    x, y = (_points(polygon) - _points(polygon)[:1]).T
+    return abs(float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))) / 2
+
+
+def crossing(polygon: Sequence[float]) -> tuple[float, float] | None:
+    """A place `(x, y)` in pixels where a polygon `[x, y, x, y, ...]` crosses itself, or None.
+
+    Edges that only touch, as where an outline runs back along itself, do not cross.
+    """
+    points = _points(polygon)
+    ring = np.concatenate([points, points[:1]])
+    starts, ends = ring[:-1], ring[1:]
+    for first in range(0, len(points), BLOCK):
+        block = slice(first, first + BLOCK)
+        # an edge crosses another where each has the other's ends on either side of it
+        sides = _side_of(starts[block], ends[block], ring)
+        back = _side_of(starts, ends, ring[first : first + BLOCK + 1])
+        crosses = (sides[:, :-1] * sides[:, 1:] < 0) & (back[:, :-1] * back[:, 1:] < 0).T
+        if crosses.any():
+            k, other = (int(one) for one in np.argwhere(crosses)[0])
+            a, b, c, d = starts[block][k], ends[block][k], starts[other], ends[other]
+            (ux, uy), (vx, vy), (wx, wy) = b - a, d - c, c - a
+            x, y = a + (b - a) * ((wx * vy - wy * vx) / (ux * vy - uy * vx))
+            return float(x), float(y)
+    return None
+
+
+def _points(polygon: Sequence[float]) -> npt.NDArray[np.float64]:
+    return np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+
+
+def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    x, y = polygon[0::2], polygon[1::2]
+    return (min(x), min(y)), (max(x), max(y))
+
+
+def _side_of(
+    starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64], points: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int8]:
+    """On which side of each edge each point lies: `[edges, points]` of -1, 0 (on its line) and 1."""
+    dx, dy = (ends - starts).T[:, :, None]
+    x, y = points.T[:, None, :]
+    turn = dx * (y - starts[:, 1:]) - dy * (x - starts[:, :1])
+    sides: npt.NDArray[np.int8] = np.sign(turn).astype(np.int8)
+    return sides

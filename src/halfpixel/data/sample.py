@@ -64,12 +64,14 @@ class Fault:
         path: the file it is in.
         where: the place in it, for example "annotation 17" or "line 3"; empty for the file as a whole.
         what: the cause and what was done about it, for people.
+        image: the image file that it is about, where there is one.
     """
 
     kind: str
     path: Path
     where: str
     what: str
+    image: Path | None = None
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.path), self.where, self.what) if part)

@@ -13,6 +13,9 @@ from halfpixel.evaluation.counting import CountError, ImageCount, count_error, i
 from halfpixel.evaluation.matching import IOUS, DetectionQuality, match_dataset, pool
 from halfpixel.structures.instances import Instances
 
+AP_SCORE = 0.05
+"""Average precision looks at objects down to this score, as the usual evaluations of COCO do."""
+
 _UNKNOWN = "unknown"
 
 

@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from halfpixel.nn.backbones import STRIDES, EfficientNetLite, ResNet
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.layers import FrozenBatchNorm2d, Norm, conv_stack
-from halfpixel.nn.losses import smooth_l1_sum
+from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops import boxes
 from halfpixel.ops.mask_nms import suppress_masks
-from halfpixel.ops.mask_targets import mask_targets
 from halfpixel.ops.paste import Alignment
 from halfpixel.ops.roi_align import roi_align
 from halfpixel.structures.images import ImageBatch, Limits, Resized
@@ -41,6 +40,8 @@ Outputs = dict[str, Tensor]
 
 DETECTION_BOX_WEIGHTS = (10.0, 5.0)
 SMALLEST_DETECTION_PX = 1e-2
+REGION_CHOICE = 1
+"""The random choice of `Targets.generator` that is made here; the proposal network has 0."""
 
 
 @dataclass(frozen=True)
@@ -245,21 +246,21 @@ class MaskRCNN(nn.Module):
     ) -> dict[str, Tensor]:
         regions, matches, classes, wanted = [], [], [], []
         for region, target in zip(proposals, targets, strict=True):
-            objects = target.objects.boxes_xyxy.to(region)
+            objects = target.boxes_xyxy.to(region)
             region = torch.cat([region, objects])
             found = match(region, objects, target.ignored_xyxy.to(region), 0.5, 0.5)
-            positive, negative = self.sample_regions(found)
+            positive, negative = self.sample_regions(found, target.generator(REGION_CHOICE))
             chosen = torch.cat([positive, negative])
             regions.append(region[chosen])
             matches.append(found[chosen])
-            labels = target.objects.labels.to(region.device)
+            labels = target.labels.to(region.device)
             classes.append(torch.cat([labels[found[positive]] + 1, torch.zeros_like(negative)]))
             wanted.append(boxes.encode(objects[found[positive]], region[positive], DETECTION_BOX_WEIGHTS))
         image_index, truth = _image_index(regions), torch.cat(classes)
         logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
         positive = torch.nonzero(truth > 0).ravel()
         chosen_deltas = deltas[positive, truth[positive]]
-        count = max(len(truth), 1)
+        count = mean_count(len(truth), truth.device)
         return {
             "class": nn.functional.cross_entropy(logits, truth, reduction="sum") / count,
             "box": smooth_l1_sum(chosen_deltas, torch.cat(wanted)) / count,
@@ -274,29 +275,15 @@ class MaskRCNN(nn.Module):
         labels, truths = [], []
         for region, found, target in zip(positives, matches, targets, strict=True):
             found = found[found != BACKGROUND]
-            labels.append(target.objects.labels.to(found)[found])
-            truths.append(self._mask_truths(region, found, target.objects))
+            labels.append(target.labels.to(found)[found])
+            truths.append(target.mask_grids(found, region, 28, self.settings.alignment))
         label = torch.cat(labels)
         crops = self._crop(pyramid, torch.cat(positives), _image_index(positives), 14)
         logits: Tensor = self.mask_head(crops)
-        if len(label) == 0:
-            return logits.sum() * 0
+        count = mean_count(len(label), label.device)
         chosen = logits[torch.arange(len(label), device=label.device), label]
-        return nn.functional.binary_cross_entropy_with_logits(chosen, torch.cat(truths))
-
-    def _mask_truths(self, regions: Tensor, matches: Tensor, objects: Instances) -> Tensor:
-        """What the masks of one image's regions should be, `[n, 28, 28]`."""
-        assert objects.masks is not None, "Mask R-CNN trains on masks"
-        truths = regions.new_zeros(len(regions), 28, 28)
-        placed = list(objects.masks.placed())
-        with torch.autocast(regions.device.type, enabled=False):  # coordinates do not survive half precision
-            for k in sorted(set(matches.tolist())):
-                crop, offset_xy = placed[k]
-                rows = torch.nonzero(matches == k).ravel()
-                truths[rows] = mask_targets(
-                    crop.to(regions.device), offset_xy, regions[rows], objects.size_hw, 28, self.settings.alignment
-                )
-        return truths
+        total = nn.functional.binary_cross_entropy_with_logits(chosen, torch.cat(truths), reduction="sum")
+        return total / (count * chosen[0].numel() if len(chosen) else 1)
 
     def decode(self, outputs: Outputs, sizes: Sequence[Resized]) -> list[Instances]:
         """Objects of each image, in pixels of the original image. Uses no weights.

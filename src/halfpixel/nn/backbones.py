@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -69,6 +70,10 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The stem, then the parts that give each stride."""
+        return [[self.conv1, self.bn1], [self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """Four feature maps, `[b, channels[k], h / STRIDES[k], w / STRIDES[k]]`."""
@@ -167,6 +172,11 @@ class EfficientNetLite(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The stem, then the parts that give each stride."""
+        starts = (0, *(k + 1 for k in self.OUTPUTS))
+        return [[self.conv_stem], *(list(self.blocks[a:b]) for a, b in pairwise(starts))]
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """Four feature maps, `[b, channels[k], h / STRIDES[k], w / STRIDES[k]]`; sides are multiples of 32."""

@@ -1,7 +1,8 @@
 """Loss terms that several models share."""
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 SMOOTH_L1_BETA = 1 / 9
 
@@ -9,3 +10,19 @@ SMOOTH_L1_BETA = 1 / 9
 def smooth_l1_sum(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
     """Summed smooth L1 loss of box refinements, quadratic below 1/9."""
     return nn.functional.smooth_l1_loss(predicted, wanted, beta=SMOOTH_L1_BETA, reduction="sum")
+
+
+def mean_count(count: int, device: torch.device) -> float:
+    """What to divide a sum over `count` samples by.
+
+    Under several processes, whose gradients are averaged, it is the mean of their counts: only so is each sample worth
+    the same, and the loss that of one process with all the samples. Every process has to call this, equally often.
+
+    Returns:
+        At least 1 in sum over the processes.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return max(count, 1)
+    total = torch.tensor(float(count), dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    return max(float(total), 1.0) / distributed.get_world_size()

@@ -66,14 +66,21 @@ class BalancedSampler:
     boxes: int
     positive_share: float
 
-    def __call__(self, matches: Int[Tensor, "n"]) -> tuple[Int[Tensor, "p"], Int[Tensor, "q"]]:
-        """Indices of the chosen positives and of the chosen background boxes."""
+    def __call__(
+        self, matches: Int[Tensor, "n"], generator: torch.Generator
+    ) -> tuple[Int[Tensor, "p"], Int[Tensor, "q"]]:
+        """Indices of the chosen positives and of the chosen background boxes.
+
+        Args:
+            matches: of `match`.
+            generator: decides, on the CPU, so that every device chooses the same.
+        """
         positive = torch.nonzero(matches >= 0).ravel()
         negative = torch.nonzero(matches == BACKGROUND).ravel()
         positives = min(len(positive), int(self.boxes * self.positive_share))
         negatives = min(len(negative), self.boxes - positives)
-        return _some(positive, positives), _some(negative, negatives)
+        return _some(positive, positives, generator), _some(negative, negatives, generator)
 
 
-def _some(indices: Tensor, count: int) -> Tensor:
-    return indices[torch.randperm(len(indices), device=indices.device)[:count]]
+def _some(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    return indices[torch.randperm(len(indices), generator=generator)[:count].to(indices.device)]

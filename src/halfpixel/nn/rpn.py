@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.anchors import anchor_boxes
 from halfpixel.nn.layers import conv_stack
-from halfpixel.nn.losses import smooth_l1_sum
+from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BalancedSampler, match
 from halfpixel.ops import boxes
 from halfpixel.ops.paste import Alignment
@@ -18,6 +18,8 @@ from halfpixel.structures.targets import Targets
 
 BOX_WEIGHTS = (1.0, 1.0)
 SMALLEST_PX = 1e-3
+ANCHOR_CHOICE = 0
+"""The random choice of `Targets.generator` that is made here."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,14 @@ class RegionProposalNetwork(nn.Module):
         )
         box_loss, scores, truths = anchors.new_zeros(()), [], []
         for k, target in enumerate(targets):
-            objects = target.objects.boxes_xyxy.to(anchors)
+            objects = target.boxes_xyxy.to(anchors)
             matches = match(anchors, objects, target.ignored_xyxy.to(anchors), 0.7, 0.3, rescue=True)
-            positive, negative = self.sample(matches)
+            positive, negative = self.sample(matches, target.generator(ANCHOR_CHOICE))
             wanted = boxes.encode(objects[matches[positive]], anchors[positive], BOX_WEIGHTS)
             box_loss = box_loss + smooth_l1_sum(deltas[k, positive], wanted)
             scores.append(logits[k, torch.cat([positive, negative])])
             truths.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]))
         score, truth = torch.cat(scores), torch.cat(truths).to(logits.dtype)
         objectness = nn.functional.binary_cross_entropy_with_logits(score, truth, reduction="sum")
-        chosen = max(len(score), 1)
+        chosen = mean_count(len(score), score.device)
         return {"rpn_objectness": objectness / chosen, "rpn_box": box_loss / chosen}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,37 +11,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
-
-_INK = "#22303c"
-# Okabe and Ito's colours, which colour-blind people tell apart
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "halfpixel",
-    "font.family": "DejaVu Sans",
-    "font.size": 10.0,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": "#9aa5ae",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": "#e4e8eb",
-}
+from halfpixel.viz.plot_style import COLOURS, INK, STYLE
 
 
 def quality_against_iou(evaluation: Evaluation) -> Figure:
     """Detection quality at each IoU: all images with their interval, and each slice."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _axes()
-        names, lines = ["all images"], [_quality_line(axes, evaluation.overall, _INK, 2.2)]
+        names, lines = ["all images"], [_quality_line(axes, evaluation.overall, INK, 2.2)]
         overall = [(q.counts.iou, q.interval) for q in evaluation.overall.quality if q.interval is not None]
         if overall:
             ious = [iou for iou, _ in overall]
             axes.fill_between(
-                ious, [i.low for _, i in overall], [i.high for _, i in overall], color=_INK, alpha=0.12, linewidth=0
+                ious, [i.low for _, i in overall], [i.high for _, i in overall], color=INK, alpha=0.12, linewidth=0
             )
-        for (name, one), colour in zip(_largest(evaluation).items(), _COLOURS, strict=False):
+        for (name, one), colour in zip(_largest(evaluation).items(), COLOURS, strict=False):
             names.append(f"{name} ({one.n_images})")
             lines.append(_quality_line(axes, one, colour, 1.4))
         axes.set(xlabel="mask IoU", ylabel="TP / (TP + FP + FN)", ylim=(0, 1))
@@ -57,10 +40,10 @@ def predicted_against_true(evaluation: Evaluation) -> Figure:
     predicted = [sum(one.predicted) for one in evaluation.images]
     # the diagonal also shows on images without objects
     top = max(1, *true, *predicted) if true else 1
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _axes()
         axes.plot([0, top], [0, top], color="#9aa5ae", linewidth=1, zorder=1)
-        axes.scatter(true, predicted, s=22, color=_COLOURS[0], alpha=0.65, linewidths=0, zorder=2, clip_on=False)
+        axes.scatter(true, predicted, s=22, color=COLOURS[0], alpha=0.65, linewidths=0, zorder=2, clip_on=False)
         axes.set(xlabel="annotated objects", ylabel="predicted objects", xlim=(0, top * 1.04), ylim=(0, top * 1.04))
         axes.set_aspect("equal")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -70,7 +53,7 @@ def predicted_against_true(evaluation: Evaluation) -> Figure:
 
 def to_svg(figure: Figure) -> str:
     """The same figure gives the same text."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
@@ -95,4 +78,4 @@ def _quality_line(axes: Axes, one: SliceEvaluation, colour: str, width: float) -
 def _largest(evaluation: Evaluation) -> dict[str, SliceEvaluation]:
     """As many slices as there are colours, those of most images."""
     by_size = sorted(evaluation.slices.items(), key=lambda item: -item[1].n_images)
-    return dict(by_size[: len(_COLOURS)])
+    return dict(by_size[: len(COLOURS)])

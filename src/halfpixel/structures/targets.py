@@ -2,22 +2,219 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from halfpixel.ops import affine
+from halfpixel.ops.mask_extent import covers, pixel_centres, visible_extent
+from halfpixel.ops.mask_targets import mask_targets
+from halfpixel.ops.paste import Alignment
 from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import Index, rows_of
+
+SMALLEST_VISIBLE_PX = 4
+"""Objects of which a view shows less, in square pixels of the network's input, are left out."""
+
+SMALLEST_VISIBLE_SHARE = 0.1
+"""Nor is an object kept of which pasted objects leave less than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceMask:
+    """An object's mask as it was annotated, and how the network's input looks at it.
+
+    Attributes:
+        crop: the mask, in pixels of the image it comes from.
+        offset_xy: the crop's first pixel in that image.
+        size_hw: that image.
+        to_source: from the network's input to that image (see `halfpixel.ops.affine`).
+        hidden_by: masks that were pasted on top.
+    """
+
+    crop: Bool[Tensor, "h w"]
+    offset_xy: tuple[int, int]
+    size_hw: tuple[int, int]
+    to_source: Float64[Tensor, "2 3"]
+    hidden_by: tuple[SourceMask, ...] = ()
+
+    @property
+    def to_crop(self) -> Float64[Tensor, "2 3"]:
+        """From the network's input to the crop."""
+        return affine.compose(affine.shift(-self.offset_xy[0], -self.offset_xy[1]), self.to_source)
+
+    def grids(
+        self, regions_xyxy: Float[Tensor, "n 4"], output_size: int, alignment: Alignment
+    ) -> Float[Tensor, "n s s"]:
+        """Share of each grid cell of some regions that the visible mask covers.
+
+        An object that the input's edge cuts goes on beyond it as it does in its own image.
+        """
+        crop = self.crop.to(regions_xyxy.device)
+        found = mask_targets(
+            crop, self.offset_xy, regions_xyxy, self.size_hw, output_size, alignment, to_source=self.to_source
+        )
+        for mask in self.hidden_by:
+            found = found * (1 - mask.grids(regions_xyxy, output_size, alignment))
+        return found
+
+    def extent(self, frame_hw: tuple[int, int]) -> tuple[Float64[Tensor, "4"], float]:
+        """The tight box around what a frame shows of the mask and its area, both in pixels of the frame."""
+        if self.crop.numel() == 0:
+            return torch.zeros(4, dtype=torch.float64), 0.0
+        to_crop, size_hw = self.to_crop, (self.crop.shape[0], self.crop.shape[1])
+        rows, columns = affine.source_window(to_crop, frame_hw, size_hw)
+        crop, to_crop = self.crop[rows, columns], affine.compose(affine.shift(-columns.start, -rows.start), to_crop)
+        if self.hidden_by:
+            # pieces no larger than the frame's pixels, since others' outlines cross the mask's own
+            pieces = math.ceil(affine.area_factor(to_crop) ** -0.5)
+            crop = crop.repeat_interleave(pieces, 0).repeat_interleave(pieces, 1)
+            to_crop = affine.compose(affine.scale(pieces, pieces), to_crop)
+            points = affine.apply(affine.invert(to_crop), pixel_centres(crop))
+            hidden = [covers(mask.crop, affine.apply(mask.to_crop, points)) for mask in self.hidden_by]
+            crop[crop.clone()] = ~torch.stack(hidden).any(0)
+        return visible_extent(crop, to_crop, frame_hw)
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Annotated objects in the frame of the network's input.
+    """Annotated objects in the frame of the network's input; their masks stay crops in the images they come from.
 
     Attributes:
-        objects: boxes and masks in input pixels; `size_hw` is the image's true size inside the padding.
+        size_hw: the input's true size inside the padding, in pixels.
+        boxes_xyxy: `[n, 4]` tight boxes around what the input shows of each object, in its pixels.
+        labels: `[n]` classes; 0 is the first real one.
+        masks: of each object.
         ignored_xyxy: `[m, 4]` boxes of crowd regions: what lies in them is neither an object nor background.
+        seed: decides which anchors and regions of this image are trained on.
     """
 
-    objects: Instances
+    size_hw: tuple[int, int]
+    boxes_xyxy: Float[Tensor, "n 4"]
+    labels: Int[Tensor, "n"]
+    masks: tuple[SourceMask, ...]
     ignored_xyxy: Float[Tensor, "m 4"]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.boxes_xyxy) == len(self.labels) == len(self.masks):
+            raise ValueError(f"{len(self.boxes_xyxy)} boxes, {len(self.labels)} labels, {len(self.masks)} masks")
+
+    @classmethod
+    def from_instances(
+        cls, objects: Instances, ignored_xyxy: Float[Tensor, "m 4"] | None = None, seed: int = 0
+    ) -> Targets:
+        """Objects on an image that is the network's input as it is; boxes stay as given."""
+        assert objects.masks is not None, "training needs masks"
+        as_it_is = affine.shift(0, 0)
+        masks = tuple(SourceMask(crop, xy, objects.size_hw, as_it_is) for crop, xy in objects.masks.placed())
+        ignored_xyxy = torch.zeros(0, 4) if ignored_xyxy is None else ignored_xyxy
+        return cls(objects.size_hw, objects.boxes_xyxy, objects.labels, masks, ignored_xyxy, seed)
+
+    @classmethod
+    def seen(
+        cls,
+        objects: Instances,
+        ignored: Instances,
+        to_source: Float64[Tensor, "2 3"],
+        size_hw: tuple[int, int],
+        seed: int = 0,
+    ) -> Targets:
+        """What an input of `size_hw` shows of an annotated image through a map from the one to the other."""
+        masks, rows = _source_masks(objects, to_source, size_hw)
+        boxes, areas = _extents(masks, size_hw)
+        kept = torch.nonzero(areas >= SMALLEST_VISIBLE_PX).ravel()
+        crowds, crowd_areas = _extents(_source_masks(ignored, to_source, size_hw)[0], size_hw)
+        labels, visible = objects.labels[rows][kept], tuple(masks[k] for k in kept.tolist())
+        return cls(size_hw, boxes[kept], labels, visible, crowds[crowd_areas >= SMALLEST_VISIBLE_PX], seed)
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def __getitem__(self, index: Index) -> Targets:
+        """Some of the objects, all of the crowd regions."""
+        rows = rows_of(index, len(self))
+        masks = tuple(self.masks[k] for k in rows.tolist())
+        return replace(self, boxes_xyxy=self.boxes_xyxy[rows], labels=self.labels[rows], masks=masks)
+
+    def pasted_over(self, pasted: Targets) -> Targets:
+        """The objects of both, those here losing what the pasted ones hide; (almost) wholly hidden ones are gone."""
+        low = torch.maximum(self.boxes_xyxy[:, None, :2], pasted.boxes_xyxy[:, :2])
+        high = torch.minimum(self.boxes_xyxy[:, None, 2:], pasted.boxes_xyxy[:, 2:])
+        over = (low < high).all(2)
+        boxes, masks = self.boxes_xyxy.clone(), list(self.masks)
+        kept = torch.ones(len(self), dtype=torch.bool)
+        for k in torch.nonzero(over.any(1)).ravel().tolist():
+            hiding = tuple(pasted.masks[j] for j in torch.nonzero(over[k]).ravel().tolist())
+            masks[k] = replace(masks[k], hidden_by=masks[k].hidden_by + hiding)
+            box, area = masks[k].extent(self.size_hw)
+            boxes[k] = box
+            whole = self.masks[k].extent(self.size_hw)[1]
+            kept[k] = area >= max(SMALLEST_VISIBLE_PX, SMALLEST_VISIBLE_SHARE * whole)
+        left = replace(self, boxes_xyxy=boxes, masks=tuple(masks))[kept]
+        return replace(
+            left,
+            boxes_xyxy=torch.cat([left.boxes_xyxy, pasted.boxes_xyxy]),
+            labels=torch.cat([left.labels, pasted.labels]),
+            masks=left.masks + pasted.masks,
+        )
+
+    def generator(self, purpose: int) -> torch.Generator:
+        """The source of one random choice on this image, the same whenever it is asked for."""
+        return torch.Generator().manual_seed(self.seed * 1_009 + purpose)
+
+    def mask_grids(
+        self,
+        matches: Int[Tensor, "n"],
+        regions_xyxy: Float[Tensor, "n 4"],
+        output_size: int,
+        alignment: Alignment = "half_pixel",
+    ) -> Float[Tensor, "n s s"]:
+        """What the mask branch should predict in each region.
+
+        Args:
+            matches: the object that each region answers for.
+            regions_xyxy: in pixels of the network's input.
+            output_size: cells along each side of the grid.
+            alignment: see `halfpixel.ops.mask_targets`.
+
+        Returns:
+            Values in 0..1.
+        """
+        grids = torch.zeros(len(matches), output_size, output_size, device=regions_xyxy.device)
+        with torch.autocast(regions_xyxy.device.type, enabled=False):  # coordinates do not survive half precision
+            for k in sorted(set(matches.tolist())):
+                rows = torch.nonzero(matches == k).ravel()
+                grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
+        return grids
+
+
+def _source_masks(
+    objects: Instances, to_source: Float64[Tensor, "2 3"], frame_hw: tuple[int, int]
+) -> tuple[Sequence[SourceMask], Int[Tensor, "k"]]:
+    """Masks of the objects that a frame may show, and which objects they are.
+
+    Most objects of a large image are outside of a view: their crops' corners tell so without a look at the masks.
+    """
+    masks = objects.masks
+    assert masks is not None, "training needs masks"
+    if len(masks) == 0:
+        return [], torch.zeros(0, dtype=torch.int64)
+    low = masks.offsets_xy + torch.tensor(masks.origin_xy)
+    high = low + torch.tensor([(crop.shape[1], crop.shape[0]) for crop in masks.crops])
+    window = affine.source_window(to_source, frame_hw, masks.size_hw)
+    near = (high[:, 1] > window[0].start) & (low[:, 1] < window[0].stop)
+    near &= (high[:, 0] > window[1].start) & (low[:, 0] < window[1].stop)
+    rows = torch.nonzero(near).ravel()
+    return [SourceMask(crop, xy, masks.size_hw, to_source) for crop, xy in masks[rows].placed()], rows
+
+
+def _extents(masks: Sequence[SourceMask], frame_hw: tuple[int, int]) -> tuple[Float[Tensor, "n 4"], Tensor]:
+    """Boxes and areas of what a frame shows."""
+    found = [mask.extent(frame_hw) for mask in masks]
+    boxes = torch.stack([box for box, _ in found]).float() if found else torch.zeros(0, 4)
+    return boxes, torch.tensor([area for _, area in found], dtype=torch.float64)

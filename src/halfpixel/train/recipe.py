@@ -9,7 +9,19 @@ from halfpixel.errors import ArgumentError
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
-LOWEST = {"steps": 1, "images_per_step": 1, "crop_px": 1, "backbone_rate": 0, "weight_decay": 0, "warmup_steps": 0}
+LOWEST = {
+    "steps": 1,
+    "images_per_step": 1,
+    "accumulate": 1,
+    "crop_px": 1,
+    "frozen_stages": 0,
+    "backbone_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "checkpoint_every": 1,
+    "validate_every": 0,
+    "patience": 0,
+}
 ABOVE_ZERO = ("learning_rate", "clip_norm")
 
 
@@ -19,9 +31,18 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps.
-        images_per_step: crops in each step.
+        images_per_step: crops in each step, over all processes.
+        accumulate: a process computes its crops of a step in this many parts, one after the other, and needs memory
+            for one of them. Each part's losses are averages over that part.
         crop_px: side of a square crop, in pixels of the network's input.
         zoom: range of random factors on the scale at which the model will see images.
+        mirror: mirror half of the crops left to right.
+        quarter_turns: turn crops by 0, 90, 180 or 270 degrees.
+        rotation: turn crops by up to this many degrees either way; what then lies outside of an image is plain.
+        copy_paste: probability that some objects of another image are pasted into a crop (Ghiasi et al. 2021,
+            arXiv:2012.07177); of an image with the same value of `balance`, where that is set.
+        frozen_stages: parts of the backbone that stay as they are, counted from the image: the stem, then those that
+            give strides 4, 8, 16 and 32; 5 is all of it.
         learning_rate: peak, of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
         backbone_rate: learning rate of the backbone, as a share of the above.
         weight_decay: of AdamW, on weights with more than one dimension.
@@ -32,6 +53,9 @@ class Recipe:
             often, each value in proportion to the square root of its number. Empty: every image once in each pass.
         photometric: strength of random light and stain, 0 to 1.
         precision: of lightning-fabric: "32-true" or "bf16-mixed".
+        checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two validations; 0 is ten validations in a run.
+        patience: stop after this many validations in a row without a better mask AP; 0 is never.
         seed: of everything random.
 
     Raises:
@@ -40,8 +64,14 @@ class Recipe:
 
     steps: int = 800
     images_per_step: int = 4
+    accumulate: int = 1
     crop_px: int = 512
     zoom: tuple[float, float] = (0.6, 1.1)
+    mirror: bool = True
+    quarter_turns: bool = True
+    rotation: float = 0.0
+    copy_paste: float = 0.0
+    frozen_stages: int = 0
     learning_rate: float = 1e-3
     backbone_rate: float = 0.3
     weight_decay: float = 0.05
@@ -51,6 +81,9 @@ class Recipe:
     balance: str = ""
     photometric: float = 1.0
     precision: str = "32-true"
+    checkpoint_every: int = 100
+    validate_every: int = 0
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,9 +96,20 @@ class Recipe:
                 raise ArgumentError(f"{name} must be above 0, got {values[name]}")
         if not 0 <= self.photometric <= 1:
             raise ArgumentError(f"photometric must be in 0..1, got {self.photometric}")
+        if not 0 <= self.rotation <= 180:
+            raise ArgumentError(f"rotation must be in 0..180 degrees, got {self.rotation}")
+        if not 0 <= self.copy_paste <= 1:
+            raise ArgumentError(f"copy_paste is a probability, in 0..1; got {self.copy_paste}")
         if not 0 <= self.ema_decay < 1:
             raise ArgumentError(f"ema_decay must be from 0 up to, but not including, 1; got {self.ema_decay}")
         if not 0 < self.zoom[0] <= self.zoom[1] < math.inf:
             raise ArgumentError(f"zoom must be two factors above 0, the smaller first; got {self.zoom}")
+        if self.frozen_stages > 5:
+            raise ArgumentError(f"frozen_stages must be in 0..5, got {self.frozen_stages}")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between two validations."""
+        return self.validate_every or max(self.steps // 10, 1)

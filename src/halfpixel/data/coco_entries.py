@@ -1,0 +1,88 @@
+"""The lists that a COCO file is made of, their entries checked for the keys that they need."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halfpixel.errors import AnnotationError
+
+Entry = dict[str, Any]
+Keys = Mapping[str, type | tuple[type, ...]]
+"""The keys that an entry needs, and of which type their values must be."""
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        AnnotationError: it cannot be opened, or is not JSON; names line and column.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise AnnotationError(
+            f"{path}: broken JSON in line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # not text, absurdly long numbers, absurdly deep nesting
+        raise AnnotationError(f"{path}: not a JSON file ({error})") from None
+
+
+def json_type(value: object) -> str:
+    """What JSON calls the type of a value."""
+    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: bool = True) -> list[Entry]:
+    """One of the file's lists, each entry checked for its keys and their types, ids for being unique.
+
+    Raises:
+        AnnotationError: names the entry and what is wrong with it.
+    """
+    entries = list_of(path, content, name)
+    for k, entry in enumerate(entries):
+        if (fault := key_fault(entry, keys)) is not None:
+            which = f" (id {entry.get('id', 'unknown')})" if isinstance(entry, dict) else ""
+            raise AnnotationError(f"{path}: {name}[{k}]{which} {fault}")
+    if unique:
+        counts = Counter(entry["id"] for entry in entries)
+        twice = [number for number, times in counts.items() if times > 1]
+        if twice:
+            raise AnnotationError(f"{path}: '{name}' has more than one entry with the id {twice[0]}")
+    return entries
+
+
+def list_of(path: Path, content: Entry, name: str) -> list[Any]:
+    """One of the file's lists, its entries not looked at.
+
+    Raises:
+        AnnotationError: there is none, or it is not a list.
+    """
+    if name not in content:
+        raise AnnotationError(f"{path}: not a COCO data set: it has no '{name}'")
+    entries = content[name]
+    if not isinstance(entries, list):
+        raise AnnotationError(f"{path}: '{name}' must be a list, got a JSON {json_type(entries)}")
+    return entries
+
+
+def key_fault(entry: object, keys: Keys) -> str | None:
+    """What is wrong with an entry's keys or their types, or None."""
+    if not isinstance(entry, dict):
+        return f"must be an object, got a JSON {json_type(entry)}"
+    for key, kind in keys.items():
+        value = entry.get(key)
+        if value is None or isinstance(value, bool) or not isinstance(value, kind):
+            return f"has no '{key}'" if value is None else f"has an unusable '{key}': {value!r:.60}"
+    return None
+
+
+def is_id(value: object) -> bool:
+    """Whether a value can be an id: a whole number."""
+    return type(value) is int

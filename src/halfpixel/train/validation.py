@@ -1,0 +1,100 @@
+"""How good a network is on images that it is not trained on, in numbers and in pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from halfpixel.data.images import read_image
+from halfpixel.data.sample import Dataset
+from halfpixel.engine.predictor import Predictor
+from halfpixel.evaluation.evaluate import AP_SCORE, Evaluation, SliceEvaluation, evaluate
+from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.structures.instances import Instances
+from halfpixel.viz.overlay import count_caption, draw_overlay
+from halfpixel.zoo.modelfile import ModelInfo
+
+PICTURED = 4
+CELL_PX = 640
+
+
+def validate(
+    network: MaskRCNN, info: ModelInfo, dataset: Dataset, device: torch.device
+) -> tuple[Evaluation, list[Instances]]:
+    """Find the objects of every image, and compare.
+
+    Returns:
+        The numbers, and for each image all objects down to the low scores that average precision looks at.
+
+    Raises:
+        ImageError: an image cannot be used.
+    """
+    predictor = Predictor(network, info, device)
+    lowest = min(AP_SCORE, info.score_threshold)
+    found = []
+    for sample in dataset.samples:
+        objects = predictor.predict(sample.path, threshold=lowest)
+        found.append(replace(objects, masks=objects.masks and replace(objects.masks, soft=None)))
+    evaluation = evaluate(dataset, found, threshold=info.score_threshold, max_detections=info.detection_limit)
+    return evaluation, found
+
+
+def summary(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers that a run's table shows; undefined ones are NaN."""
+    half = next(one for one in evaluation.overall.quality if math.isclose(one.counts.iou, 0.5))
+    numbers = {
+        "mask_ap": evaluation.mask_ap.ap,
+        "box_ap": evaluation.box_ap.ap,
+        "quality_50": half.counts.quality,
+        "count_mae": evaluation.overall.count.mae,
+        "count_bias": evaluation.overall.count.bias,
+    }
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
+
+
+def measured(evaluation: Evaluation) -> dict[str, object]:
+    """The main numbers with what they mean, for a model's description."""
+    return {
+        "data": evaluation.data,
+        "n_images": evaluation.overall.n_images,
+        "n_objects": evaluation.overall.n_objects,
+        "mask_ap": evaluation.mask_ap.ap,
+        "box_ap": evaluation.box_ap.ap,
+        "max_detections": evaluation.max_detections,
+        "mask_ap_definition": evaluation.mask_ap.definition,
+        "score_threshold": evaluation.threshold,
+        "count_mae": evaluation.overall.count.mae,
+        "count_bias": evaluation.overall.count.bias,
+        "quality_definition": evaluation.definitions["quality"],
+        "quality": {name: _qualities(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()},
+    }
+
+
+def draw_validation(dataset: Dataset, found: list[Instances], threshold: float) -> npt.NDArray[np.uint8]:
+    """A few images, the same at each validation: on the left as annotated, on the right as found."""
+    n = len(dataset.samples)
+    rows = []
+    for k in sorted({round(k * (n - 1) / max(PICTURED - 1, 1)) for k in range(min(n, PICTURED))}):
+        sample = dataset.samples[k]
+        picture = read_image(sample.path)
+        cells = [
+            _cell(picture, sample.objects, f"{sample.path.name}, annotated: {len(sample.objects)}"),
+            _cell(picture, found[k].above(threshold), f"found: {count_caption(found[k].above(threshold))}"),
+        ]
+        rows.append(np.concatenate(cells, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def _cell(picture: npt.NDArray[np.uint8], objects: Instances, caption: str) -> npt.NDArray[np.uint8]:
+    drawn = Image.fromarray(draw_overlay(picture, objects, caption=caption))
+    height = round(drawn.height * CELL_PX / drawn.width)
+    return np.array(drawn.resize((CELL_PX, height), Image.Resampling.LANCZOS))
+
+
+def _qualities(part: SliceEvaluation) -> dict[str, float | None]:
+    return {f"{entry.counts.iou:.2f}": entry.counts.quality for entry in part.quality}

@@ -1,0 +1,21 @@
+"""How our plots look."""
+
+from typing import Any
+
+INK = "#22303c"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's colours, which colour-blind people tell apart."""
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "halfpixel",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa5ae",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#e4e8eb",
+}
+"""For `matplotlib.rc_context`."""

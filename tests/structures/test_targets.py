@@ -1,0 +1,150 @@
+"""Targets seen through maps and under pasted objects, against full canvases."""
+
+import dataclasses
+
+import pytest
+import torch
+from networks import annotated
+from oracles.seen import box_of, seen_grid, seen_mask
+from torch import Tensor
+
+from halfpixel.ops import affine, boxes
+from halfpixel.structures.targets import SMALLEST_VISIBLE_PX, Targets
+
+SIZE_HW = (60, 70)
+FRAME_HW = (48, 56)
+
+
+def discs(seed: int, n: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(60) + 0.5, torch.arange(70) + 0.5, indexing="ij")
+    masks = []
+    for cx, cy, r, stretch in torch.rand(n, 4, generator=generator).tolist():
+        masks.append(((x - 70 * cx) / (1 + stretch)) ** 2 + (y - 60 * cy) ** 2 < (4 + 6 * r) ** 2)
+    return torch.stack(masks)
+
+
+def look(angle: float = 30, zoom: float = 1.5) -> Tensor:
+    return affine.compose(
+        affine.shift(33, 31), affine.rotate(angle), affine.scale(1 / zoom, 1 / zoom), affine.shift(-28, -24)
+    )
+
+
+def seen(dense: Tensor, to_source: Tensor, crowds: Tensor | None = None) -> Targets:
+    labels = torch.arange(len(dense)) % 2
+    ignored = annotated(dense[:0] if crowds is None else crowds, labels[: 0 if crowds is None else len(crowds)])
+    return Targets.seen(annotated(dense, labels), ignored, to_source, FRAME_HW, seed=5)
+
+
+@pytest.mark.parametrize(("angle", "zoom"), [(0, 1), (30, 1.5), (90, 0.7), (-140, 2.5)])
+def test_boxes_labels_and_crowds_of_what_is_seen(angle: float, zoom: float) -> None:
+    dense, crowds, to_source = discs(0), discs(1, 3), look(angle, zoom)
+    found = seen(dense, to_source, crowds)
+    areas = torch.stack([seen_mask(mask, to_source, FRAME_HW).sum() / 64 for mask in dense])
+    decided = (areas - SMALLEST_VISIBLE_PX).abs() > 3 * zoom**2
+    assert decided.sum() >= 6
+    visible = torch.nonzero(areas >= SMALLEST_VISIBLE_PX).ravel()
+    assert decided.all() or len(found) <= len(dense)
+    if decided.all():
+        assert found.labels.tolist() == (visible % 2).tolist()
+        expected = torch.stack([box_of(seen_mask(dense[k], to_source, FRAME_HW)) for k in visible])
+        assert (found.boxes_xyxy - expected).abs().max() < 0.4
+    assert found.size_hw == FRAME_HW
+    shown = [seen_mask(mask, to_source, FRAME_HW) for mask in crowds]
+    boxes_of_crowds = torch.stack([box_of(one) for one in shown if one.sum() / 64 >= SMALLEST_VISIBLE_PX])
+    assert (found.ignored_xyxy - boxes_of_crowds).abs().max() < 0.4
+
+
+def test_grids_against_full_canvases() -> None:
+    dense, to_source = discs(0), look()
+    found = seen(dense, to_source)
+    matches = torch.arange(len(found)).repeat(2)
+    regions = torch.cat([found.boxes_xyxy, boxes.expand(found.boxes_xyxy, 0.2) + 1])
+    grids = found.mask_grids(matches, regions, 14)
+    canvases = [torch.nn.functional.pad(m.crop, _around(m.offset_xy, m.crop)) for m in found.masks]
+    expected = torch.stack(
+        [seen_grid(canvases[k], to_source, region, 14) for k, region in zip(matches, regions, strict=True)]
+    )
+    assert (grids - expected).abs().mean() < 0.01
+    assert found.mask_grids(matches[:0], regions[:0], 14).shape == (0, 14, 14)
+
+
+def _around(offset_xy: tuple[int, int], crop: Tensor) -> tuple[int, int, int, int]:
+    (x, y), (height, width) = offset_xy, crop.shape
+    return x, SIZE_HW[1] - x - width, y, SIZE_HW[0] - y - height
+
+
+def block(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+    mask = torch.zeros(1, *SIZE_HW, dtype=torch.bool)
+    mask[0, y0:y1, x0:x1] = True
+    return mask
+
+
+def test_pasted_objects_hide_what_is_below_in_the_output_frame() -> None:
+    """Two images with maps of their own: visible parts as on full canvases of the frame."""
+    below, above = discs(2), discs(3, 3)
+    to_one, to_other = look(20, 1.4), look(-65, 0.8)
+    pasted = seen(above, to_other)
+    found = seen(below, to_one).pasted_over(pasted)
+    cover = torch.stack([seen_mask(mask, to_other, FRAME_HW) for mask in above]).any(0)
+    left = [seen_mask(mask, to_one, FRAME_HW) & ~cover for mask in below]
+    whole = [seen_mask(mask, to_one, FRAME_HW) for mask in below]
+    shares = [float(a.sum() / b.sum().clamp(min=1)) for a, b in zip(left, whole, strict=True)]
+    assert any(0 < share < 0.95 for share in shares)
+    expected = [box_of(one) for one, share in zip(left, shares, strict=True) if one.sum() / 64 >= 4 and share >= 0.1]
+    own = found[: len(found) - len(pasted)]
+    torch.testing.assert_close(found.boxes_xyxy[len(own) :], pasted.boxes_xyxy)
+    assert (own.boxes_xyxy - torch.stack(expected)).abs().max() < 1.6  # a source pixel is 1.4 wide
+    grids = own.mask_grids(torch.arange(len(own)), own.boxes_xyxy, 14)
+    kept = [one for one, share in zip(left, shares, strict=True) if one.sum() / 64 >= 4 and share >= 0.1]
+    for grid, box, one in zip(grids, own.boxes_xyxy, kept, strict=True):
+        dense = seen_grid(one, affine.scale(8, 8), box, 14)
+        assert (grid - dense).abs().mean() < 0.06
+
+
+def test_hidden_objects_are_dropped_and_halves_stay() -> None:
+    identity = affine.shift(0, 0)
+    below = torch.cat([block(5, 5, 15, 15), block(20, 5, 30, 15), block(5, 30, 15, 40), block(40, 30, 50, 40)])
+    above = torch.cat([block(4, 4, 16, 16), block(25, 0, 40, 20), block(5, 30, 15, 39)])
+    crowd = block(4, 4, 12, 12)
+    found = seen(below, identity, crowd).pasted_over(seen(above, identity))
+    # the first is hidden wholly, the second half; of the third exactly a tenth is left; the fourth is untouched
+    torch.testing.assert_close(
+        found.boxes_xyxy[:3],
+        torch.tensor([[20.0, 5, 25, 15], [5, 39, 15, 40], [40, 30, 50, 40]]),
+        atol=1e-4,
+        rtol=0,
+    )
+    assert len(found) == 6
+    assert found.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert found.ignored_xyxy.shape == (1, 4)  # what is hidden of a crowd stays ignored
+    (grid,) = found.mask_grids(torch.tensor([0]), torch.tensor([[20.0, 5, 30, 15]]), 10)
+    assert (grid[1:-1, 1:4] > 0.99).all()
+    assert (grid[:, 6:] < 0.01).all()
+
+
+def test_objects_out_of_sight_are_not_looked_at() -> None:
+    far = annotated(block(0, 0, 3, 3), torch.tensor([0]))
+    assert far.masks is not None
+    poison = dataclasses.replace(far.masks, crops=(torch.ones(3, 3, dtype=torch.bool, device="meta"),))
+    objects = dataclasses.replace(far, masks=poison)
+    assert len(Targets.seen(objects, far[:0], affine.shift(10, 10), FRAME_HW)) == 0
+
+
+def test_instances_as_they_are() -> None:
+    objects = annotated(discs(4), torch.arange(8) % 2)
+    found = Targets.from_instances(objects, torch.tensor([[1.0, 2, 3, 4]]), seed=9)
+    assert torch.equal(found.boxes_xyxy, objects.boxes_xyxy)
+    assert (found.seed, found.size_hw, len(found.ignored_xyxy)) == (9, SIZE_HW, 1)
+    assert len(found[found.labels == 1]) == len(found[found.labels == 1].masks) == 4
+    with pytest.raises(ValueError, match="8 boxes, 8 labels, 7 masks"):
+        dataclasses.replace(found, masks=found.masks[:7])
+
+
+def test_random_choices_depend_on_seed_and_purpose_alone() -> None:
+    def draw(targets: Targets, purpose: int) -> list[int]:
+        return torch.randperm(20, generator=targets.generator(purpose)).tolist()
+
+    one, other = (Targets.from_instances(annotated(discs(4), torch.zeros(8).long()), seed=seed) for seed in (1, 2))
+    assert draw(one, 0) == draw(one, 0)
+    assert len({tuple(draw(targets, purpose)) for targets in (one, other) for purpose in (0, 1)}) == 4
