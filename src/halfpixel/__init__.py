@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from halfpixel.data.check import check_dataset
     from halfpixel.data.coco import read_coco, write_coco
+    from halfpixel.data.formats import read_dataset
     from halfpixel.data.images import read_image
     from halfpixel.data.sample import Dataset, Sample
     from halfpixel.engine.predictor import Predictor, from_torchvision, load
@@ -32,12 +34,14 @@ _HOMES = {
     "Predictor": "engine.predictor",
     "Recipe": "train.recipe",
     "Sample": "data.sample",
+    "check_dataset": "data.check",
     "cut_out": "viz.cutouts",
     "draw_overlay": "viz.overlay",
     "evaluate": "evaluation.evaluate",
     "from_torchvision": "engine.predictor",
     "load": "engine.predictor",
     "read_coco": "data.coco",
+    "read_dataset": "data.formats",
     "read_image": "data.images",
     "fit": "train.loop",
     "write_coco": "data.coco",
@@ -50,6 +54,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "Sample",
+    "check_dataset",
     "cut_out",
     "draw_overlay",
     "evaluate",
@@ -57,6 +62,7 @@ __all__ = [
     "from_torchvision",
     "load",
     "read_coco",
+    "read_dataset",
     "read_image",
     "write_coco",
 ]

@@ -1,11 +1,13 @@
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from calling import Halfpixel
 
-from halfpixel.train.loop import Report
+from halfpixel.train.records import Records
 from halfpixel.zoo.modelfile import load_model, read_info
 
 SHORT = ("--steps", 2, "--images-per-step", 1, "--crop-px", 64, "--warmup-steps", 1)
@@ -75,11 +77,17 @@ def test_from_scratch(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> 
         (["--learning-rate", "nan"], "learning_rate must be above 0"),
         (["--zoom", "1.2", "0.8"], "zoom must be two factors"),
         (["--ema-decay", "1"], "ema_decay must"),
-        (["--precision", "12-bit"], "precision must be one of"),
+        (["--precision", "12-bit"], 'Choose from: "32-true", "bf16-mixed"'),
         (["--score-threshold", "2"], "--score-threshold"),
         (["--scale", "0"], "--scale is out of range"),
         (["--longest-side", "-5"], "--longest-side is out of range"),
         (["--backbone", "weights.safetensors"], "--backbone is for networks from scratch"),
+        (["--hold-out", "0"], "--hold-out must be at least 1"),
+        (["--hold-out", "3"], "expected to hold out 1 to 2 of 3 images, got 3"),
+        (["--hold-out", "1", "--val", "nowhere.json"], "--val and --hold-out"),
+        (["--frozen-stages", "6"], "frozen_stages must be in 0..5"),
+        (["--accumulate", "3"], "images_per_step must be a multiple of accumulate, 3; got 4"),
+        (["--format", "pascal"], "pascal"),
         (["--val", "nowhere.json"], "nowhere.json"),
         (["--model", "mask_rcnn_lite", "--backbone", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--model", "nowhere"], "neither a model file nor"),
@@ -105,19 +113,53 @@ def test_missing_images_stop_a_run_before_it_starts(
     (annotated.parent / "images" / "2.png").unlink()
     ran = halfpixel("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
     assert ran.code == 2
-    assert "1 image missing: " in ran.err
+    assert "1 image files that are not there" in ran.err
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_says_what_is_left(
+def test_ctrl_c_and_resume(
     halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(network: object, info: object, dataset: object, recipe: object, out: Path, report: Report) -> None:
-        report(1, {"total": 2.0})
-        raise KeyboardInterrupt
+    command = ("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT[2:], "--hold-out", 1)
+    real, pressed = Records.step, []
 
-    monkeypatch.setattr("halfpixel.train.loop.fit", interrupted)
-    ran = halfpixel("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
+    def press(records: Records, step: int, values: dict[str, float]) -> None:
+        real(records, step, values)
+        if not pressed:
+            pressed.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Records, "step", press)
+    ran = halfpixel(*command, "--steps", 4)
     assert ran.code == 130
     last = ran.err.splitlines()[-1]
-    assert last == f"halfpixel: interrupted after step 1; {tmp_path / 'run'} holds the log of the losses, but no model"
+    assert last.startswith("halfpixel: interrupted after step 2, which is saved; the same command with --resume goes")
+    again = halfpixel(*command, "--steps", 4)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert "(--resume goes on)" in again.err
+    other = halfpixel(*command, "--steps", 5, "--resume")
+    assert (other.code, "begun with steps = 4, not 5" in other.err) == (2, True)
+    done = halfpixel(*command, "--steps", 4, "--resume")
+    assert done.code == 0
+    assert "step 3 of 4: loss" in done.err
+    assert "step 2 of 4: loss" not in done.err
+    assert "COCO mask AP" in done.out
+
+
+def test_images_held_out(halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    ran = halfpixel("train", annotated, "--model", tiny_model, "--out", out, *SHORT, "--hold-out", 1)
+    assert ran.code == 0
+    assert ": 2 images, " in ran.out
+    assert ": 1 image, " in ran.out
+    assert "step 2 of 2: mask AP " in ran.err
+    files = {path.name for path in out.iterdir()}
+    assert files >= {"curves.png", "pictures", "validation.csv", "last.safetensors", "model.safetensors"}
+
+
+def test_another_format(halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path) -> None:
+    converted = tmp_path / "labels"
+    assert halfpixel("data", "convert", annotated, "--to", "label_images", "--out", converted).code == 0
+    ran = halfpixel("train", converted, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
+    assert ran.code == 0
+    assert "3 images, 6 objects" in ran.out

@@ -10,6 +10,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import BoxHead, MaskHead, MaskRCNN, Outputs, mask_rcnn_lite
+from halfpixel.nn.matching import BACKGROUND
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
 
@@ -173,3 +174,24 @@ def test_alignment_reaches_every_part(alignment: str) -> None:
     assert objects.masks.soft is not None
     assert objects.masks.soft.alignment == alignment
     assert (objects.masks.boxes_xyxy()[0, 0] == 11) == (alignment == "half_pixel")
+
+
+def test_regions_are_chosen_by_the_targets_seeds_alone(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in a batch of two as in two of one, whatever the global generator does."""
+    scenes = [scene(64, seed=seed) for seed in (1, 2)]
+    targets = [dataclasses.replace(target, seed=7 + k) for k, (_, target) in enumerate(scenes)]
+    chosen: list[list[list[int]]] = []
+    sample = model.sample_regions
+
+    def spy(matches: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        found = sample(torch.full((400,), BACKGROUND), generator)  # of any matches: proposals differ in the last digits
+        chosen[-1].append(found[1].tolist())
+        return sample(matches, generator)
+
+    monkeypatch.setattr(model, "sample_regions", spy)
+    for batch in ((0, 1), (0,), (1,)):
+        torch.manual_seed(len(chosen))
+        chosen.append([])
+        model.losses(batch_of(*(scenes[k][0] for k in batch)), [targets[k] for k in batch])
+    assert chosen[0] == chosen[1] + chosen[2]
+    assert chosen[0][0] != chosen[0][1]

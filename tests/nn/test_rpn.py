@@ -1,5 +1,7 @@
 """Proposals and their losses."""
 
+import dataclasses
+
 import pytest
 import torch
 from networks import annotated
@@ -107,3 +109,21 @@ def test_smooth_l1_by_hand() -> None:
     # quadratic up to 1/9: 0.5 d^2 * 9, beyond d - 1/18
     found = smooth_l1_sum(torch.tensor([[0.1, 1.0, 0.0, -2.0]]), torch.zeros(1, 4))
     assert found.item() == pytest.approx(0.045 + (1 - 1 / 18) + (2 - 1 / 18))
+
+
+def test_anchors_are_chosen_by_the_targets_seeds_alone(rpn: RegionProposalNetwork) -> None:
+    """Whatever the global generator does, and whichever images share a batch."""
+    found = scored(rpn)
+    objects = [target([(10, 10, 30, 26)]), target([(40, 20, 70, 60), (4, 4, 20, 20)])]
+    objects = [dataclasses.replace(one, seed=seed) for one, seed in zip(objects, (3, 4), strict=True)]
+
+    def losses(images: list[int], seed: int = 0) -> Tensor:
+        torch.manual_seed(seed)
+        some = ScoredAnchors(found.anchors_xyxy, [x[images] for x in found.logits], [x[images] for x in found.deltas])
+        return torch.stack(list(rpn.losses(some, [objects[k] for k in images]).values()))
+
+    together = losses([0, 1])
+    assert torch.equal(losses([0, 1], seed=1), together)
+    torch.testing.assert_close((losses([0]) + losses([1])) / 2, together)  # both have as many anchors
+    objects[0] = dataclasses.replace(objects[0], seed=5)
+    assert not torch.allclose(losses([0, 1]), together)

@@ -176,4 +176,6 @@ def test_shifted_and_turned_masks_give_the_grids_of_the_changed_canvas() -> None
     # the canvas turned clockwise is 60 high and 48 wide; (x, y) of it was at (y, 48 - x)
     turned = mask_targets(torch.rot90(mask, -1), (0, 0), boxes, (60, 48), 14)
     back = affine.compose(affine.shift(0, 48), affine.rotate(-90))
-    torch.testing.assert_close(mask_targets(mask, (0, 0), boxes, SIZE_HW, 14, to_source=back), turned, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        mask_targets(mask, (0, 0), boxes, SIZE_HW, 14, to_source=back), turned, atol=1e-5, rtol=0
+    )

@@ -36,23 +36,24 @@ def seen(dense: Tensor, to_source: Tensor, crowds: Tensor | None = None) -> Targ
     return Targets.seen(annotated(dense, labels), ignored, to_source, FRAME_HW, seed=5)
 
 
-@pytest.mark.parametrize(("angle", "zoom"), [(0, 1), (30, 1.5), (90, 0.7), (-140, 2.5)])
+@pytest.mark.parametrize(("angle", "zoom"), [(0, 1.3), (30, 1.5), (90, 1.4), (-140, 2.5)])
 def test_boxes_labels_and_crowds_of_what_is_seen(angle: float, zoom: float) -> None:
-    dense, crowds, to_source = discs(0), discs(1, 3), look(angle, zoom)
+    dense, crowds, to_source = discs(9), discs(10)[:5], look(angle, zoom)
     found = seen(dense, to_source, crowds)
     areas = torch.stack([seen_mask(mask, to_source, FRAME_HW).sum() / 64 for mask in dense])
-    decided = (areas - SMALLEST_VISIBLE_PX).abs() > 3 * zoom**2
-    assert decided.sum() >= 6
+    assert ((areas == 0) | (areas > 12)).all()  # none that could be taken either way
     visible = torch.nonzero(areas >= SMALLEST_VISIBLE_PX).ravel()
-    assert decided.all() or len(found) <= len(dense)
-    if decided.all():
-        assert found.labels.tolist() == (visible % 2).tolist()
-        expected = torch.stack([box_of(seen_mask(dense[k], to_source, FRAME_HW)) for k in visible])
-        assert (found.boxes_xyxy - expected).abs().max() < 0.4
+    assert 3 < len(visible) < 8
+    assert found.labels.tolist() == (visible % 2).tolist()
+    expected = torch.stack([box_of(seen_mask(dense[k], to_source, FRAME_HW)) for k in visible])
+    # the points of the oracle miss thin tips
+    assert (found.boxes_xyxy - expected).abs().max() < 0.6
+    assert boxes.iou(found.boxes_xyxy, expected).diagonal().min() > 0.95
     assert found.size_hw == FRAME_HW
     shown = [seen_mask(mask, to_source, FRAME_HW) for mask in crowds]
-    boxes_of_crowds = torch.stack([box_of(one) for one in shown if one.sum() / 64 >= SMALLEST_VISIBLE_PX])
-    assert (found.ignored_xyxy - boxes_of_crowds).abs().max() < 0.4
+    expected = torch.stack([box_of(one) for one in shown if one.sum() / 64 >= SMALLEST_VISIBLE_PX])
+    assert boxes.iou(found.ignored_xyxy, expected).diagonal().min() > 0.95
+    assert len(found.ignored_xyxy) == len(expected)
 
 
 def test_grids_against_full_canvases() -> None:
@@ -98,8 +99,9 @@ def test_pasted_objects_hide_what_is_below_in_the_output_frame() -> None:
     grids = own.mask_grids(torch.arange(len(own)), own.boxes_xyxy, 14)
     kept = [one for one, share in zip(left, shares, strict=True) if one.sum() / 64 >= 4 and share >= 0.1]
     for grid, box, one in zip(grids, own.boxes_xyxy, kept, strict=True):
-        dense = seen_grid(one, affine.scale(8, 8), box, 14)
-        assert (grid - dense).abs().mean() < 0.06
+        if one.sum() / 64 > 100:  # in slivers the interpolated edge is all there is
+            dense = seen_grid(one, affine.scale(8, 8), box, 14)
+            assert (grid - dense).abs().mean() < 0.06
 
 
 def test_hidden_objects_are_dropped_and_halves_stay() -> None:

@@ -225,9 +225,13 @@ def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
     assert {name: heard[0].values[name] for name in TERMS} == pytest.approx(terms, rel=1e-5)
 
 
-def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="images_per_step is 2: it must be a multiple of the 1 processes times acc"):
-        fit(*fresh(), dataset, dataclasses.replace(RECIPE, accumulate=4), tmp_path / "run")
+def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="images_per_step must be a multiple of accumulate, 4; got 2"):
+        dataclasses.replace(RECIPE, accumulate=4)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ArgumentError, match="images_per_step is 2: it must be a multiple of the 3 processes times acc"):
+        fit(*fresh(), dataset, RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_validation_as_it_goes(dataset: Dataset, tmp_path: Path) -> None:

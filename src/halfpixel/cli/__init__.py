@@ -35,7 +35,9 @@ def build_app() -> App:
         help="Find every object in an image, cut each one out, count them and measure them.",
         version=__version__,
         suppress_keyboard_interrupt=False,
-        default_parameter=Parameter(negative=(), show_default=_show_default),
+        default_parameter=Parameter(
+            negative_bool=(), negative_iterable=(), negative_none=(), show_default=_show_default
+        ),
     )
     for verb in (predict, count, evaluate, train, models):
         app.command(verb)

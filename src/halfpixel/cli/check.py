@@ -25,6 +25,7 @@ from halfpixel.cli.run import (
     show,
     write_with_folder,
 )
+from halfpixel.data.formats import Format
 
 if TYPE_CHECKING:
     from halfpixel.data.check import Check, Summary
@@ -43,6 +44,7 @@ def check(
     *,
     val: Path | None = None,
     images: Path | None = None,
+    format: Format | None = None,
     model: str | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -54,9 +56,10 @@ def check(
     cannot be read at all.
 
     Args:
-        data: An annotation file, or a data-set folder.
+        data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
         val: The validation set: are any of its images in training, too?
         images: The folder of the images, where they are not beside the annotation files.
+        format: The format of the annotations, where it is not found by looking.
         model: Where training will start: compares the objects with this model's limit, input scale and anchors.
         out: A folder for check.json and contact-sheet.png, the worst images with the faulty objects outlined.
         overwrite: Replace an earlier check in the folder.
@@ -68,8 +71,8 @@ def check(
         check_folder(out)
         if not overwrite:
             refuse_to_overwrite([out / REPORT, out / SHEET])
-    dataset = open_dataset(data, images)
-    held_out = None if val is None else open_dataset(val, images)
+    dataset = open_dataset(data, images, format, quiet=True)
+    held_out = None if val is None else open_dataset(val, images, format, quiet=True)
     of_model = {} if model is None else _model_facts(model)
     with progress_bar() as bar:
         task = bar.add_task("Checking")

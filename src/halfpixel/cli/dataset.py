@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
 
 
-def open_dataset(data: Path, images: Path | None, format: Format | None = None) -> Dataset:
-    """Read annotated images of any known format, and pass on what was wrong with them.
+def open_dataset(data: Path, images: Path | None, format: Format | None = None, quiet: bool = False) -> Dataset:
+    """Read annotated images of any known format, and unless `quiet` pass on what was wrong with them.
 
     Raises:
         AnnotationError: there is no such file, it cannot be used, it is unclear which format it has, it has no images,
@@ -28,27 +28,17 @@ def open_dataset(data: Path, images: Path | None, format: Format | None = None) 
     if images is not None and not images.is_dir():
         raise AnnotationError(f"--images {images}: there is no such folder")
     dataset = read_dataset(data, images, format)
-    for fault in dataset.warnings[:NAMED_AT_MOST]:
+    faults = () if quiet else dataset.warnings
+    for fault in faults[:NAMED_AT_MOST]:
         warn(str(fault))
-    if len(dataset.warnings) > NAMED_AT_MOST:
-        warn(f"{dataset.path}: {plural(len(dataset.warnings) - NAMED_AT_MOST, 'more fault')} of this data set")
+    if len(faults) > NAMED_AT_MOST:
+        warn(f"{dataset.path}: {plural(len(faults) - NAMED_AT_MOST, 'more fault')} of this data set")
     if not dataset.samples:
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
     if not any(sample.path.is_file() for sample in dataset.samples):
         first = dataset.samples[0].path
         raise AnnotationError(f"{dataset.path}: none of its images is there, e.g. {first}; say where with --images")
     return dataset
-
-
-def check_images(dataset: Dataset) -> None:
-    """Refuse a data set with missing images before a long run starts.
-
-    Raises:
-        AnnotationError: names some of them.
-    """
-    missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
-    if missing:
-        raise AnnotationError(f"{dataset.path}: {plural(len(missing), 'image')} missing: {name_some(missing)}")
 
 
 def predict_dataset(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from halfpixel.cli.dataset import check_classes, check_images, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
 from halfpixel.cli.evaluate import print_evaluation
 from halfpixel.cli.run import ERR, Walk, check_folder, first_process, name_some, open_model, plural, progress_bar, say
+from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -73,7 +74,7 @@ def train(
     half: bool = False,
     tensorboard: bool = False,
     inputs: InputOptions = InputOptions(),
-    recipe: Annotated[Recipe, Parameter(name="*", group=RECIPE_GROUP)] = STANDARD,
+    recipe: Annotated[Recipe, Parameter(name="*", group=RECIPE_GROUP, negative_bool="no-")] = STANDARD,
 ) -> int:
     """Train a model on annotated images, and write it and a record of the run to a new folder.
 
@@ -129,18 +130,28 @@ def _data(
     data: Path, val: Path | None, hold_out: int | None, images: Path | None, format: Format | None, seed: int
 ) -> tuple[Dataset, Dataset | None]:
     """The images to train on, and those to measure on."""
-    dataset = open_dataset(data, images, format)
-    check_images(dataset)
+    dataset = _checked(open_dataset(data, images, format))
     if hold_out is not None:
         from halfpixel.data import split
 
+        if hold_out < 1:
+            raise ArgumentError(f"--hold-out must be at least 1, got {hold_out}")
         return split.hold_out(dataset, hold_out, seed)
     if val is None:
         return dataset, None
-    held_out = open_dataset(val, images, format)
-    check_images(held_out)
+    held_out = _checked(open_dataset(val, images, format))
     check_classes(held_out, dataset.class_names, str(dataset.path))
     return dataset, held_out
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """Refuse a data set on which a long run would stop in the middle."""
+    from halfpixel.data.check import check_before_training
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"Looking at {dataset.path.name}")
+        check_before_training(dataset, lambda done, total: bar.update(task, completed=done, total=total))
+    return dataset
 
 
 def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tuple[MaskRCNN, ModelInfo]:

@@ -22,7 +22,7 @@ class Kind:
     advice: str
 
 
-LOOK_AT_IT = "mend or remove them in the annotation file"
+LOOK_AT_IT = "mend or remove them in the annotations"
 
 KINDS: Mapping[str, Kind] = {
     # training would stop or be wrong
@@ -67,6 +67,16 @@ KINDS: Mapping[str, Kind] = {
         "warning", "annotations whose mask has no pixels", "remove them; a polygon takes three points and an area"
     ),
     "repeated_id": Kind("warning", "annotation ids that are given more than once", "number the annotations anew"),
+    "unusable_file": Kind("warning", "files that cannot be used", "restore them, or remove them"),
+    "unusable_mask": Kind("warning", "mask files that cannot be used", "restore them, or remove them"),
+    "unusable_shape": Kind("warning", "shapes that cannot be used", "draw them anew as polygons"),
+    "box_without_outline": Kind("warning", "objects with a box only", "annotate their outlines"),
+    "image_without_annotation": Kind("warning", "images without an annotation file", "annotate them, or remove them"),
+    "annotation_without_image": Kind("warning", "annotation files without an image", "add the images, or remove them"),
+    "no_class_names": Kind("warning", "class names that are not given", "give the classes names"),
+    "touching_objects": Kind(
+        "warning", "masks that do not tell touching objects apart", "give each object its own mask"
+    ),
     # objects that are probably wrong
     "duplicate_object": Kind("warning", "objects annotated twice", "remove one of the two"),
     "speck": Kind("warning", "tiny specks", "remove them where they are slips of the hand"),

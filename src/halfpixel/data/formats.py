@@ -221,9 +221,8 @@ def _lost(sample: Sample) -> list[Fault]:
     """What only COCO has a place for."""
     from halfpixel.data.sample import Fault
 
-    lost = []
-    if n := len(sample.ignored):
-        lost.append(Fault("crowd", sample.path, "", f"left out ({n} here)", sample.path))
+    regions = range(1, len(sample.ignored) + 1)
+    lost = [Fault("crowd", sample.path, f"crowd region {k}", "left out", sample.path) for k in regions]
     if sample.attributes:
         names = ", ".join(sample.attributes)
         lost.append(Fault("attributes", sample.path, "", f"left out ({names})", sample.path))

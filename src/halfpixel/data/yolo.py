@@ -7,6 +7,7 @@ them in parallel, and a `data.yaml` with the `names` of the classes.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def read_names(path: Path) -> dict[int, str]:
     except ValueError as error:
         raise AnnotationError(f"{path}: not a text file ({error})") from None
     if path.suffix.lower() not in YAML:
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+        return _distinct(path, dict(enumerate(line.strip() for line in text.splitlines() if line.strip())))
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -106,10 +107,15 @@ def read_names(path: Path) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or any(type(k) is not int or k < 0 for k in names):
         raise AnnotationError(f"{path}: 'names' must be a list, or a mapping of class numbers to names")
-    chosen = {k: str(name) for k, name in names.items()}
-    if len(set(chosen.values())) != len(chosen):
-        raise AnnotationError(f"{path}: two classes in 'names' are called the same")
-    return chosen
+    return _distinct(path, {k: str(name) for k, name in names.items()})
+
+
+def _distinct(path: Path, names: dict[int, str]) -> dict[int, str]:
+    """The names, if no two are the same."""
+    name, times = max(Counter(names.values()).items(), key=lambda item: item[1], default=("", 0))
+    if times > 1:
+        raise AnnotationError(f"{path}: two classes are called {name!r}")
+    return names
 
 
 def _find_names(folder: Path) -> Path | None:

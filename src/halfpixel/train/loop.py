@@ -268,7 +268,7 @@ def _fabric(recipe: Recipe) -> Fabric:
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=recipe.precision,  # type: ignore[arg-type]
+        precision=recipe.precision,
     )
     fabric.launch()
     return fabric

@@ -169,7 +169,7 @@ def batches(
         for place in range(rank * share, (rank + 1) * share):
             epoch, position = divmod(step * recipe.images_per_step + place, n)
             order = torch.multinomial(
-                weights, n, replacement=bool(recipe.balance), generator=_generator(recipe.seed, epoch, 0, "order")
+                weights, n, replacement=recipe.balance is not None, generator=_generator(recipe.seed, epoch, 0, "order")
             )
             sample = dataset.samples[int(order[position])]
             samples.append(sample)
@@ -182,17 +182,20 @@ def _donors(dataset: Dataset, sample: Sample, recipe: Recipe) -> Sequence[Sample
     """Images to paste from: any other, or where the recipe balances, others of the same kind."""
     if not recipe.copy_paste:
         return ()
+    others = [one for one in dataset.samples if one is not sample]
+    if recipe.balance is None:
+        return others
     kind = sample.attributes.get(recipe.balance)
-    return [o for o in dataset.samples if o is not sample and o.attributes.get(recipe.balance) == kind]
+    return [one for one in others if one.attributes.get(recipe.balance) == kind]
 
 
-def _balance(dataset: Dataset, attribute: str) -> Tensor:
+def _balance(dataset: Dataset, attribute: str | None) -> Tensor:
     """How often to draw each image, relatively.
 
     Raises:
         AnnotationError: no image has the attribute.
     """
-    if not attribute:
+    if attribute is None:
         return torch.ones(len(dataset.samples))
     values = [str(sample.attributes.get(attribute)) for sample in dataset.samples]
     if not any(attribute in sample.attributes for sample in dataset.samples):

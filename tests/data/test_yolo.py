@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from drawing import HEIGHT, WIDTH, dense, kinds, squares, write_picture
+from scipy import ndimage
+
+from halfpixel.data.sample import Dataset, annotated_sample
+from halfpixel.data.yolo import label_file_of, read_names, read_yolo, write_yolo
+from halfpixel.errors import AnnotationError
+from halfpixel.structures.masks import CropMasks
+
+
+def line(number, x, y, side=5):
+    corners = ((x, y), (x + side, y), (x + side, y + side), (x, y + side))
+    return " ".join([str(number), *(f"{u / WIDTH} {v / HEIGHT}" for u, v in corners)])
+
+
+def write_labels(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+
+
+@pytest.fixture
+def splits(tmp_path):
+    for name in ("train/10", "train/2", "val/a"):
+        write_picture(tmp_path / f"images/{name}.png")
+    write_labels(tmp_path / "labels/train/2.txt", line(1, 1, 2), line(0, 20, 9), "")
+    write_labels(tmp_path / "labels/val/a.txt", line(0, 3, 3))
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames:\n  0: cell\n  1: 'größe'\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_data_set_and_its_splits(splits):
+    for path in (splits, splits / "data.yaml"):
+        data = read_yolo(path)
+        assert [sample.path.stem for sample in data.samples] == ["2", "10", "a"]
+        assert (data.class_names, data.warnings) == (("cell", "größe"), ())
+    for path in (splits / "images/train", splits / "labels/train"):
+        data = read_yolo(path)
+        first, background = data.samples
+        assert data.class_names == ("cell", "größe")
+        assert first.objects.labels.tolist() == [1, 0]
+        np.testing.assert_array_equal(dense(first), squares((1, 2), (20, 9)))
+        assert (background.path.stem, len(background.objects)) == ("10", 0)
+
+
+def test_images_elsewhere_and_folders_by_split(tmp_path):
+    write_picture(tmp_path / "pictures/a.png")
+    write_labels(tmp_path / "text/labels/a.txt", line(0, 1, 1))
+    write_labels(tmp_path / "text/classes.txt", "cell")
+    data = read_yolo(tmp_path / "text", tmp_path / "pictures")
+    assert (data.class_names, data.warnings) == (("cell",), ())
+    assert len(data.samples[0].objects) == 1
+
+    write_picture(tmp_path / "robo/valid/images/a.png")
+    write_labels(tmp_path / "robo/valid/labels/a.txt", line(0, 1, 1))
+    (tmp_path / "robo/data.yaml").write_text("names: [cell]")
+    for path in ("robo", "robo/valid"):
+        assert len(read_yolo(tmp_path / path).samples[0].objects) == 1
+
+
+def test_what_cannot_be_used_is_named_and_left_out(splits):
+    lines = (
+        line(0, 1, 1),
+        "0 .5 .5 .1 .1",
+        "0 .1 .1 .2 .2 .3",
+        "x .1 .1 .2 .2 .3 .3",
+        "0 .1 .1 .2 nan .3 .3",
+        line(2, 1, 1),
+        line(0, 40, 1),
+        "0 1 1 20 1 20 20",
+    )
+    write_labels(splits / "labels/train/10.txt", *lines)
+    write_labels(splits / "labels/train/nobody.txt", line(0, 1, 1))
+    (splits / "labels/train/2.txt").write_bytes(b"\xff\xfe\x00")
+    (splits / "images/val/a.png").write_bytes(b"broken")
+    data = read_yolo(splits)
+    (sample,) = data.samples
+    assert len(sample.objects) == 1
+    told = [(fault.kind, fault.path.name, fault.where) for fault in data.warnings]
+    assert sorted(told) == [
+        ("annotation_without_image", "nobody.txt", ""),
+        ("box_without_outline", "10.txt", "line 2"),
+        ("empty_mask", "10.txt", "line 7"),
+        ("unknown_category", "10.txt", "line 6"),
+        ("unusable_file", "2.png", ""),
+        ("unusable_file", "a.png", ""),
+        ("unusable_polygon", "10.txt", "line 3"),
+        ("unusable_polygon", "10.txt", "line 4"),
+        ("unusable_polygon", "10.txt", "line 5"),
+        ("unusable_polygon", "10.txt", "line 8"),
+    ]
+    assert "no outline" in next(str(fault) for fault in data.warnings if fault.kind == "box_without_outline")
+
+
+def test_classes_without_names(splits):
+    (splits / "data.yaml").unlink()
+    write_labels(splits / "labels/train/10.txt", line(10, 1, 1), line(2, 9, 9))
+    data = read_yolo(splits)
+    assert data.class_names == ("0", "1", "2", "10")
+    assert kinds(data) == ["no_class_names"]
+    assert [data.class_names[k] for k in data.samples[1].objects.labels] == ["10", "2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("names: {", "broken YAML"),
+        ("train: x", "'names' must be"),
+        ("names: {a: b}", "'names' must be"),
+        ("names: !!python/object/apply:os.getcwd []", "broken YAML"),
+        ("names: [a, a]", "two classes are called 'a'"),
+    ],
+)
+def test_broken_names(tmp_path, content, what):
+    file = tmp_path / "data.yaml"
+    file.write_text(content)
+    with pytest.raises(AnnotationError, match=rf"data\.yaml: {what}"):
+        read_names(file)
+
+
+def test_labels_lie_beside_the_last_folder_of_images(tmp_path):
+    image = tmp_path / "images" / "images" / "sub" / "images.png"
+    assert label_file_of(image) == tmp_path / "images" / "labels" / "sub" / "images.txt"
+    assert label_file_of(tmp_path / "x.png") == tmp_path / "x.txt"
+
+
+def test_outlines_give_the_same_pixels_again(tmp_path):
+    rng = np.random.default_rng(3)
+    noise = [ndimage.gaussian_filter(rng.random((37, 61)), sigma) for sigma in rng.uniform(0.5, 3, 40)]
+    masks = np.stack([one > np.quantile(one, rng.uniform(0.5, 0.95)) for one in noise])
+    masks[0] = False
+    masks[0, 5, 7] = True  # one pixel
+    path = write_picture(tmp_path / "a.png", (37, 61))
+    crops = CropMasks.from_dense(torch.from_numpy(masks))
+    labels = [k % 2 for k in range(40)]
+    data = Dataset(tmp_path, ("a", "b"), (1, 2), (annotated_sample(1, path, crops, labels, ("a", "b")),))
+    (tmp_path / "out").mkdir()
+    lost = write_yolo(data, tmp_path / "out", ["sub/a"])
+    again = read_yolo(tmp_path / "out")
+    assert (again.class_names, again.warnings) == (("a", "b"), ())
+    assert again.samples[0].objects.labels.tolist() == labels
+
+    # background hangs together over corners, objects do not
+    filled = np.stack([ndimage.binary_fill_holes(mask, np.ones((3, 3))) for mask in masks])
+    np.testing.assert_array_equal(dense(again.samples[0]), filled)
+    told = {kind: {fault.where for fault in lost if fault.kind == kind} for kind in ("holes", "parts")}
+    assert told["holes"] == {f"annotation {k + 1}" for k in range(40) if (filled[k] != masks[k]).any()}
+    assert told["parts"] == {f"annotation {k + 1}" for k in range(40) if ndimage.label(filled[k])[1] > 1}
+    assert min(len(told["holes"]), len(told["parts"])) > 10
+    assert "annotation 1" not in told["holes"] | told["parts"]
