@@ -14,12 +14,12 @@ import tifffile
 from halfpixel.data.images import (
     SUFFIXES,
     TIFF_MAGIC,
-    _check_size,
-    _exif_orientation,
-    _natural,
-    _open,
-    _open_with_pillow,
-    _orient,
+    check_area,
+    exif_orientation,
+    natural_order,
+    open_image,
+    open_with_pillow,
+    orient,
 )
 from halfpixel.errors import AnnotationError, ImageError
 
@@ -30,12 +30,12 @@ TURNED = (5, 6, 7, 8)
 def files_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """The files of a folder and the folders in it by their suffixes, in natural order, without hidden ones."""
     found = [one for one in folder.rglob("*") if one.suffix.lower() in suffixes and one.is_file()]
-    return sorted((one for one in found if not one.name.startswith(".")), key=_natural)
+    return sorted((one for one in found if not one.name.startswith(".")), key=natural_order)
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, in natural order, without hidden ones."""
-    return sorted((one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")), key=_natural)
+    return sorted((one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")), key=natural_order)
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def read_size_hw(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, empty or not an image of a known kind.
     """
-    with _open(path) as (file, magic):
+    with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
             with tifffile.TiffFile(file) as tiff:
                 if not tiff.series or not {"Y", "X"} <= set(tiff.series[0].axes):
@@ -54,8 +54,8 @@ def read_size_hw(path: Path) -> tuple[int, int]:
                 tag = series.keyframe.tags.get("Orientation")
             height, width, orientation = size["Y"], size["X"], 1 if tag is None else int(tag.value)
         else:
-            image = _open_with_pillow(file, magic)
-            (width, height), orientation = image.size, _exif_orientation(image)
+            image = open_with_pillow(file, magic)
+            (width, height), orientation = image.size, exif_orientation(image)
     return (width, height) if orientation in TURNED else (height, width)
 
 
@@ -68,7 +68,7 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
         ImageError: the file is missing, damaged or not an image.
         AnnotationError: it is a stack of planes.
     """
-    with _open(path) as (file, magic):
+    with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
             with tifffile.TiffFile(file) as tiff:
                 if not tiff.series:
@@ -78,9 +78,9 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
                 tag = series.keyframe.tags.get("Orientation")
             orientation = 1 if tag is None else int(tag.value)
         else:
-            image = _open_with_pillow(file, magic)
-            _check_size(*image.size)
-            orientation, axes = _exif_orientation(image), "YX"
+            image = open_with_pillow(file, magic)
+            check_area(*image.size)
+            orientation, axes = exif_orientation(image), "YX"
             if image.mode.startswith("I;16"):  # Pillow would drop the low byte of 16-bit PNG with alpha or colour only
                 file.seek(0)
                 array = imagecodecs.png_decode(file.read())
@@ -88,7 +88,7 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
                 array = np.asarray(image)
     if axes not in ("YX", "YXS"):
         raise AnnotationError(f"{path}: a stack with the axes {axes}, expected one plane of numbers")
-    return _orient(array, orientation)
+    return orient(array, orientation)
 
 
 def read_labels(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:

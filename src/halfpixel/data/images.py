@@ -69,12 +69,12 @@ def read_image(path: Path) -> Rgb8:
             holds NaN or infinite pixels.
     """
     path = Path(path)
-    with _open(path) as (file, magic):
+    with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
             array, orientation = _read_tiff(file)
         else:
             array, orientation = _read_with_pillow(file, magic)
-        return np.ascontiguousarray(_orient(as_rgb8(array), orientation))
+        return np.ascontiguousarray(orient(as_rgb8(array), orientation))
 
 
 def from_pillow(image: Image.Image) -> Rgb8:
@@ -83,7 +83,7 @@ def from_pillow(image: Image.Image) -> Rgb8:
     Raises:
         ImageError: see `as_rgb8`.
     """
-    return np.ascontiguousarray(_orient(as_rgb8(_pillow_pixels(image)), _exif_orientation(image)))
+    return np.ascontiguousarray(orient(as_rgb8(_pillow_pixels(image)), exif_orientation(image)))
 
 
 def count_frames(path: Path) -> int:
@@ -93,14 +93,14 @@ def count_frames(path: Path) -> int:
         ImageError: the file is missing, empty, cut short or not an image of a known kind.
     """
     path = Path(path)
-    with _open(path) as (file, magic):
+    with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
             with tifffile.TiffFile(file) as tiff:
                 return sum(
                     math.prod(n for axis, n in zip(one.axes, one.shape, strict=True) if axis not in "YXCS")
                     for one in tiff.series
                 )
-        return int(getattr(_open_with_pillow(file, magic), "n_frames", 1))
+        return int(getattr(open_with_pillow(file, magic), "n_frames", 1))
 
 
 def as_rgb8(array: npt.ArrayLike) -> Rgb8:
@@ -157,17 +157,18 @@ def find_images(pattern: str | Path) -> list[Path]:
             raise ImageError(f"{pattern}: no file matches")
     else:
         raise ImageError(f"{path}: there is no such file or folder")
-    return sorted(found, key=_natural)
+    return sorted(found, key=natural_order)
 
 
-def _natural(path: Path) -> list[tuple[str, int, str]]:
+def natural_order(path: Path) -> list[tuple[str, int, str]]:
+    """A key to sort by: 2.png before 10.png."""
     # the suffix comes last: nuclei.png before nuclei2.png
     words = [*re.findall(r"(\D*)(\d*)", str(path.with_suffix(""))), (path.suffix, "")]
     return [(text.lower(), int(digits or -1), text) for text, digits in words]
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
+def open_image(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
     """Open an image file and look at its first bytes; every failure inside becomes an `ImageError` naming the file."""
     try:
         with path.open("rb") as file:
@@ -190,12 +191,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_size(width: int, height: int) -> None:
+def check_area(width: int, height: int) -> None:
+    """Raise an ImageError for a size that would fill the memory."""
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} pixels are more than the {MAX_PIXELS} that are read at most")
 
 
-def _open_with_pillow(file: BinaryIO, magic: bytes) -> ImageFile.ImageFile:
+def open_with_pillow(file: BinaryIO, magic: bytes) -> ImageFile.ImageFile:
+    """Open with the plugin that the first bytes ask for, and no other."""
     for pattern, plugin in PLUGINS:
         if pattern.match(magic):
             return plugin(file)
@@ -203,8 +206,8 @@ def _open_with_pillow(file: BinaryIO, magic: bytes) -> ImageFile.ImageFile:
 
 
 def _read_with_pillow(file: BinaryIO, magic: bytes) -> tuple[npt.NDArray[Any], int]:
-    image = _open_with_pillow(file, magic)
-    _check_size(*image.size)
+    image = open_with_pillow(file, magic)
+    check_area(*image.size)
     if image.format == "PNG" and _png_bit_depth(file) == 16:
         file.seek(0)
         array = imagecodecs.png_decode(file.read())
@@ -212,7 +215,7 @@ def _read_with_pillow(file: BinaryIO, magic: bytes) -> tuple[npt.NDArray[Any], i
             array = array[..., [0, 0, 0, 1]]
     else:
         array = _pillow_pixels(image)
-    return array, _exif_orientation(image)
+    return array, exif_orientation(image)
 
 
 def _pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
@@ -227,14 +230,15 @@ def _png_bit_depth(file: BinaryIO) -> int:
     return file.read(1)[0]
 
 
-def _exif_orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """The orientation tag, 1 (upright) where there is none."""
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # a broken EXIF block does not make the pixels useless
         return 1
 
 
-def _orient(array: Rgb8, orientation: int) -> Rgb8:
+def orient(array: Rgb8, orientation: int) -> Rgb8:
     """Turn an image upright, by the TIFF and EXIF orientation tag."""
     if orientation in (2, 3):
         array = array[:, ::-1]
@@ -258,7 +262,7 @@ def _read_tiff(file: BinaryIO) -> tuple[npt.NDArray[Any], int]:
             raise ImageError(f"a TIFF with the axes {series.axes} is not an image")
         page = series.keyframe
         size = dict(zip(series.axes, series.shape, strict=True))
-        _check_size(size["X"], size["Y"])
+        check_area(size["X"], size["Y"])
         if not series.is_truncated and math.prod(page.shape) > 4 * MAX_PIXELS:  # hundreds of samples, or a volume
             raise ImageError(f"one page of the TIFF has {math.prod(page.shape)} values, too many to be read")
         plane, axes = _first_plane(series)
