@@ -93,7 +93,7 @@ def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Tar
         masks.append(mask)
         labels.append(k % 2)
     dense = torch.stack(masks) if masks else torch.zeros(0, side, side, dtype=torch.bool)
-    return image, Targets.from_instances(annotated(dense, torch.tensor(labels, dtype=torch.int64)))
+    return image, Targets.from_instances(annotated(dense, torch.tensor(labels, dtype=torch.int64)), seed=seed)
 
 
 def dense_masks(targets: Targets) -> Tensor:

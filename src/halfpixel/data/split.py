@@ -22,9 +22,11 @@ def hold_out(dataset: Dataset, images: int, seed: int = 0) -> tuple[Dataset, Dat
         The rest, to train on, and the images taken out, to measure on; both in the order they had.
 
     Raises:
-        ArgumentError: `images` is not between 1 and the number of images less one.
+        ArgumentError: `images` is not between 1 and the number of images less one, or there is only one image.
     """
     n = len(dataset.samples)
+    if n < 2:
+        raise ArgumentError(f"{dataset.path}: it takes two images to hold one out, there is {n}")
     if not 1 <= images < n:
         raise ArgumentError(f"{dataset.path}: expected to hold out 1 to {n - 1} of {n} images, got {images}")
     chosen = set(torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:images].tolist())

@@ -57,23 +57,16 @@ class Checkpoint:
     optimiser: Mapping[int, Mapping[str, Tensor]]
 
 
-def take(
-    progress: Progress,
-    about: Mapping[str, Any],
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> Checkpoint:
-    """The present state of a run; its tensors are not copied."""
-    return Checkpoint(progress, about, network.state_dict(), average.state_dict(), optimiser.state_dict()["state"])
-
-
 def restore(saved: Checkpoint, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Put a checkpoint's tensors back."""
     network.load_state_dict(saved.network)
     average.load_state_dict(saved.average)
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": {k: dict(v) for k, v in saved.optimiser.items()}, "param_groups": groups})
+    for parameter, moments in optimiser.state.items():
+        for name, moment in moments.items():
+            if moment.shape == parameter.shape:  # fused optimisers walk through memory, which has to be in one order
+                moments[name] = torch.empty_like(parameter).copy_(moment)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

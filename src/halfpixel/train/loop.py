@@ -122,7 +122,7 @@ class _Run:
         for module in _frozen(model, recipe.frozen_stages):
             module.requires_grad_(False)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate)
+        self.optimiser = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
         self.network, self.fabric_optimiser = fabric.setup(self.model, self.optimiser)
         self.network.mark_forward_method("losses")
         self.average = Average(self.model, recipe.ema_decay)

@@ -50,7 +50,7 @@ def _draw_losses(axes: Axes, losses: Sequence[Row]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(visible=True)
-    axes.legend(frameon=False, ncols=3, loc="upper right")
+    axes.legend(frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9, columnspacing=1.2)
 
 
 def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
@@ -58,13 +58,8 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
     for (name, label), colour in zip(VALIDATED.items(), (INK, *COLOURS), strict=False):
         axes.plot(steps, [row[name] for row in validations], color=colour, marker="o", markersize=3.5, label=label)
     best = max(validations, key=lambda row: row["mask_ap"] if row["mask_ap"] == row["mask_ap"] else -1.0)
-    axes.annotate(
-        f"best mask AP {best['mask_ap']:.3f}",
-        (best["step"], best["mask_ap"]),
-        (0, -14),
-        textcoords="offset points",
-        ha="right",
-    )
+    if best["mask_ap"] == best["mask_ap"]:
+        axes.set_title(f"best mask AP {best['mask_ap']:.3f}, at step {best['step']:,.0f}", loc="left", fontsize=10)
     axes.set(ylim=(0, 1), ylabel="on the validation images")
     axes.grid(visible=True)
     axes.legend(frameon=False, loc="lower right")
