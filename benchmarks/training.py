@@ -17,6 +17,7 @@ suit many small objects. It gets the time that halfpixel took.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -41,7 +42,7 @@ from halfpixel.files import write_whole
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.views import batches
+from halfpixel.train.views import Batches
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of
 from halfpixel.zoo.torchvision_weights import convert, rename
 
@@ -103,7 +104,7 @@ def our_step(model: nn.Module, optimiser: Any, stream: Iterator[Any], precision:
 def our_trainer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW on whatever is not frozen."""
     trained = [p for p in model.train().parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
+    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05, fused=True)
 
 
 def lite(dataset: Dataset, rules: InputRules, backbone: Path, seed: int) -> tuple[Any, ModelInfo]:
@@ -128,7 +129,7 @@ def speed(dataset: Dataset, given: argparse.Namespace, device: torch.device) -> 
 
         def rate(name: str, precision: str, workers: int) -> float:
             if name == "halfpixel":
-                stream = batches(dataset=data, rules=rules, recipe=recipe)
+                stream = map(Batches(data, rules, recipe).__getitem__, itertools.count())
                 step = lambda: our_step(ours, our_optimiser, stream, precision, device)  # noqa: E731
             else:
                 stream = tutorial.endless(tutorial.loader(their_data, batch, workers))
@@ -176,7 +177,7 @@ def quality(train: Dataset, val: Dataset, given: argparse.Namespace, device: tor
         images_per_step=given.images_per_step, crop_px=given.crop_px, seed=given.seed, precision=given.precision
     )
     model, _ = lite(train, rules, given.backbone, given.seed)
-    model, stream = model.to(device), batches(dataset=train, rules=rules, recipe=recipe)
+    model, stream = model.to(device), map(Batches(train, rules, recipe).__getitem__, itertools.count())
     optimiser = our_trainer(model, 1e-4)
     planned = seconds_per_step(
         lambda: our_step(model, optimiser, stream, given.precision, device), PLANNING_STEPS, device

@@ -11,6 +11,7 @@ from torchvision.ops.poolers import LevelMapper
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import BoxHead, MaskHead, MaskRCNN, Outputs, mask_rcnn_lite
 from halfpixel.nn.matching import BACKGROUND
+from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
 
@@ -23,15 +24,15 @@ def model() -> MaskRCNN:
     return enliven(mask_rcnn_lite(CLASSES, few(mask_rcnn)).eval(), scene(64, seed=1)[0][None])
 
 
-def rows(boxes: list[tuple[float, float, float, float]], labels: list[int], scores: list[float]) -> Outputs:
+def rows(xyxy: list[tuple[float, float, float, float]], labels: list[int], scores: list[float]) -> Outputs:
     """Outputs of a network that is sure of full masks."""
     return {
-        "boxes_xyxy": torch.tensor(boxes).reshape(-1, 4),
+        "boxes_xyxy": torch.tensor(xyxy).reshape(-1, 4),
         "scores": torch.tensor(scores),
         "labels": torch.tensor(labels, dtype=torch.int64),
-        "image_index": torch.zeros(len(boxes), dtype=torch.int64),
-        "masks": torch.ones(len(boxes), 28, 28),
-        "candidates": torch.tensor([[9, len(boxes)]]),
+        "image_index": torch.zeros(len(xyxy), dtype=torch.int64),
+        "masks": torch.ones(len(xyxy), 28, 28),
+        "candidates": torch.tensor([[9, len(xyxy)]]),
         "saturated": torch.tensor([False]),
     }
 
@@ -195,3 +196,29 @@ def test_regions_are_chosen_by_the_targets_seeds_alone(model: MaskRCNN, monkeypa
         model.losses(batch_of(*(scenes[k][0] for k in batch)), [targets[k] for k in batch])
     assert chosen[0] == chosen[1] + chosen[2]
     assert chosen[0][0] != chosen[0][1]
+
+
+def test_masks_reach_beyond_a_box_by_the_margin() -> None:
+    torch.manual_seed(0)
+    model = mask_rcnn_lite(CLASSES, few(mask_rcnn, mask_margin=0.25)).eval()
+    (objects,) = model.decode(rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]), [SIZE])
+    assert objects.masks is not None
+    assert objects.boxes_xyxy.tolist() == [[20, 10, 40, 30]]
+    assert objects.masks.boxes_xyxy().tolist() == [[15, 5, 45, 35]]
+
+
+def test_masks_are_trained_on_boxes_with_their_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = mask_rcnn_lite(CLASSES, few(mask_rcnn, mask_margin=0.25))
+    image, target = scene(64, seed=1)
+    asked: list[Tensor] = []
+    real = Targets.mask_grids
+
+    def spy(self: Targets, matches: Tensor, regions: Tensor, *rest: object) -> Tensor:
+        asked.append(regions)
+        return real(self, matches, regions, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Targets, "mask_grids", spy)
+    model.losses(batch_of(image), [target])
+    own = boxes.expand(target.boxes_xyxy, 0.25)  # annotated boxes are among the regions
+    assert all(any(torch.allclose(box, one, atol=1e-4) for one in asked[0]) for box in own)

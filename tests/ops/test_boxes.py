@@ -53,6 +53,13 @@ def test_clip_with_a_size_for_each_box_and_with_several_boxes_in_a_row() -> None
     torch.testing.assert_close(nested.reshape(6, 4), boxes.clip(some, torch.tensor([40, 60])))
 
 
+def test_expand_moves_every_side_outwards() -> None:
+    given = torch.tensor([[10.0, 20, 30, 60], [5, 5, 5, 9]])
+    wanted = torch.tensor([[5.0, 10, 35, 70], [5, 4, 5, 10]])
+    assert torch.equal(boxes.expand(given, 0.25), wanted)
+    assert torch.equal(boxes.expand(given, 0.0), given)
+
+
 def test_large_enough_asks_for_both_sides() -> None:
     some = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.9, 5.0], [0.0, 0.0, 5.0, 1.9], [4.0, 4.0, 2.0, 2.0]])
     assert boxes.large_enough(some, 2.0).tolist() == [True, False, False, False]

@@ -22,7 +22,7 @@ from halfpixel.train import loop, records
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.records import Event
-from halfpixel.train.views import batches
+from halfpixel.train.views import Batches
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
 
 RECIPE = Recipe(steps=3, images_per_step=2, crop_px=64, warmup_steps=2)
@@ -216,7 +216,7 @@ def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=1, accumulate=2)
     terms: dict[str, float] = dict.fromkeys(TERMS, 0.0)
     for rank in range(2):
-        images, targets, _ = next(batches(dataset, info.input, recipe, rank=rank, processes=2))
+        images, targets, _ = Batches(dataset, info.input, recipe, rank=rank, processes=2)[0]
         assert len(images) == 1
         for name, value in model.train().losses(images, targets).items():
             terms[name] += float(value.detach()) / 2

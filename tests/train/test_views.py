@@ -1,7 +1,6 @@
 """What a network is shown in training."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,12 @@ from halfpixel.data.coco import read_coco
 from halfpixel.data.images import read_image
 from halfpixel.data.sample import Dataset
 from halfpixel.engine.preprocess import normalise, to_float
-from halfpixel.errors import ArgumentError
+from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
 from halfpixel.train import views
-from halfpixel.train.views import batches, random_view
+from halfpixel.train.views import Batches, random_view
 
 RULES = InputRules(scale=2.0)
 
@@ -29,9 +28,9 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_a_run_can_be_taken_up_at_any_step(dataset: Dataset) -> None:
-    whole = list(itertools.islice(batches(dataset, RULES, RECIPE), 5))
+    whole = [Batches(dataset, RULES, RECIPE)[step] for step in range(5)]
     for first in (0, 2, 4):
-        images, targets, samples = next(batches(dataset, RULES, RECIPE, first_step=first))
+        images, targets, samples = Batches(dataset, RULES, RECIPE)[first]
         assert torch.equal(images.tensor, whole[first][0].tensor)
         assert torch.equal(images.sizes_hw, whole[first][0].sizes_hw)
         assert [sample.image_id for sample in samples] == [sample.image_id for sample in whole[first][2]]
@@ -43,13 +42,15 @@ def test_a_run_can_be_taken_up_at_any_step(dataset: Dataset) -> None:
 
 def test_each_pass_shows_every_image_once_in_a_new_order(dataset: Dataset) -> None:
     recipe = dataclasses.replace(RECIPE, images_per_step=3)
-    passes = [[s.image_id for s in samples] for _, _, samples in itertools.islice(batches(dataset, RULES, recipe), 6)]
+    passes = [
+        [s.image_id for s in samples] for _, _, samples in map(Batches(dataset, RULES, recipe).__getitem__, range(6))
+    ]
     assert all(sorted(order) == [0, 1, 2] for order in passes)
     assert len({tuple(order) for order in passes}) > 2
 
 
 def test_another_seed_shows_something_else(dataset: Dataset) -> None:
-    tensors = [next(batches(dataset, RULES, dataclasses.replace(RECIPE, seed=seed)))[0].tensor for seed in (1, 2)]
+    tensors = [Batches(dataset, RULES, dataclasses.replace(RECIPE, seed=seed))[0][0].tensor for seed in (1, 2)]
     assert not torch.equal(tensors[0], tensors[1])
 
 
@@ -105,19 +106,19 @@ def test_rotation_mirror_and_quarter_turns_can_be_left_out(dataset: Dataset) -> 
 
 def test_processes_share_a_batch(dataset: Dataset) -> None:
     recipe = dataclasses.replace(RECIPE, images_per_step=4, copy_paste=0.5, rotation=10.0)
-    whole = next(batches(dataset, RULES, recipe, first_step=3))
-    parts = [next(batches(dataset, RULES, recipe, 3, rank, 2)) for rank in range(2)]
+    whole = Batches(dataset, RULES, recipe)[3]
+    parts = [Batches(dataset, RULES, recipe, rank, 2)[3] for rank in range(2)]
     assert torch.equal(torch.cat([images.tensor for images, _, _ in parts]), whole[0].tensor)
     assert [t.seed for _, targets, _ in parts for t in targets] == [t.seed for t in whole[1]]
     assert len({t.seed for t in whole[1]}) == 4
     assert [s.image_id for _, _, samples in parts for s in samples] == [s.image_id for s in whole[2]]
     with pytest.raises(ArgumentError, match="images_per_step 4 is not a multiple of 3 processes"):
-        next(batches(dataset, RULES, recipe, 0, 0, 3))
+        Batches(dataset, RULES, recipe, 0, 3)
 
 
 def test_batches_are_padded_to_the_crop(dataset: Dataset) -> None:
     for crop_px, side in ((64, 64), (70, 96), (300, 320)):
-        images, _, _ = next(batches(dataset, RULES, dataclasses.replace(RECIPE, crop_px=crop_px)))
+        images, _, _ = Batches(dataset, RULES, dataclasses.replace(RECIPE, crop_px=crop_px))[0]
         assert images.tensor.shape == (2, 3, side, side)
         assert (images.sizes_hw <= crop_px).all()
 
@@ -156,3 +157,14 @@ def test_a_small_image_is_shown_whole(dataset: Dataset) -> None:
     image, targets = random_view(dataset.samples[1], RULES, recipe, torch.Generator().manual_seed(0))
     assert sorted(image.shape[1:]) == [80, 104]
     assert len(targets) == 3
+
+
+def test_images_of_a_rare_kind_are_drawn_more_often(dataset: Dataset) -> None:
+    kinds = [dataclasses.replace(dataset.samples[0], image_id=k, attributes={"kind": "abb"[k > 0]}) for k in range(5)]
+    data = dataclasses.replace(dataset, samples=tuple(kinds))
+    found = Batches(data, RULES, dataclasses.replace(RECIPE, balance="kind"))
+    drawn = [found._sample(number).attributes["kind"] for number in range(3000)]
+    # one of a and four of b: the square roots are 1 and 2
+    assert drawn.count("a") / len(drawn) == pytest.approx(1 / 3, abs=0.03)
+    with pytest.raises(AnnotationError, match="no image has the attribute 'colour' to balance by"):
+        Batches(data, RULES, dataclasses.replace(RECIPE, balance="colour"))

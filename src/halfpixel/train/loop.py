@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError
@@ -25,12 +26,13 @@ from halfpixel.train.checkpoint import Checkpoint, Progress, load_checkpoint, re
 from halfpixel.train.interrupt import Interrupt
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.records import MODEL, Records, Report
-from halfpixel.train.views import batches
+from halfpixel.train.views import Batch, Batches
 from halfpixel.zoo.modelfile import ModelInfo, load_model
 
 CHECKPOINT = "last.safetensors"
 
-Part = tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]
+LOADING_PROCESSES = 8
+"""At most, for each GPU."""
 
 
 def fit(
@@ -137,26 +139,21 @@ class _Run:
         restore(saved, self.model, self.average.network, self.optimiser)
         self.progress = saved.progress
 
-    def parts(self, dataset: Dataset, info: ModelInfo) -> Iterator[list[Part]]:
+    def parts(self, dataset: Dataset, info: ModelInfo) -> Iterator[list[Batch]]:
         """For each step that is left, the parts of its batch that this process is given."""
-        processes, rank, parts = self.fabric.world_size, self.fabric.global_rank, self.recipe.accumulate
-        streams = [
-            batches(
-                dataset,
-                info.input,
-                self.recipe,
-                self.progress.step,
-                rank=rank * parts + k,
-                processes=processes * parts,
-            )
-            for k in range(parts)
-        ]
-        while self.progress.step < self.recipe.steps:
+        parts, processes, rank = self.recipe.accumulate, self.fabric.world_size, self.fabric.global_rank
+        steps = _Steps(
+            [Batches(dataset, info.input, self.recipe, rank * parts + k, processes * parts) for k in range(parts)]
+        )
+        on_gpu = self.fabric.device.type == "cuda"  # a GPU should not wait for images; a CPU has nothing to spare
+        workers = min((os.cpu_count() or 1) // processes, LOADING_PROCESSES) if on_gpu else 0
+        left = range(self.progress.step, self.recipe.steps)
+        for batch in DataLoader(steps, batch_size=None, sampler=left, num_workers=workers, collate_fn=_as_it_is):
             if 0 < self.recipe.patience <= self.progress.stale:
                 return
-            yield [next(stream) for stream in streams]
+            yield batch
 
-    def step(self, parts: Sequence[Part], interrupt: Interrupt) -> bool:
+    def step(self, parts: Sequence[Batch], interrupt: Interrupt) -> bool:
         """One step of the optimiser; whether some process was asked to stop."""
         step = self.progress.step + 1
         share = _schedule(step, self.recipe)
@@ -248,6 +245,20 @@ class _Run:
             self.records.draw()
             self.records.close()
         self.fabric.barrier()
+
+
+class _Steps(torch.utils.data.Dataset[list[Batch]]):
+    """The parts of each step's batch."""
+
+    def __init__(self, parts: Sequence[Batches]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return [batches[step] for batches in self.parts]
+
+
+def _as_it_is(parts: list[Batch]) -> list[Batch]:
+    return parts
 
 
 def _total(losses: Mapping[str, Tensor]) -> Tensor:

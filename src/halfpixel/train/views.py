@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -136,10 +135,11 @@ def _paste(
     return torch.lerp(image, seen[:3], seen[3:]), targets.pasted_over(pasted)
 
 
-def batches(
-    dataset: Dataset, rules: InputRules, recipe: Recipe, first_step: int = 0, rank: int = 0, processes: int = 1
-) -> Iterator[tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]]:
-    """An endless sequence of batches, the same for the same seed.
+Batch = tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]
+
+
+class Batches:
+    """The batch of every step of a run, by its number from 0: the same for the same seed.
 
     Each pass over the data is a new random order, or a new draw where the recipe balances. What happens to an image
     depends on the seed, the step and the image's place in the batch alone, so a run can be taken up at any step.
@@ -149,7 +149,6 @@ def batches(
         dataset: annotated images.
         rules: of the model.
         recipe: how much of everything.
-        first_step: the first batch's number, from 0.
         rank: this process, from 0: it gets the places `rank * k` to `(rank + 1) * k - 1` of every batch of
             `images_per_step`, where `k` is that number divided by `processes`.
         processes: how many share a batch.
@@ -158,24 +157,34 @@ def batches(
         ArgumentError: a batch cannot be divided evenly among the processes.
         AnnotationError: no image has the attribute to balance by.
     """
-    share, rest = divmod(recipe.images_per_step, processes)
-    if rest:
-        raise ArgumentError(f"images_per_step {recipe.images_per_step} is not a multiple of {processes} processes")
-    n = len(dataset.samples)
-    weights = _balance(dataset, recipe.balance)
-    side = -(-recipe.crop_px // rules.divisor) * rules.divisor
-    for step in itertools.count(first_step):
+
+    def __init__(self, dataset: Dataset, rules: InputRules, recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+        share, rest = divmod(recipe.images_per_step, processes)
+        if rest:
+            raise ArgumentError(f"images_per_step {recipe.images_per_step} is not a multiple of {processes} processes")
+        self.dataset, self.rules, self.recipe = dataset, rules, recipe
+        self.places = range(rank * share, (rank + 1) * share)
+        self.weights = _balance(dataset, recipe.balance)
+
+    def __getitem__(self, step: int) -> Batch:
         samples, views = [], []
-        for place in range(rank * share, (rank + 1) * share):
-            epoch, position = divmod(step * recipe.images_per_step + place, n)
-            order = torch.multinomial(
-                weights, n, replacement=recipe.balance is not None, generator=_generator(recipe.seed, epoch, 0, "order")
-            )
-            sample = dataset.samples[int(order[position])]
+        for place in self.places:
+            sample = self._sample(step * self.recipe.images_per_step + place)
             samples.append(sample)
-            donors = _donors(dataset, sample, recipe)
-            views.append(random_view(sample, rules, recipe, _generator(recipe.seed, step, place, "view"), donors))
-        yield ImageBatch.pad([image for image, _ in views], side), [targets for _, targets in views], samples
+            generator = _generator(self.recipe.seed, step, place, "view")
+            donors = _donors(self.dataset, sample, self.recipe)
+            views.append(random_view(sample, self.rules, self.recipe, generator, donors))
+        side = -(-self.recipe.crop_px // self.rules.divisor) * self.rules.divisor
+        return ImageBatch.pad([image for image, _ in views], side), [targets for _, targets in views], samples
+
+    def _sample(self, number: int) -> Sample:
+        """The image that is the run's `number`-th."""
+        epoch, position = divmod(number, len(self.weights))
+        generator = _generator(self.recipe.seed, epoch, 0, "order")
+        draws = torch.multinomial(
+            self.weights, len(self.weights), replacement=self.recipe.balance is not None, generator=generator
+        )
+        return self.dataset.samples[int(draws[position])]
 
 
 def _donors(dataset: Dataset, sample: Sample, recipe: Recipe) -> Sequence[Sample]:
