@@ -152,7 +152,7 @@ from halfpixel.train.loop import fit
 data = read_coco(Path({data!r}))
 fit(*fresh(), data, KILLED, Path({out!r}), val=data, resume=True)
 """
-KILLED = Recipe(steps=120, images_per_step=2, crop_px=64, warmup_steps=2, checkpoint_every=5, validate_every=30)
+KILLED = Recipe(steps=240, images_per_step=2, crop_px=64, warmup_steps=2, checkpoint_every=5, validate_every=30)
 
 
 @pytest.mark.slow
