@@ -203,8 +203,10 @@ def test_masks_reach_beyond_a_box_by_the_margin() -> None:
     model = mask_rcnn_lite(CLASSES, few(mask_rcnn, mask_margin=0.25)).eval()
     (objects,) = model.decode(rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]), [SIZE])
     assert objects.masks is not None
-    assert objects.boxes_xyxy.tolist() == [[20, 10, 40, 30]]
     assert objects.masks.boxes_xyxy().tolist() == [[15, 5, 45, 35]]
+    assert objects.boxes_xyxy.tolist() == [[15, 5, 45, 35]]
+    nothing = rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]) | {"masks": torch.zeros(1, 28, 28)}
+    assert model.decode(nothing, [SIZE])[0].boxes_xyxy.tolist() == [[20, 10, 40, 30]]
 
 
 def test_masks_are_trained_on_boxes_with_their_margin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class Settings:
         box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
         mask_iou: after that, suppress by the overlap of the pasted masks; None to leave it out.
         mask_margin: the mask head looks at each box widened by this share of its sides, on every side, so that a mask
-            can reach beyond a box that is a little off. 0 is the paper's.
+            can reach beyond a box that is a little off; the box of an object is then its mask's. 0 is the paper's.
         anchor_samples: anchors an image that the proposal loss is taken on.
         region_samples: regions an image that the head losses are taken on, a quarter of them objects at most.
     """
@@ -302,6 +302,8 @@ class MaskRCNN(nn.Module):
             regions = boxes.expand(boxes_xyxy, self.settings.mask_margin)
             soft = SoftMasks(outputs["masks"][rows].float(), regions, self.settings.alignment)
             masks = CropMasks.from_soft(soft, size.original_hw)
+            if self.settings.mask_margin:  # masks that may correct their boxes do
+                boxes_xyxy = torch.where((masks.areas_px() > 0)[:, None], masks.boxes_xyxy(), boxes_xyxy)
             proposals, detections = outputs["candidates"][k].tolist()
             objects = Instances(
                 size_hw=size.original_hw,
@@ -388,6 +390,7 @@ def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None)
         region_samples=256,
         box_iou=0.7,
         mask_iou=0.4,
+        mask_margin=0.125,
     )
     backbone = EfficientNetLite()
     return MaskRCNN(
