@@ -66,6 +66,25 @@ def test_the_annotations_themselves_are_perfect(halfpixel: Halfpixel, annotated:
     assert (ran.code, ran.err.count("\n")) == (2, 1)
 
 
+def test_counts_of_several_classes(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
+    content = json.loads(annotated.read_text())
+    content["categories"] += [{"id": 8, "name": "vessel"}, {"id": 9, "name": "absent"}]
+    usable = [one for one in content["annotations"] if one["image_id"] != 4242]
+    for one in usable[:2]:
+        one["category_id"] = 8
+    annotated.write_text(json.dumps(content))
+    results = [
+        {key: one[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 0.9} for one in usable
+    ]
+    predictions = tmp_path / "results.json"
+    predictions.write_text(json.dumps(results[1:]))
+    ran = halfpixel("evaluate", annotated, "--predictions", predictions, "--out", tmp_path / "out")
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert ["nucleus", "4", "4", "0.00", "+0.00"] in rows
+    assert ["vessel", "2", "1", "0.33", "-0.33"] in rows
+    assert not any(row[:1] == ["absent"] for row in rows)
+
+
 def test_images_that_are_missing_or_of_another_size(
     halfpixel: Halfpixel, tiny_model: Path, annotated: Path, noise: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
 
 SHOWN_IOUS = (0.5, 0.75)
+CLASSES_AT_MOST = 20
 FILE_THRESHOLD, FILE_LIMIT = 0.5, 1000
 """For predictions from a file, which no model gives defaults."""
 
@@ -156,6 +157,23 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
     show(table)
     say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
+    say()
+    if overall.count_per_class:
+        _print_classes(overall)
+
+
+def _print_classes(overall: SliceEvaluation) -> None:
+    """Counts of the classes that are there, most first."""
+    some = {name: error for name, error in overall.count_per_class.items() if error.true or error.predicted}
+    shown = sorted(some.items(), key=lambda item: -item[1].true)[:CLASSES_AT_MOST]
+    numbers = ("annotated", "found", "count MAE", "count bias")
+    table = plain_table("class", *numbers, right=numbers)
+    for name, error in shown:
+        bias = "-" if error.bias is None else f"{error.bias:+.2f}"
+        table.add_row(name, f"{error.true:,}", f"{error.predicted:,}", _number(error.mae, 2), bias)
+    show(table)
+    if len(some) > len(shown):
+        say(f"  and {plural(len(some) - len(shown), 'more class', 'more classes')}")
     say()
 
 
