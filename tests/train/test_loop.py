@@ -247,7 +247,7 @@ def test_validation_as_it_goes(dataset: Dataset, tmp_path: Path) -> None:
     assert info.measured["mask_ap"] == pytest.approx(float(best["mask_ap"]), abs=1e-5)
     pictures = sorted(path.name for path in (out / "pictures").iterdir())
     assert pictures == ["step-000002.png", "step-000004.png", "step-000005.png"]
-    assert read_image(out / "pictures" / "step-000002.png").shape[1] == 1280
+    assert read_image(out / "pictures" / "step-000002.png").shape[1] == 1286
     assert read_image(out / "curves.png").shape[1] > 500
 
 

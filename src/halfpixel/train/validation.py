@@ -21,6 +21,7 @@ from halfpixel.zoo.modelfile import ModelInfo
 
 PICTURED = 4
 CELL_PX = 640
+GAP_PX = 6
 
 
 def validate(
@@ -86,7 +87,8 @@ def draw_validation(dataset: Dataset, found: list[Instances], threshold: float) 
             _cell(picture, sample.objects, f"{sample.path.name}, annotated: {len(sample.objects)}"),
             _cell(picture, found[k].above(threshold), f"found: {count_caption(found[k].above(threshold))}"),
         ]
-        rows.append(np.concatenate(cells, axis=1))
+        gap = np.full((cells[0].shape[0], GAP_PX, 3), 255, dtype=np.uint8)
+        rows.append(np.concatenate([cells[0], gap, cells[1]], axis=1))
     return np.concatenate(rows, axis=0)
 
 
