@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -191,6 +192,7 @@ def _train(
 ) -> None:
     from halfpixel.train.loop import fit
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
     columns = MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}{task.fields[ap]}")
     with progress_bar(*columns) as bar:
         task = bar.add_task("Training", total=recipe.steps, loss="", ap="")
