@@ -11,6 +11,9 @@ from halfpixel.evaluation.evaluate import evaluate
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 
+BEST_PUBLISHED = (0.8641, 0.8361, 0.8043, 0.7545, 0.6850, 0.5974, 0.4910, 0.3738, 0.2258)
+"""The best of four methods at each IoU from .50 to .90, on other fluorescence images (StarDist paper, Table 1)."""
+
 
 def test_the_file_is_small_and_explains_itself() -> None:
     file = locate("nuclei")
@@ -20,7 +23,7 @@ def test_the_file_is_small_and_explains_itself() -> None:
     assert info.licence == "Apache-2.0"
     assert "BBBC038" in info.source
     assert info.recipe["steps"] > 0
-    assert info.measured["mask_ap"] > 0.58
+    assert info.measured["mask_ap"] > 0.65
 
 
 @pytest.mark.slow
@@ -31,7 +34,5 @@ def test_held_out_images(shared_data: Path) -> None:
     light = [replace(objects, masks=objects.masks and replace(objects.masks, soft=None)) for objects in found]
     result = evaluate(dataset, light, threshold=model.info.score_threshold, max_detections=model.info.detection_limit)
     assert result.mask_ap.ap == pytest.approx(model.info.measured["mask_ap"], abs=0.002)
-    quality = result.slices["grey-dark"].quality[0].counts
-    assert quality.iou == 0.5
-    assert quality.quality is not None
-    assert quality.quality > 0.84
+    quality = [one.counts.quality for one in result.slices["grey-dark"].quality]
+    assert all(ours is not None and ours > best for ours, best in zip(quality, BEST_PUBLISHED, strict=False))
