@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from halfpixel.data.coco import read_coco
 from halfpixel.data.images import read_image
 from halfpixel.data.sample import Dataset
-from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, ImageError
+from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, ImageError, MissingDependencyError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
@@ -274,3 +275,29 @@ def test_the_best_validation_is_the_model(dataset: Dataset, tmp_path: Path, monk
     best = fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset).state_dict()
     equal = [all(torch.equal(best[name], one[name]) for name in best) for one in averages]
     assert equal == [False, True, False]
+
+
+def test_tensorboard_that_is_not_installed(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match=r"halfpixel\[tensorboard\]"):
+        fit(*fresh(), dataset, RECIPE, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_gets_every_number(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: Path, purge_step: int | None) -> None:
+            assert (folder, purge_step) == (tmp_path / "run" / "tensorboard", None)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0))
+
+    monkeypatch.setattr(loop, "tensorboard_writer", lambda: Writer)
+    fit(*fresh(), dataset, RECIPE, tmp_path / "run", val=dataset, tensorboard=True)
+    assert {("train/total", 3), ("train/mask", 1), ("val/mask_ap", 3)} <= set(written)
+    assert written[-1] == ("closed", 0)

@@ -25,7 +25,7 @@ from halfpixel.train.average import Average
 from halfpixel.train.checkpoint import Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
 from halfpixel.train.interrupt import Interrupt
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.records import MODEL, Records, Report
+from halfpixel.train.records import MODEL, Records, Report, tensorboard_writer
 from halfpixel.train.views import Batch, Batches
 from halfpixel.zoo.modelfile import ModelInfo, load_model
 
@@ -74,9 +74,11 @@ def fit(
     Raises:
         ArgumentError: `out` holds something already, or resuming would not be the same run.
         AnnotationError: there is nothing to train on.
+        MissingDependencyError: TensorBoard is asked for and not installed.
         HalfpixelError: a loss or gradient stopped being finite (names the images), or a file could not be written.
         KeyboardInterrupt: Ctrl-C; the step under way was finished and saved.
     """
+    writer = tensorboard_writer() if tensorboard else None
     fabric = _fabric(recipe)
     saved = None
     if fabric.is_global_zero:
@@ -92,7 +94,7 @@ def fit(
             out.mkdir(parents=True, exist_ok=True)
             write_whole(out / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
         described = dataclasses.replace(info, recipe=dataclasses.asdict(recipe))
-        run.records = Records(out, described, val, run.progress.step, report, tensorboard)
+        run.records = Records(out, described, val, run.progress.step, report, writer)
     with Interrupt() as interrupt:
         if not resumed:
             run.save()

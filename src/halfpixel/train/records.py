@@ -53,7 +53,7 @@ class Records:
         val: what to validate on.
         last_step: rows after it are of a run that was killed, and cut off.
         report: is told of every event.
-        tensorboard: write TensorBoard's events, too.
+        writer: TensorBoard's, to write its events, too; or None.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Records:
         val: Dataset | None,
         last_step: int,
         report: Report | None,
-        tensorboard: bool,
+        writer: Any,
     ) -> None:
         self.out = out
         self.info = info
@@ -71,7 +71,8 @@ class Records:
         self.report = report or (lambda event: None)
         self.losses = Log(out / "log.csv", last_step)
         self.validations = Log(out / "validation.csv", last_step) if val is not None else None
-        self.events = _tensorboard(out, last_step) if tensorboard else None
+        purged = last_step + 1 if last_step else None
+        self.events = None if writer is None else writer(out / "tensorboard", purge_step=purged)
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """Note a step's losses."""
@@ -121,9 +122,14 @@ class Records:
                 self.events.add_scalar(f"{group}/{name}", value, event.step)
 
 
-def _tensorboard(out: Path, last_step: int) -> Any:
+def tensorboard_writer() -> Any:
+    """TensorBoard's writer, a class.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingDependencyError('TensorBoard is not installed: pip install "halfpixel[tensorboard]"') from error
-    return SummaryWriter(out / "tensorboard", purge_step=last_step + 1 if last_step else None)
+    return SummaryWriter
