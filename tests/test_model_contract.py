@@ -243,8 +243,9 @@ def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> N
     optimiser = torch.optim.AdamW(model.train().parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, total_steps=90)
     totals = []
-    for _ in range(90):
-        total = torch.stack(list(model.losses(images, [target]).values())).sum()
+    for step in range(90):
+        chosen = dataclasses.replace(target, seed=step)  # other anchors and regions each time, as in a training run
+        total = torch.stack(list(model.losses(images, [chosen]).values())).sum()
         optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
