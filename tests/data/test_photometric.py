@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfpixel.data.photometric import photometric
+from halfpixel.data.photometric import _restain, photometric
 
 
 def image(dark: bool = False, grey: bool = False) -> Tensor:
@@ -46,3 +46,20 @@ def test_photometric_leaves_its_input_alone() -> None:
     copy = before.clone()
     photometric(before, torch.Generator().manual_seed(0))
     assert torch.equal(before, copy)
+
+
+def test_stain_is_a_change_of_absorbance() -> None:
+    before = image().clamp(min=0.1)
+    nothing = torch.zeros(3), torch.zeros(3, 3)
+    torch.testing.assert_close(_restain(before, *nothing), before)
+    twice_as_much = torch.full((3,), 2.0).log()
+    torch.testing.assert_close(_restain(before, twice_as_much, nothing[1]), before**2)
+    # what absorbs in the first channel alone begins to absorb in the second
+    pure = before.clone()
+    pure[1:] = 1
+    mixing = torch.zeros(3, 3)
+    mixing[1, 0] = 0.5
+    mixed = _restain(pure, nothing[0], mixing)
+    torch.testing.assert_close(mixed, torch.stack([pure[0], pure[0].sqrt(), pure[2]]))
+    white = torch.ones(3, 4, 4)
+    assert torch.equal(_restain(white, twice_as_much, mixing), white)

@@ -103,6 +103,11 @@ def test_a_run_goes_on_as_it_was_begun(dataset: Dataset, whole: Path) -> None:
 def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tmp_path: Path) -> None:
     fit(*fresh(), dataset, LONGER, tmp_path / "run", val=dataset, resume=True)
     assert_same_run(tmp_path / "run", whole)
+    (tmp_path / "killed at once").mkdir()
+    (tmp_path / "killed at once" / ".last.safetensors.7.part").write_bytes(b"half")
+    (tmp_path / "killed at once" / "recipe.json").write_text("{}")
+    fit(*fresh(), dataset, LONGER, tmp_path / "killed at once", val=dataset, resume=True)
+    assert_same_run(tmp_path / "killed at once", whole)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(ArgumentError, match="mine is not empty"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,8 +138,7 @@ def _print_summary(data: Path, summary: Summary, model: str | None) -> None:
 
 
 def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet: bool) -> None:
-    from PIL import Image
-
+    from halfpixel.data.images import png_bytes
     from halfpixel.viz.contact_sheet import draw_contact_sheet
 
     tell: Callable[[str], None] = (lambda _: None) if quiet else say
@@ -154,9 +152,7 @@ def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet
     header = f"{found.data.name}: {shown}{plural(len(worst), 'image')} with errors or warnings"
     samples = {sample.path: sample for one in (val, dataset) if one is not None for sample in one.samples}
     sheet = draw_contact_sheet(_tiles(found, samples), header)
-    buffer = BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG")
-    write_with_folder(out / SHEET, buffer.getvalue())
+    write_with_folder(out / SHEET, png_bytes(sheet))
     tell(f"Wrote {out / SHEET}: {header}")
 
 

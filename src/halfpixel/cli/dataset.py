@@ -64,7 +64,7 @@ def predict_dataset(
             walk.fail(path, f"{path}: {true_width} x {true_height} pixels, but annotated as {width} x {height}")
             continue
         samples.append(sample)
-        predictions.append(replace(objects, masks=objects.masks and replace(objects.masks, soft=None)))
+        predictions.append(objects.without_probabilities())
     return replace(dataset, samples=tuple(samples)), predictions
 
 

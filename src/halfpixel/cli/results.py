@@ -7,7 +7,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from halfpixel.errors import ArgumentError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from PIL.Image import Image
 
     from halfpixel.structures.instances import Instances
 
@@ -140,9 +138,8 @@ class Results:
             self._write_cutouts(self.out / "cutouts" / stem, picture, objects)
         if "table" in self.kinds:
             self.rows += object_rows(name, objects)
-        if "coco" in self.kinds:  # without the probability maps, which are the larger part of small objects
-            masks = objects.masks and replace(objects.masks, soft=None)
-            self.images.append((len(self.images) + 1, name, replace(objects, masks=masks)))
+        if "coco" in self.kinds:
+            self.images.append((len(self.images) + 1, name, objects.without_probabilities()))
 
     def finish(self, class_names: Sequence[str]) -> list[tuple[str, str]]:
         """Write the files that span all images; what is where, for people."""
@@ -163,12 +160,11 @@ class Results:
         return [(str(self.out / place), what[kind]) for kind, place in PLACES.items() if kind in self.kinds]
 
     def _write_overlay(self, path: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
-        from PIL import Image
-
+        from halfpixel.data.images import png_bytes
         from halfpixel.viz.overlay import count_caption, draw_overlay
 
         drawn = draw_overlay(picture, objects, caption=count_caption(objects))
-        write_with_folder(path, png_bytes(Image.fromarray(drawn)))
+        write_with_folder(path, png_bytes(drawn))
         self.written["overlay"] += 1
 
     def _write_labels(self, path: Path, objects: Instances) -> None:
@@ -184,13 +180,12 @@ class Results:
         self.written["labels"] += 1
 
     def _write_cutouts(self, folder: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
-        from PIL import Image
-
+        from halfpixel.data.images import png_bytes
         from halfpixel.viz.cutouts import cut_out
 
         for number, pixels in enumerate(cut_out(picture, objects), start=1):
             path = folder / f"{number:04d}.png"
-            write_with_folder(path, png_bytes(Image.fromarray(pixels)))
+            write_with_folder(path, png_bytes(pixels))
             self.written["cutouts"] += 1
 
 
@@ -227,10 +222,3 @@ def csv_bytes(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([columns, *rows])
     return file.getvalue().encode("utf-8", "backslashreplace")
-
-
-def png_bytes(picture: Image) -> bytes:
-    """A picture as a PNG file."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()

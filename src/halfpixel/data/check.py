@@ -248,12 +248,10 @@ def _check_categories(dataset: Dataset, val: Dataset | None) -> Iterator[tuple[s
         most, least = max(present, key=counts.__getitem__), min(present, key=counts.__getitem__)
         if counts[most] > LARGEST_IMBALANCE * counts[least]:
             yield "imbalance", place(least, f"{counts[least]:,} against {counts[most]:,} of {names[most]}")
-    for name in sorted(set(names) ^ set(val.class_names)) if val is not None else ():
-        here = dataset if name in names else val
-        yield (
-            "val_categories_differ",
-            Place(here.path if here else dataset.path, f"category {name}", "only in this one"),
-        )
+    if val is not None:
+        for name in sorted(set(names) ^ set(val.class_names)):
+            path = dataset.path if name in names else val.path
+            yield "val_categories_differ", Place(path, f"category {name}", "only in this one")
 
 
 def _sides_px(sample: Sample) -> Sides:
@@ -287,8 +285,8 @@ def _check_images(
     samples = [*dataset.samples, *(val.samples if val is not None else ())]
     prints: list[Fingerprint | None] = []
     for k, sample in enumerate(samples):
-        fault, own = _look_at(sample, read)
-        prints.append(own)
+        fault, picture = _look_at(sample, read)
+        prints.append(None if picture is None else fingerprint(picture))
         if fault is not None:
             yield fault
         if progress is not None:
@@ -300,8 +298,8 @@ def _check_images(
         yield kind, Place(samples[later].path, "", what, samples[later].path)
 
 
-def _look_at(sample: Sample, read: bool) -> tuple[tuple[str, Place] | None, Fingerprint | None]:
-    """What is wrong with an image file, and what it is known by if it was read."""
+def _look_at(sample: Sample, read: bool) -> tuple[tuple[str, Place] | None, npt.NDArray[np.uint8] | None]:
+    """What is wrong with an image file, and its pixels if it was read."""
     path = sample.path
     if not path.is_file():
         return ("missing_image", Place(path, "", "no such file", path)), None
@@ -313,10 +311,10 @@ def _look_at(sample: Sample, read: bool) -> tuple[tuple[str, Place] | None, Fing
         return ("unreadable_image", Place(path, "", str(error).removeprefix(f"{path}: "), path)), None
     (height, width), (true_height, true_width) = sample.size_hw, picture.shape[:2]
     if (height, width) == (true_height, true_width):
-        return None, fingerprint(picture)
+        return None, picture
     turned = " (turned by its EXIF orientation?)" if (width, height) == (true_height, true_width) else ""
     what = f"{true_width} x {true_height} pixels, but annotated as {width} x {height}{turned}"
-    return ("size_mismatch", Place(path, "", what, path)), fingerprint(picture)
+    return ("size_mismatch", Place(path, "", what, path)), picture
 
 
 def _summarise(

@@ -356,13 +356,11 @@ def _instances(
     objects: Sequence[_Object], size_hw: tuple[int, int], class_names: tuple[str, ...], with_masks: bool
 ) -> Instances:
     masks = [one.mask for one in objects if one.mask is not None]
-    crops = tuple(torch.from_numpy(crop) for crop, _ in masks)
-    offsets_xy = torch.tensor([offset_xy for _, offset_xy in masks], dtype=torch.int64).reshape(-1, 2)
     return Instances(
         size_hw=size_hw,
         boxes_xyxy=torch.tensor([one.box_xyxy for one in objects], dtype=torch.float32).reshape(-1, 4),
         scores=torch.tensor([one.score for one in objects], dtype=torch.float32),
         labels=torch.tensor([one.label for one in objects], dtype=torch.int64),
         class_names=class_names,
-        masks=CropMasks(crops, offsets_xy, size_hw) if with_masks else None,
+        masks=CropMasks.from_crops(masks, size_hw) if with_masks else None,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from halfpixel.data.image_files import copy_image
 from halfpixel.data.sample import Dataset, Fault, Sample
 from halfpixel.files import write_whole
 from halfpixel.structures.instances import Instances
@@ -40,9 +40,7 @@ def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> Non
     numbers, crowd_numbers = iter(ids), iter(range(max(ids, default=0) + 1, 1 << 62))
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for sample, stem in zip(dataset.samples, stems, strict=True):
-        name = f"{stem}{sample.path.suffix}"
-        (out / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sample.path, out / "images" / name)
+        name = copy_image(sample.path, out, stem)
         height, width = sample.size_hw
         facts = {"id": sample.image_id, "file_name": name, "width": width, "height": height}
         content["images"].append(facts | dict(sample.attributes))

@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from halfpixel.data.sample import Dataset, Fault, annotated_sample
 from halfpixel.errors import AnnotationError, InputError
-from halfpixel.ops import rle
 from halfpixel.structures.masks import CropMasks
 
 ONE_CLASS = "object"
@@ -77,9 +74,3 @@ def gather(
 
 def _order(name: str) -> tuple[float, str]:
     return (int(name) if name.isdecimal() else math.inf, name)
-
-
-def masks_of(crops: Sequence[tuple[rle.Crop, tuple[int, int]]], size_hw: tuple[int, int]) -> CropMasks:
-    """Masks of boolean crops and the place `(x, y)` of each one's first pixel."""
-    offsets_xy = torch.tensor([offset_xy for _, offset_xy in crops], dtype=torch.int64).reshape(-1, 2)
-    return CropMasks(tuple(torch.from_numpy(crop) for crop, _ in crops), offsets_xy, size_hw)

@@ -7,6 +7,7 @@ else through Pillow. What a file is called does not matter, only what it holds.
 from __future__ import annotations
 
 import glob
+import io
 import itertools
 import logging
 import math
@@ -84,6 +85,13 @@ def from_pillow(image: Image.Image) -> Rgb8:
         ImageError: see `as_rgb8`.
     """
     return np.ascontiguousarray(orient(as_rgb8(_pillow_pixels(image)), exif_orientation(image)))
+
+
+def png_bytes(pixels: Rgb8) -> bytes:
+    """A picture `[h, w, channels]` of uint8 as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def count_frames(path: Path) -> int:

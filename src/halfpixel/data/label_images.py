@@ -7,7 +7,6 @@ folder `masks` or `labels` beside `images`, with files of the same names.
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 
 from halfpixel.data.gather import ONE_CLASS, Annotated, gather
-from halfpixel.data.image_files import files_in, read_labels, read_size_hw
+from halfpixel.data.image_files import copy_image, files_in, read_labels, read_size_hw
 from halfpixel.data.sample import Dataset, Fault
 from halfpixel.structures.masks import CropMasks
 
@@ -102,10 +101,9 @@ def write_label_images(dataset: Dataset, out: Path, stems: Sequence[str]) -> lis
         assert masks is not None, "data sets have masks"
         labels = masks.label_image(order=range(len(masks))).numpy()
         suffix, data = label_file(labels, len(masks))
-        image, file = out / "images" / f"{stem}{sample.path.suffix}", out / "masks" / f"{stem}{suffix}"
-        for one in (image, file):
-            one.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sample.path, image)
+        copy_image(sample.path, out, stem)
+        file = out / "masks" / f"{stem}{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         areas, left = masks.areas_px().tolist(), np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:].tolist()
         for number, area, shown in zip(sample.annotation_ids, areas, left, strict=True):

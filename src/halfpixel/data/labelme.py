@@ -7,11 +7,12 @@ import math
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from halfpixel.data.gather import Annotated, gather, masks_of
+from halfpixel.data.gather import Annotated, gather
 from halfpixel.data.image_files import check_size, files_in, read_size_hw
 from halfpixel.data.polygons import FURTHEST_PX, check_numbers, rasterise
 from halfpixel.data.sample import Dataset, Fault
 from halfpixel.errors import AnnotationError
+from halfpixel.structures.masks import CropMasks
 
 Polygon = list[float]
 
@@ -91,7 +92,7 @@ def _objects(file: Path, shapes: list[Any], image: Path, size_hw: tuple[int, int
             continue
         crops.append((crop, offset_xy))
         classes.append(key[0])
-    return Annotated(image, masks_of(crops, size_hw), classes)
+    return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
 
 
 class _ShapeError(Exception):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 
 from halfpixel.data.gather import ONE_CLASS, Annotated, gather
-from halfpixel.data.image_files import check_size, files_in, folders_in, read_numbers, read_size_hw
+from halfpixel.data.image_files import check_size, copy_image, files_in, folders_in, read_numbers, read_size_hw
 from halfpixel.data.sample import Dataset, Fault
 from halfpixel.errors import AnnotationError, InputError
 from halfpixel.structures.masks import CropMasks
@@ -78,9 +77,8 @@ def write_mask_folders(dataset: Dataset, out: Path, stems: Sequence[str]) -> Non
     """
     for sample, stem in zip(dataset.samples, flat_names(stems), strict=True):
         folder = out / stem
-        (folder / "images").mkdir(parents=True)
+        copy_image(sample.path, folder, stem)
         (folder / "masks").mkdir()
-        shutil.copyfile(sample.path, folder / "images" / f"{stem}{sample.path.suffix}")
         assert sample.objects.masks is not None, "data sets have masks"
         for k, (crop, (x, y)) in enumerate(sample.objects.masks.placed(), start=1):
             canvas = np.zeros(sample.size_hw, dtype=np.uint8)

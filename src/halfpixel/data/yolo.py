@@ -6,7 +6,6 @@ them in parallel, and a `data.yaml` with the `names` of the classes.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ import yaml  # type: ignore[import-untyped]
 from scipy.ndimage import binary_fill_holes
 from scipy.spatial import cKDTree
 
-from halfpixel.data.gather import Annotated, gather, masks_of
-from halfpixel.data.image_files import files_in, read_size_hw
+from halfpixel.data.gather import Annotated, gather
+from halfpixel.data.image_files import copy_image, files_in, read_size_hw
 from halfpixel.data.polygons import check_numbers, rasterise
 from halfpixel.data.sample import Dataset, Fault
 from halfpixel.errors import AnnotationError
@@ -71,7 +70,7 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
             except _LineError as error:
                 assert labels is not None
                 faults.append(Fault(error.kind, labels, f"line {number}", f"left out, {error}", image))
-        return Annotated(image, masks_of(crops, size_hw), classes)
+        return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
 
     return gather(path, list(pairs), read, faults, [names[number] for number in sorted(names)])
 
@@ -217,8 +216,8 @@ def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]
     """
     lost = []
     for sample, stem in zip(dataset.samples, stems, strict=True):
-        image = out / "images" / f"{stem}{sample.path.suffix}"
-        labels = label_file_of(Path("images") / f"{stem}.png")
+        copy_image(sample.path, out, stem)
+        labels = out / label_file_of(Path("images") / f"{stem}.png")
         lines = []
         assert sample.objects.masks is not None, "data sets have masks"
         filled, n_filled = _fill(sample.objects.masks)
@@ -233,10 +232,8 @@ def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]
                 lost.append(Fault("parts", sample.path, where, what, sample.path))
             outline = (_join([part[0] for part in parts]) / scale).ravel().tolist()
             lines.append(" ".join([str(label), *(f"{value:.9g}" for value in outline)]) + "\n")
-        for one in (image, out / labels):
-            one.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sample.path, image)
-        (out / labels).write_text("".join(lines), encoding="utf-8")
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("".join(lines), encoding="utf-8")
     content = {"train": "images", "val": "images", "names": dict(enumerate(dataset.class_names))}
     (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return lost
@@ -249,7 +246,7 @@ def _fill(masks: CropMasks) -> tuple[CropMasks, list[int]]:
     added = [
         int(np.count_nonzero(crop)) - area for (crop, _), area in zip(crops, masks.areas_px().tolist(), strict=True)
     ]
-    return masks_of(crops, masks.size_hw), added
+    return CropMasks.from_crops(crops, masks.size_hw), added
 
 
 def _join(rings: Sequence[Ring]) -> npt.NDArray[np.float64]:

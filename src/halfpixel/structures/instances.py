@@ -96,6 +96,10 @@ class Instances:
         saturated = self.saturated and bool(passed.all())
         return replace(self[passed], score_threshold=strictest, saturated=saturated)
 
+    def without_probabilities(self) -> Instances:
+        """The same objects with binary masks only: the probability maps are the larger part of small ones."""
+        return replace(self, masks=self.masks and replace(self.masks, soft=None))
+
     def counts(self) -> dict[str, int]:
         """Objects of each class, zeros included, in the order of `class_names`."""
         found = Counter(self.labels.tolist())

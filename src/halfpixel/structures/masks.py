@@ -119,9 +119,13 @@ class CropMasks:
     @classmethod
     def from_rle(cls, counts: Sequence[rle.Counts], size_hw: tuple[int, int]) -> CropMasks:
         """Masks from COCO run lengths (see `halfpixel.ops.rle.decompress` for strings)."""
-        decoded = [rle.decode_to_crop(one, size_hw) for one in counts]
-        offsets = torch.tensor([offset for _, offset in decoded], dtype=torch.int64).reshape(-1, 2)
-        return cls(tuple(torch.from_numpy(crop) for crop, _ in decoded), offsets, size_hw)
+        return cls.from_crops([rle.decode_to_crop(one, size_hw) for one in counts], size_hw)
+
+    @classmethod
+    def from_crops(cls, crops: Sequence[tuple[rle.Crop, tuple[int, int]]], size_hw: tuple[int, int]) -> CropMasks:
+        """Masks from boolean arrays and the place `(x, y)` of each one's first pixel on the canvas."""
+        offsets = torch.tensor([offset_xy for _, offset_xy in crops], dtype=torch.int64).reshape(-1, 2)
+        return cls(tuple(torch.from_numpy(crop) for crop, _ in crops), offsets, size_hw)
 
     @classmethod
     def from_label_image(cls, labels: Int[Tensor, "h w"]) -> CropMasks:

@@ -93,11 +93,10 @@ def fit(
         if not resumed:
             out.mkdir(parents=True, exist_ok=True)
             write_whole(out / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
+            run.save()  # before all else, so that a run killed at any moment can be taken up
         described = dataclasses.replace(info, recipe=dataclasses.asdict(recipe))
         run.records = Records(out, described, val, run.progress.step, report, writer)
     with Interrupt() as interrupt:
-        if not resumed:
-            run.save()
         run.validate_if_due()
         for parts in run.parts(dataset, info):
             stopped = run.step(parts, interrupt)
@@ -236,7 +235,7 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.records is not None:
+        if self.fabric.is_global_zero:
             moments = self.optimiser.state_dict()["state"]
             network, average = self.model.state_dict(), self.average.network.state_dict()
             save_checkpoint(self.checkpoint, Checkpoint(self.progress, self.about, network, average, moments))
@@ -293,7 +292,8 @@ def _check_start(out: Path, dataset: Dataset, resume: bool) -> Checkpoint | None
         raise AnnotationError(f"{dataset.path}: no annotated objects to train on")
     if resume and (out / CHECKPOINT).is_file():
         return load_checkpoint(out / CHECKPOINT)
-    begun = {"recipe.json"} if resume else set()  # killed before the first checkpoint
+    # a run killed before its first checkpoint left its recipe, and perhaps half a file under a temporary name
+    begun = {"recipe.json", *(path.name for path in out.glob(".*.part"))} if resume else set()
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - begun):
         raise ArgumentError(f"{out} is not empty; runs are never overwritten")
     return None

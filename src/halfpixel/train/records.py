@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
+from halfpixel.data.images import png_bytes
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import MissingDependencyError
 from halfpixel.files import write_whole
@@ -97,10 +96,9 @@ class Records:
         evaluation, found = validate(network, self.info, self.val, device)
         values = summary(evaluation)
         self.validations.add(step, values)
-        picture = io.BytesIO()
-        Image.fromarray(draw_validation(self.val, found, self.info.score_threshold)).save(picture, "png")
+        picture = png_bytes(draw_validation(self.val, found, self.info.score_threshold))
         (self.out / "pictures").mkdir(exist_ok=True)
-        write_whole(self.out / "pictures" / f"step-{step:06}.png", picture.getvalue())
+        write_whole(self.out / "pictures" / f"step-{step:06}.png", picture)
         self._tell(Event(step, "validation", values))
         ap, stale = values["mask_ap"], progress.stale + 1
         best = math.isnan(ap) or progress.best_ap is None or ap > progress.best_ap

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +38,7 @@ def validate(
     lowest = min(AP_SCORE, info.score_threshold)
     found = []
     for sample in dataset.samples:
-        objects = predictor.predict(sample.path, threshold=lowest)
-        found.append(replace(objects, masks=objects.masks and replace(objects.masks, soft=None)))
+        found.append(predictor.predict(sample.path, threshold=lowest).without_probabilities())
     evaluation = evaluate(dataset, found, threshold=info.score_threshold, max_detections=info.detection_limit)
     return evaluation, found
 
