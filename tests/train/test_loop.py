@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -221,9 +222,13 @@ def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
         assert len(images) == 1
         for name, value in model.train().losses(images, targets).items():
             terms[name] += float(value.detach()) / 2
+            (value / 2).backward(retain_graph=True)
+    norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters() if p.grad is not None))
+    model.zero_grad()
     heard: list[Event] = []
     fit(model, info, dataset, recipe, tmp_path / "run", report=heard.append)
     assert {name: heard[0].values[name] for name in TERMS} == pytest.approx(terms, rel=1e-5)
+    assert heard[0].values["gradient_norm"] == pytest.approx(norm, rel=1e-4)
 
 
 def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
