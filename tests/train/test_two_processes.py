@@ -5,6 +5,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,21 @@ def lively() -> tuple[MaskRCNN, ModelInfo]:
     return model, info
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads share sums out in another order, and Adam turns rounding into steps where gradients are almost none."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def rows(run: Path, name: str) -> list[dict[str, float]]:
     with (run / name).open() as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     data = write_dataset(tmp_path)
     program = tmp_path / "program.py"
@@ -66,5 +77,5 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path / "two", "validation.csv")] == [2, 4]
     one, other = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
     assert all(
-        float((one[name].double() - other[name].double()).abs().max()) < 2e-3 for name in one if one[name].numel()
+        float((one[name].double() - other[name].double()).abs().max()) < 1e-4 for name in one if one[name].numel()
     )
