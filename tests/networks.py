@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel import models
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -30,8 +30,9 @@ SPREADS = (
     {"rpn.objectness": 2.0, "rpn.deltas": 0.5},
     {"box_head.logits": 2.0, "box_head.deltas": 1.0},
     {"mask_head.logits": 2.0},
+    {"logits": 3.0},
 )
-"""Standard deviations of what each predictor says, in the order in which they speak."""
+"""Standard deviations of what each predictor says, in the order in which they speak; no network has all of them."""
 
 
 def few(module: ModuleType, **changes: object) -> object:
@@ -40,7 +41,7 @@ def few(module: ModuleType, **changes: object) -> object:
     return module.Settings(**{name: value for name, value in (FEW | changes).items() if name in fields})
 
 
-def smallest(module: ModuleType, **changes: object) -> MaskRCNN:
+def smallest(module: ModuleType, **changes: object) -> Network:
     """The module's variant with the fewest weights; the others are never filled."""
     settings = few(module, **changes)
 
@@ -48,14 +49,15 @@ def smallest(module: ModuleType, **changes: object) -> MaskRCNN:
         with torch.device("meta"):
             return sum(p.numel() for p in module.VARIANTS[name](CLASSES, settings).parameters())
 
-    model: MaskRCNN = module.VARIANTS[min(module.VARIANTS, key=weights)](CLASSES, settings)
+    model: Network = module.VARIANTS[min(module.VARIANTS, key=weights)](CLASSES, settings)
     return model
 
 
-def enliven(model: MaskRCNN, images: Tensor) -> MaskRCNN:
+def enliven(model: Network, images: Tensor) -> Network:
     """Rescale each predictor until its outputs on some images have a useful spread: fresh ones say all the same."""
     sizes_hw = torch.tensor([images.shape[2:]] * len(images))
-    for spreads in SPREADS:  # one after the other: what the first say decides what the next are asked
+    has = {name for name, _ in model.named_modules()}
+    for spreads in (one for one in SPREADS if has.issuperset(one)):
         spoken: dict[str, list[Tensor]] = {name: [] for name in spreads}  # of each pyramid level
         layers = {name: model.get_submodule(name) for name in spreads}
         hooks = [

@@ -150,3 +150,21 @@ def test_random_choices_depend_on_seed_and_purpose_alone() -> None:
     one, other = (Targets.from_instances(annotated(discs(4), torch.zeros(8).long()), seed=seed) for seed in (1, 2))
     assert draw(one, 0) == draw(one, 0)
     assert len({tuple(draw(targets, purpose)) for targets in (one, other) for purpose in (0, 1)}) == 4
+
+
+def test_a_map_of_which_object_each_pixel_shows() -> None:
+    """Against the masks drawn on the same grid, and through a map that enlarges twice and shifts."""
+    dense = torch.zeros(3, 20, 24, dtype=torch.bool)
+    dense[0, 2:9, 3:8], dense[1, 2:9, 8:15], dense[2, 15:, 20:] = True, True, True
+    objects = annotated(dense, torch.tensor([0, 1, 0]))
+    expected = (dense * torch.arange(1, 4)[:, None, None]).sum(0)
+    assert torch.equal(Targets.from_instances(objects).label_map(), expected)
+    halved = affine.compose(affine.shift(2, 1), affine.scale(0.5, 0.5))
+    seen = Targets.seen(objects, objects[:0], halved, (30, 32))
+    enlarged = expected.repeat_interleave(2, 0).repeat_interleave(2, 1)[2:32, 4:36]
+    assert torch.equal(seen.label_map(), enlarged)
+
+
+def test_without_objects_the_map_is_empty() -> None:
+    objects = annotated(torch.zeros(0, 5, 6, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
+    assert torch.equal(Targets.from_instances(objects).label_map(), torch.zeros(5, 6, dtype=torch.int64))

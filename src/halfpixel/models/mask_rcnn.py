@@ -26,6 +26,7 @@ from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.layers import FrozenBatchNorm2d, Norm, conv_stack
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
+from halfpixel.nn.network import Network, Outputs
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops import boxes
 from halfpixel.ops.mask_nms import suppress_masks
@@ -35,8 +36,6 @@ from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Candidates, Instances
 from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
-
-Outputs = dict[str, Tensor]
 
 DETECTION_BOX_WEIGHTS = (10.0, 5.0)
 SMALLEST_DETECTION_PX = 1e-2
@@ -132,8 +131,8 @@ class MaskHead(nn.Module):
         return masks.float()
 
 
-class MaskRCNN(nn.Module):
-    """The network: `forward` to find, `losses` to train, `decode` to turn tensors into objects.
+class MaskRCNN(Network):
+    """The network.
 
     Args:
         class_names: class 0 is the first real one.
@@ -158,11 +157,11 @@ class MaskRCNN(nn.Module):
         super().__init__()
         self.class_names = tuple(class_names)
         self.backbone = backbone
+        self.settings: Settings = settings
         self.pyramid = pyramid
         self.rpn = rpn
         self.box_head = box_head
         self.mask_head = mask_head
-        self.settings = settings
         self.sample_regions = BalancedSampler(settings.region_samples, 0.25)
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
@@ -204,6 +203,15 @@ class MaskRCNN(nn.Module):
         """Anchors considered on each level, and regions kept, for a detection limit."""
         extra = 3 * torch.sym_max(limits.most - self.settings.detections, 0)
         return self.settings.proposals_per_level + extra, self.settings.proposals + extra
+
+    def asks_for(self, limit: int) -> int:
+        """Suppression by masks comes after the network's own limit, and must not leave fewer than were wanted."""
+        return limit if self.settings.mask_iou is None else 2 * limit
+
+    @property
+    def anchor_sizes_px(self) -> tuple[float, ...]:
+        """Sides of the proposal network's anchors, in pixels of the input."""
+        return self.rpn.plan.sizes
 
     def _crop(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
         """RoIAlign, each region from the level that suits its size (Lin et al. 2017, equation 1)."""

@@ -139,6 +139,11 @@ class EfficientNetLite(nn.Module):
 
     Every convolution has a bias that holds what its batch normalisation did: one pass less over every map, in
     training too. The head and the last stage, which only served classification, are left out.
+
+    Args:
+        width: factor on all channels.
+        outputs: the stages whose maps are given; stages after the last of them are not built. Stage 0 has stride 2,
+            1 stride 4, 2 stride 8, 3 and 4 stride 16, 5 stride 32.
     """
 
     # (blocks, kernel, stride, expansion, channels) of each stage
@@ -150,23 +155,23 @@ class EfficientNetLite(nn.Module):
         (3, 5, 1, 6, 112),
         (4, 5, 2, 6, 192),
     )
-    OUTPUTS = (1, 2, 4, 5)
     NORM_EPS = 1e-3
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, outputs: tuple[int, ...] = (1, 2, 4, 5)) -> None:
         super().__init__()
+        self.outputs = outputs
         scaled = [max(int(stage[4] * width), 4) for stage in self.STAGES]
         inputs = max(int(32 * width), 4)
         self.conv_stem = SamePadConv2d(3, inputs, 3, 2)
         stages = []
-        for (depth, kernel, stride, expansion, _), outputs in zip(self.STAGES, scaled, strict=True):
+        for k, (depth, kernel, stride, expansion, _) in enumerate(self.STAGES[: outputs[-1] + 1]):
             blocks = []
             for block in range(depth):
-                blocks.append(InvertedResidual(inputs, outputs, kernel, stride if block == 0 else 1, expansion))
-                inputs = outputs
+                blocks.append(InvertedResidual(inputs, scaled[k], kernel, stride if block == 0 else 1, expansion))
+                inputs = scaled[k]
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.ModuleList(stages)
-        self.channels = tuple(scaled[k] for k in self.OUTPUTS)
+        self.channels = tuple(scaled[k] for k in outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -174,17 +179,17 @@ class EfficientNetLite(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def stages(self) -> list[list[nn.Module]]:
-        """The stem, then the parts that give each stride."""
-        starts = (0, *(k + 1 for k in self.OUTPUTS))
+        """The stem, then the parts that give each map."""
+        starts = (0, *(k + 1 for k in self.outputs))
         return [[self.conv_stem], *(list(self.blocks[a:b]) for a, b in pairwise(starts))]
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
-        """Four feature maps, `[b, channels[k], h / STRIDES[k], w / STRIDES[k]]`; sides are multiples of 32."""
+        """A feature map for each output, fine to coarse; sides are multiples of 32."""
         x = nn.functional.relu6(self.conv_stem(x))
         maps = []
         for k, stage in enumerate(self.blocks):
             x = stage(x)
-            if k in self.OUTPUTS:
+            if k in self.outputs:
                 maps.append(x)
         return maps
 

@@ -167,6 +167,18 @@ class Targets:
         """The source of one random choice on this image, the same whenever it is asked for."""
         return torch.Generator().manual_seed(self.seed * 1_009 + purpose)
 
+    def label_map(self) -> Int[Tensor, "h w"]:
+        """Which object each pixel of the input shows: 0 for none, k + 1 for the k-th (the last, where several do)."""
+        canvas = torch.zeros(self.size_hw, dtype=torch.int64)
+        for k, (mask, box) in enumerate(zip(self.masks, self.boxes_xyxy.tolist(), strict=True)):
+            x, y = math.floor(box[0]), math.floor(box[1])
+            side = max(math.ceil(box[2]) - x, math.ceil(box[3]) - y, 1)
+            region = torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32)
+            (covered,) = mask.grids(region, side, "half_pixel") >= 0.5
+            window = canvas[y : y + side, x : x + side]
+            window[covered[: window.shape[0], : window.shape[1]]] = k + 1
+        return canvas
+
     def mask_grids(
         self,
         matches: Int[Tensor, "n"],
