@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from halfpixel.data.images import read_image
 from halfpixel.data.sample import Sample
-from halfpixel.engine.preprocess import stretch, to_float
+from halfpixel.engine.preprocess import light_factor, to_float
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -55,7 +55,8 @@ def random_window(
         int(torch.randint(side - cut + 1, (1,), generator=generator))
         for side, cut in zip(sample.size_hw, (height, width), strict=True)
     )
-    image = stretch(to_float(read_image(sample.path)), stretch_below)[:, top : top + height, left : left + width]
+    pixels = read_image(sample.path)
+    image = to_float(pixels[top : top + height, left : left + width], light_factor(pixels, stretch_below))
     assert sample.objects.masks is not None
     masks = sample.objects.masks.translate(-left, -top, (height, width))
     visible = masks.areas_px() >= SMALLEST_VISIBLE_PX
@@ -194,7 +195,8 @@ def train(model: MaskRCNN, data: TutorialData, images_per_step: int, workers: in
 @torch.inference_mode()
 def predict(model: MaskRCNN, sample: Sample, rules: InputRules, names: tuple[str, ...]) -> Instances:
     """What torchvision's network finds, pasted by torchvision's own code, though some masks at a time."""
-    image = stretch(to_float(read_image(sample.path)), rules.stretch_below)
+    pixels = read_image(sample.path)
+    image = to_float(pixels, light_factor(pixels, rules.stretch_below))
     assert rules.scale is not None
     transform = model.transform
     transform.min_size, transform.max_size = (round(rules.scale * min(sample.size_hw)),), rules.longest_side

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from halfpixel.engine.preprocess import network_size, normalise, prepare, stretch, to_float
+from halfpixel.data.contrast import Rgb8
+from halfpixel.engine.preprocess import light_factor, network_size, normalise, prepare, to_float
 from halfpixel.structures.images import ImageBatch, InputRules
 
 RULES = InputRules()
@@ -42,9 +43,7 @@ def test_published_sizes_equal_torchvision() -> None:
 
 def test_a_factor_instead_of_a_side() -> None:
     assert network_size((100, 200), InputRules(scale=3.0)) == (3.0, (300, 600))
-    factor, size_hw = network_size((100, 500), InputRules(scale=3.0, longest_side=1000))
-    assert factor == 2
-    assert size_hw == (200, 1000)
+    assert network_size((100, 500), InputRules(scale=3.0, longest_side=1000)) == (3.0, (300, 1500))
     assert network_size((1, 30000), RULES)[1] == (1, 1333)
 
 
@@ -61,28 +60,38 @@ def test_normalising() -> None:
     torch.testing.assert_close(found[:, 0, 0], torch.tensor([-0.485 / 0.229, (1 - 0.456) / 0.224, -0.406 / 0.225]))
 
 
-def dim(brightest: float) -> torch.Tensor:
-    values = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0)) * brightest
+def dim(brightest: float) -> Rgb8:
+    values = np.random.default_rng(0).random((60, 60, 3)) * brightest
     values[0, 0, 0] = 1  # one hot pixel does not count
-    return values
+    return (values * 255).round().astype(np.uint8)
 
 
-def test_a_dim_image_is_stretched() -> None:
+def test_a_dim_image_is_brightened() -> None:
     image = dim(0.1)
-    stretched = stretch(image, 0.5)
-    assert float(np.quantile(stretched.numpy(), 0.999)) == pytest.approx(0.5, abs=0.005)
-    assert stretched.max() == 1
-    ratio = stretched[image < 0.1] / image[image < 0.1]
-    assert ratio.max() - ratio.min() < 1e-3
+    factor = light_factor(image, 0.5)
+    brightened = to_float(image, factor)
+    assert float(np.quantile(brightened.numpy(), 0.999)) == pytest.approx(0.5, abs=0.005)
+    assert brightened.max() == 1
+    plain = to_float(image)
+    torch.testing.assert_close(brightened[plain < 0.1], plain[plain < 0.1] * factor)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_percentile_is_the_sorted_value(seed: int) -> None:
+    image = (np.random.default_rng(seed).random((7 + seed, 90, 3)) ** 4 * 60).astype(np.uint8)
+    values = np.sort(image.ravel())
+    assert light_factor(image, 0.5) == pytest.approx(0.5 / (values[round(0.999 * len(values)) - 1] / 255))
 
 
 def test_a_bright_or_black_image_stays() -> None:
-    for image, below in [(dim(0.8), 0.5), (dim(0.1), 0.0), (torch.zeros(3, 5, 5), 0.5)]:
-        assert torch.equal(stretch(image, below), image)
+    for image, below in [(dim(0.8), 0.5), (dim(0.1), 0.0), (np.zeros((5, 5, 3), np.uint8), 0.5)]:
+        assert light_factor(image, below) == 1
 
 
-def test_preparing_stretches_before_it_normalises() -> None:
-    image = (dim(0.1) * 255).round().byte().permute(1, 2, 0).numpy()
+def test_preparing_brightens_before_it_normalises() -> None:
+    image = dim(0.1)
     rules = InputRules(scale=1.0, stretch_below=0.5)
-    expected = normalise(stretch(to_float(image), 0.5), rules)
+    expected = normalise(to_float(image, light_factor(image, 0.5)), rules)
     torch.testing.assert_close(prepare(image, rules)[0], expected)
+    piece = image[20:40, 20:40] // 2  # a piece takes the light of the whole
+    torch.testing.assert_close(prepare(piece, rules, 2.5)[0], normalise(to_float(piece, 2.5), rules))

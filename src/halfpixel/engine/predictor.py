@@ -13,10 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from halfpixel.data.contrast import Rgb8
 from halfpixel.data.images import as_rgb8, from_pillow, read_image
-from halfpixel.engine.preprocess import prepare
+from halfpixel.engine.first_pass import FirstPass
+from halfpixel.engine.preprocess import light_factor, prepare
+from halfpixel.engine.tiles import Box, merge, tiles
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.download import Progress
@@ -28,6 +31,10 @@ AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
 """A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
 
 
+MARGIN_PX = 256
+"""What a piece of a large image sees beyond its own part, in pixels of the network's input."""
+
+
 class Predictor:
     """A network and everything around it.
 
@@ -35,12 +42,20 @@ class Predictor:
         model: the network.
         info: what its model file says.
         device: where it runs.
+        first_pass: looks first, and decides where the network looks; None for everywhere.
     """
 
-    def __init__(self, model: MaskRCNN, info: ModelInfo, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        model: Network,
+        info: ModelInfo,
+        device: torch.device | None = None,
+        first_pass: FirstPass | None = None,
+    ) -> None:
         self.device = device or _best_device()
         self.model = model.eval().to(self.device)
         self.info = info
+        self.first_pass = first_pass
 
     def __repr__(self) -> str:
         return f"Predictor({self.info.variant}, classes: {', '.join(self.class_names)}, on {self.device})"
@@ -91,21 +106,52 @@ class Predictor:
             raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {threshold}")
         if limit < 1:
             raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
-        prepared, size = prepare(_pixels(image), self.info.input)
-        batch = ImageBatch.pad([prepared], self.info.input.divisor)
-        with torch.inference_mode():
-            tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
-            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, self._asked_for(limit)))
-            (objects,) = self.model.decode(outputs, [size])
+        pixels = _pixels(image)
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        objects, search = None, None
+        if self.first_pass is not None:
+            objects, search = self.first_pass.look(pixels, lambda regions: self._in(pixels, regions, threshold, limit))
+        if objects is None:
+            objects = self._in(pixels, [(0, 0, size_hw[1], size_hw[0])], threshold, limit)
         return dataclasses.replace(
             objects[:limit],
             score_threshold=threshold,
             saturated=objects.saturated or len(objects) > limit,
+            search=search,
         )
 
-    def _asked_for(self, limit: int) -> int:
-        """The network's own limit: suppression by masks comes after it, and must not leave fewer than were wanted."""
-        return limit if self.model.settings.mask_iou is None else 2 * limit
+    def _in(self, pixels: Rgb8, regions_xyxy: Sequence[Box], threshold: float, limit: int) -> Instances:
+        """The objects in some regions of an image that do not overlap; at least one region."""
+        rules, size_hw = self.info.input, (pixels.shape[0], pixels.shape[1])
+        most_px = max(*size_hw) if rules.scale is None else max(int(rules.longest_side / rules.scale), 1)
+        margin_px = round(MARGIN_PX / (rules.scale or 1))
+        margin_px = min(margin_px, (most_px - 1) // 4)  # a small piece is still mostly core
+        pieces = [one for region in regions_xyxy for one in tiles(region, size_hw, most_px, margin_px)]
+        light = light_factor(pixels, rules.stretch_below)
+        found = []
+        for piece in pieces:
+            x0, y0, x1, y1 = piece.outer_xyxy
+            objects = self._look_at(pixels[y0:y1, x0:x1], light, threshold, limit)
+            found.append((piece, objects.translate(x0, y0, size_hw)))
+        return found[0][1] if len(found) == 1 else merge(found, margin_px)
+
+    def _look_at(self, pixels: Rgb8, light: float, threshold: float, limit: int) -> Instances:
+        """The objects in one piece, which goes through the network at once."""
+        prepared, size = prepare(pixels, self.info.input, light)
+        batch = ImageBatch.pad([prepared], self.info.input.divisor)
+        with torch.inference_mode():
+            tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
+            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, self.model.asks_for(limit)))
+            (objects,) = self.model.decode(outputs, [size])
+        return objects
+
+    def with_first_pass(self, semantic: Predictor) -> Predictor:
+        """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
+
+        Raises:
+            ArgumentError: the other predictor's network does not say what each pixel shows.
+        """
+        return Predictor(self.model, self.info, self.device, FirstPass(semantic.model, semantic.info, semantic.device))
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.

@@ -12,29 +12,28 @@ from halfpixel.structures.images import InputRules, Resized
 
 def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tuple[int, int]]:
     """The factor by which an image is resized, and the size it then has, in pixels."""
-    fit = rules.longest_side / max(size_hw)
-    wanted = rules.scale if rules.scale is not None else rules.shortest_side / min(size_hw)
-    factor = min(wanted, fit)
+    fit = min(rules.shortest_side / min(size_hw), rules.longest_side / max(size_hw))
+    factor = rules.scale if rules.scale is not None else fit
     height, width = (max(int(side * factor), 1) for side in size_hw)
     return factor, (height, width)
 
 
-def to_float(image: npt.NDArray[np.uint8]) -> Tensor:
-    """`[h, w, 3]` bytes as `[3, h, w]` float32 in 0..1."""
-    return torch.tensor(image).permute(2, 0, 1).float() / 255
+def light_factor(image: npt.NDArray[np.uint8], below: float) -> float:
+    """What a whole image is to be multiplied by so that its 99.9th percentile (0..1) reaches `below`.
 
-
-def stretch(image: Tensor, below: float) -> Tensor:
-    """Brighten an image `[3, h, w]` (0..1) whose 99.9th percentile is under `below` until it reaches it.
-
-    An entirely black image stays as it is.
+    1 for an image that is brighter, or entirely black.
     """
     if below <= 0:
-        return image
-    values = image.flatten()
-    rank = max(round(0.999 * values.numel()), 1)
-    bright = float(values.kthvalue(rank).values)
-    return (image * (below / bright)).clamp(max=1) if 0 < bright < below else image
+        return 1.0
+    rank = max(round(0.999 * image.size), 1)
+    bright = int(np.searchsorted(np.cumsum(np.bincount(image.ravel(), minlength=256)), rank)) / 255
+    return below / bright if 0 < bright < below else 1.0
+
+
+def to_float(image: npt.NDArray[np.uint8], light: float = 1.0) -> Tensor:
+    """`[h, w, 3]` bytes as `[3, h, w]` float32 in 0..1, multiplied by `light` (at least 1) and clipped."""
+    pixels = torch.tensor(image).permute(2, 0, 1).float() / 255
+    return pixels if light == 1 else (pixels * light).clamp(max=1)
 
 
 def normalise(image: Tensor, rules: InputRules) -> Tensor:
@@ -43,19 +42,20 @@ def normalise(image: Tensor, rules: InputRules) -> Tensor:
     return (image - mean) / std
 
 
-def prepare(image: npt.NDArray[np.uint8], rules: InputRules) -> tuple[Tensor, Resized]:
-    """Stretch, normalise and resize one image.
+def prepare(image: npt.NDArray[np.uint8], rules: InputRules, light: float | None = None) -> tuple[Tensor, Resized]:
+    """Brighten, normalise and resize one image.
 
     Args:
         image: `[h, w, 3]` RGB.
         rules: of the model.
+        light: the `light_factor` of the whole image, where this is a piece of one.
 
     Returns:
         `[3, h', w']` float32, not yet padded, and both sizes.
     """
     size_hw = (image.shape[0], image.shape[1])
-    pixels = to_float(image)
-    pixels = normalise(stretch(pixels, rules.stretch_below), rules)
+    pixels = to_float(image, light_factor(image, rules.stretch_below) if light is None else light)
+    pixels = normalise(pixels, rules)
     _, resized_hw = network_size(size_hw, rules)
     pixels = torch.nn.functional.interpolate(pixels[None], size=resized_hw, mode="bilinear")[0]
     return pixels.contiguous(), Resized(size_hw, resized_hw)

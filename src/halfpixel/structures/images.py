@@ -71,7 +71,8 @@ class InputRules:
     Attributes:
         mean: per channel (RGB), on the 0..1 scale, subtracted before padding.
         std: per channel, divided by.
-        scale: enlarge by this factor, unless that makes a side longer than `longest_side`; None to fit sides instead.
+        scale: enlarge by this factor, and cut what then has a longer side than `longest_side` into pieces that
+            overlap; None to fit sides instead.
         shortest_side: with no `scale`: the shorter side is brought to this many pixels...
         longest_side: ...unless the longer one would pass this.
         divisor: the padded size is a multiple of this.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,27 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
+class Search:
+    """Where a first pass let the network look.
+
+    Attributes:
+        regions_xyxy: boxes in whole pixels of the image that do not overlap; nothing was looked for outside of them.
+        seconds: what first pass and network took.
+        seconds_saved: about what the network alone would have taken more, by the area it was spared; negative when
+            the first pass took longer than it saved. None where it was spared everything: nothing to judge by.
+    """
+
+    regions_xyxy: tuple[tuple[int, int, int, int], ...]
+    seconds: float
+    seconds_saved: float | None
+
+    @property
+    def area_px(self) -> int:
+        """The pixels that were looked at."""
+        return sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in self.regions_xyxy)
+
+
+@dataclass(frozen=True, eq=False)
 class Instances:
     """Objects found in (or annotated on) one image, sorted by descending score when predicted.
 
@@ -37,6 +58,7 @@ class Instances:
         score_threshold: the threshold these objects passed, if one was applied.
         saturated: a detection limit cut objects off: there may be more than are listed.
         candidates: counts before each cut, where the network reports them.
+        search: where the network looked, where a first pass decided that.
     """
 
     size_hw: tuple[int, int]
@@ -48,6 +70,7 @@ class Instances:
     score_threshold: float | None = None
     saturated: bool = False
     candidates: Candidates | None = None
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)
@@ -61,6 +84,32 @@ class Instances:
                 raise ValueError(f"{n} boxes but {length} {name}")
         if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.class_names):
             raise ValueError(f"labels must be in 0..{len(self.class_names) - 1}, the indices of the class names")
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Instances]) -> Instances:
+        """The objects of several results on one image, one after the other; what they share is that of the first.
+
+        Raises:
+            ValueError: images of different sizes, other class names, or masks only in some.
+        """
+        first = parts[0]
+        if any((one.size_hw, one.class_names) != (first.size_hw, first.class_names) for one in parts):
+            raise ValueError("results on images of different sizes, or with other classes")
+        masks = [one.masks for one in parts if one.masks is not None]
+        if 0 < len(masks) < len(parts):
+            raise ValueError("some results have masks and some have none")
+        counts = [one.candidates for one in parts if one.candidates is not None]
+        return replace(
+            first,
+            boxes_xyxy=torch.cat([one.boxes_xyxy for one in parts]),
+            scores=torch.cat([one.scores for one in parts]),
+            labels=torch.cat([one.labels for one in parts]),
+            masks=CropMasks.concatenate(masks) if masks else None,
+            saturated=any(one.saturated for one in parts),
+            candidates=Candidates(sum(c.proposals for c in counts), sum(c.detections for c in counts))
+            if counts
+            else None,
+        )
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)

@@ -62,6 +62,10 @@ class SoftMasks:
     def __getitem__(self, index: Tensor) -> SoftMasks:
         return SoftMasks(self.probabilities[index], self.boxes_xyxy[index], self.alignment)
 
+    def translate(self, dx: int, dy: int) -> SoftMasks:
+        """The same maps with their boxes moved."""
+        return replace(self, boxes_xyxy=self.boxes_xyxy + torch.tensor([dx, dy, dx, dy]))
+
 
 @dataclass(frozen=True, eq=False)
 class CropMasks:
@@ -145,6 +149,25 @@ class CropMasks:
             offsets.append((int(x.min()), int(y[0])))
         size_hw = (labels.shape[0], labels.shape[1])
         return cls(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CropMasks]) -> CropMasks:
+        """The masks of several, one after the other, on the canvas that they share; at least one part.
+
+        Raises:
+            ValueError: they are on canvases of different sizes.
+        """
+        size_hw = parts[0].size_hw
+        if any(one.size_hw != size_hw for one in parts):
+            raise ValueError(f"masks on canvases of different sizes: {sorted({one.size_hw for one in parts})}")
+        offsets = torch.cat([one.offsets_xy + torch.tensor(one.origin_xy) for one in parts])
+        soft = None
+        kinds = {(one.soft.alignment, one.soft.probabilities.shape[1:]) for one in parts if one.soft is not None}
+        if len(kinds) == 1 and all(one.soft is not None for one in parts if len(one)):
+            placed = [one.soft.translate(*one.origin_xy) for one in parts if one.soft is not None]
+            maps = torch.cat([one.probabilities for one in placed])
+            soft = SoftMasks(maps, torch.cat([one.boxes_xyxy for one in placed]), placed[0].alignment)
+        return cls(tuple(crop for one in parts for crop in one.crops), offsets, size_hw, soft=soft)
 
     def __len__(self) -> int:
         return len(self.crops)

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 
 
 class Average:
@@ -17,12 +17,12 @@ class Average:
         decay: share of the old average that stays at each update, in 0..1.
     """
 
-    def __init__(self, network: MaskRCNN, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.network = copy.deepcopy(network)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, network: MaskRCNN, step: int) -> None:
+    def update(self, network: Network, step: int) -> None:
         """Take in the weights after a step (from 1)."""
         decay = min(self.decay, step / (step + 9))
         current = network.state_dict()

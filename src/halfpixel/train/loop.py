@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError
 from halfpixel.files import write_whole
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 from halfpixel.structures.images import ImageBatch
 from halfpixel.structures.targets import Targets
 from halfpixel.train.average import Average
@@ -36,7 +36,7 @@ LOADING_PROCESSES = 8
 
 
 def fit(
-    model: MaskRCNN,
+    model: Network,
     info: ModelInfo,
     dataset: Dataset,
     recipe: Recipe,
@@ -46,7 +46,7 @@ def fit(
     report: Report | None = None,
     resume: bool = False,
     tensorboard: bool = False,
-) -> MaskRCNN:
+) -> Network:
     """Train a network, and keep a record of it in a folder.
 
     The folder holds `recipe.json`; `log.csv`, the loss terms of each step; `last.safetensors`, the checkpoint to go on
@@ -112,7 +112,7 @@ class _Run:
     """The parts of a run that change."""
 
     def __init__(
-        self, fabric: Fabric, model: MaskRCNN, recipe: Recipe, out: Path, about: Mapping[str, Any], validates: bool
+        self, fabric: Fabric, model: Network, recipe: Recipe, out: Path, about: Mapping[str, Any], validates: bool
     ) -> None:
         self.fabric = fabric
         self.validates = validates
@@ -320,7 +320,7 @@ def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
             raise ArgumentError(f"{out}: this run was begun with {what}; a run goes on as it was begun")
 
 
-def _frozen(model: MaskRCNN, stages: int) -> list[nn.Module]:
+def _frozen(model: Network, stages: int) -> list[nn.Module]:
     """The first stages of the backbone."""
     if stages == 0:
         return []
@@ -334,7 +334,7 @@ def _names(samples: Sequence[Sample]) -> str:
     return ", ".join(str(sample.path) for sample in samples)
 
 
-def _parameter_groups(model: MaskRCNN, recipe: Recipe) -> list[dict[str, object]]:
+def _parameter_groups(model: Network, recipe: Recipe) -> list[dict[str, object]]:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -14,7 +14,7 @@ from halfpixel.data.images import png_bytes
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import MissingDependencyError
 from halfpixel.files import write_whole
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 from halfpixel.train.checkpoint import Progress
 from halfpixel.train.log import Log
 from halfpixel.train.validation import draw_validation, measured, summary, validate
@@ -78,7 +78,7 @@ class Records:
         self.losses.add(step, values)
         self._tell(Event(step, "step", values))
 
-    def save(self, network: MaskRCNN, measured: dict[str, object] | None = None) -> None:
+    def save(self, network: Network, measured: dict[str, object] | None = None) -> None:
         """Write the model file."""
         save_model(self.out / MODEL, network, dataclasses.replace(self.info, measured=measured or {}))
 
@@ -87,7 +87,7 @@ class Records:
         validations = [] if self.validations is None else self.validations.rows()
         write_whole(self.out / "curves.png", draw_curves(self.losses.rows(), validations))
 
-    def validate(self, network: MaskRCNN, progress: Progress, device: torch.device) -> Progress:
+    def validate(self, network: Network, progress: Progress, device: torch.device) -> Progress:
         """Measure the network; the best one so far becomes the model file."""
         assert self.val is not None
         assert self.validations is not None

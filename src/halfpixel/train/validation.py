@@ -13,7 +13,7 @@ from halfpixel.data.images import read_image
 from halfpixel.data.sample import Dataset
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.evaluate import AP_SCORE, Evaluation, SliceEvaluation, evaluate
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.nn.network import Network
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import count_caption, draw_overlay
 from halfpixel.zoo.modelfile import ModelInfo
@@ -24,7 +24,7 @@ GAP_PX = 6
 
 
 def validate(
-    network: MaskRCNN, info: ModelInfo, dataset: Dataset, device: torch.device
+    network: Network, info: ModelInfo, dataset: Dataset, device: torch.device
 ) -> tuple[Evaluation, list[Instances]]:
     """Find the objects of every image, and compare.
 

@@ -14,7 +14,7 @@ from halfpixel.data.images import read_image
 from halfpixel.data.photometric import photometric
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.data.warp import resample, shrink
-from halfpixel.engine.preprocess import network_size, normalise, stretch, to_float
+from halfpixel.engine.preprocess import light_factor, network_size, normalise, to_float
 from halfpixel.errors import AnnotationError, ArgumentError, ImageError
 from halfpixel.ops import affine
 from halfpixel.structures.images import ImageBatch, InputRules
@@ -104,10 +104,7 @@ def _seen(
     if pixels.shape[:2] != sample.size_hw:
         raise ImageError(f"{sample.path}: {pixels.shape[:2]} pixels high and wide, annotated as {sample.size_hw}")
     rows, columns = affine.source_window(to_source, size_hw, sample.size_hw)
-    if rules.stretch_below > 0:  # a matter of the whole image
-        window = stretch(to_float(pixels), rules.stretch_below)[:, rows, columns]
-    else:
-        window = to_float(pixels[rows, columns])
+    window = to_float(pixels[rows, columns], light_factor(pixels, rules.stretch_below))
     if cover is not None:
         window = torch.cat([window, cover[None, rows, columns].float()])
     window, to_window = shrink(window, affine.compose(affine.shift(-columns.start, -rows.start), to_source))

@@ -1,0 +1,37 @@
+"""Objects as an image of their numbers."""
+
+import io
+
+import numpy as np
+import tifffile
+
+from halfpixel.structures.masks import CropMasks
+
+UM_PER_CM = 1e4
+
+
+def label_tiff_bytes(masks: CropMasks, pixel_size_um: float | None = None) -> bytes:
+    """A TIFF file in which each pixel holds its object's number, from 1; 0 is background.
+
+    Where masks overlap, the first one (of predictions the one that scores best) is on top.
+
+    Args:
+        masks: of the objects.
+        pixel_size_um: side of a pixel in micrometres, noted in the file as its resolution.
+
+    Returns:
+        One page `[h, w]` of uint32, compressed without loss.
+    """
+    resolution = None if pixel_size_um is None else (UM_PER_CM / pixel_size_um,) * 2
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file,
+        masks.label_image().numpy().astype(np.uint32),
+        photometric="minisblack",
+        compression="zlib",
+        resolution=resolution,
+        resolutionunit=None if resolution is None else "CENTIMETER",
+        software="halfpixel",
+        metadata=None,
+    )
+    return file.getvalue()
