@@ -181,7 +181,8 @@ HELP = """
 import contextlib, io, sys
 from halfpixel.cli import main
 heavy = set(sys.argv[1:])
-for verb in ([], ["predict"], ["count"], ["evaluate"], ["train"], ["models"], ["data", "check"], ["data", "convert"]):
+verbs = "predict count evaluate sweep calibrate train models"
+for verb in ([], *([one] for one in verbs.split()), ["data", "check"], ["data", "convert"]):
     sys.argv = ["halfpixel", *verb, "--help"]
     code, printed = 0, io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -1,7 +1,10 @@
 """Files that are there whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -11,9 +14,21 @@ def write_whole(path: Path, data: bytes) -> None:
         path: the file; its folder must exist.
         data: all of its bytes.
     """
+    with open_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """As `write_whole`, for a file that is written piece by piece: it is there when the context ends without an error.
+
+    Args:
+        path: the file; its folder must exist.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ def test_a_failure_on_the_way_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "3.png")
 
-    monkeypatch.setattr("halfpixel.data.coco_writer.write_whole", full)
+    monkeypatch.setattr("halfpixel.data.coco_writer.open_whole", full)
     for exists in (False, True):
         if exists:
             (tmp_path / "out").mkdir()

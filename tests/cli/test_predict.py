@@ -10,7 +10,7 @@ import tifffile
 from calling import Halfpixel
 from PIL import Image
 
-from halfpixel.cli.results import output_names, output_stems
+from halfpixel.cli.results import Names, output_names, output_stems
 from halfpixel.data.coco import read_coco
 from halfpixel.data.images import read_image
 
@@ -56,7 +56,7 @@ def test_everything_is_written_and_fits_together(
             assert float(row["centroid_y_px"]) == pytest.approx(y.mean() + 0.5, abs=0.006)
             assert float(row["left_px"]) - 1 < x.min() <= x.max() < float(row["right_px"]) + 1
         labels = tifffile.imread(out / "labels" / f"{name}.tif")
-        assert labels.dtype == np.uint16
+        assert labels.dtype == np.uint32
         assert labels.shape == (40, 48)
         assert (labels[dense[0]] == 1).all()  # the best object lies on top
         cutouts = sorted((out / "cutouts" / name).iterdir())
@@ -185,6 +185,16 @@ def test_names_are_kept_apart(tmp_path: Path) -> None:
     assert output_names([tmp_path / os.fsdecode(b"bad\xff.png")]) == ["bad\ufffd.png"]
     assert output_stems(["x.png", "X.tif"]) == ["x.png", "X.tif"]  # one file on many a disk
     assert output_names([]) == []
+
+
+def test_planes_and_files_never_share_a_name(tmp_path: Path) -> None:
+    stack, plane, other = (tmp_path / name for name in ("stack.tif", "stack_z01_t2.png", "cells_1.tif"))
+    names = Names.of([stack, plane, other], planes=True)
+    assert names.in_tables(stack, "z01_t2") == "stack.tif#z01_t2"
+    assert names.stem(stack, "z01_t2") == "stack.tif_z01_t2"
+    assert names.stem(plane, "") == "stack_z01_t2"
+    assert names.stem(other, "z3") == "cells_1_z3"
+    assert Names.of([stack, plane], planes=False).stem(stack, "") == "stack"
 
 
 def test_overwriting_leaves_nothing_of_the_run_before(

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from halfpixel.data import images
+from halfpixel.data import opening
 from halfpixel.data.images import as_rgb8, count_frames, find_images, read_image
 from halfpixel.errors import ImageError
 
@@ -123,7 +123,7 @@ def test_16_bit_png_is_stretched(tmp_path, channels):
     if channels in [(2,), (4,)]:
         array[..., -1] = 65535
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(array))
-    colour = {(): array[..., None], (2,): array[..., [0, 0, 0]], (3,): array, (4,): array[..., :3]}[channels]
+    colour = {(): array[..., None], (2,): array[..., :1], (3,): array, (4,): array[..., :3]}[channels]
     expected = np.broadcast_to(stretched(colour), (20, 30, 3))
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), expected, atol=0.51)
 
@@ -266,11 +266,11 @@ def test_files_that_are_no_images(tmp_path, function, make, cause):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 599)
     path = save(tmp_path / f"a.{suffix}", RGB)
     with pytest.raises(ImageError, match=f"a.{suffix}: 30 x 20 pixels are more than the 599"):
         read_image(path)
-    monkeypatch.setattr(images, "MAX_PIXELS", 600)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 600)
     assert read_image(path).shape == RGB.shape
 
 

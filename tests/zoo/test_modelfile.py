@@ -12,12 +12,25 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from halfpixel.errors import ModelFileError
+from halfpixel.evaluation.calibration import Calibration
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, load_model, read_info, save_model, settings_of
+from halfpixel.zoo.modelfile import (
+    ModelInfo,
+    build,
+    load_backbone,
+    load_model,
+    read_info,
+    save_described,
+    save_model,
+    settings_of,
+)
 
 VARIANT = "mask_rcnn_lite"
 CLASSES = ("nucleus", "Zellkern ß")
+CALIBRATION = Calibration(
+    0.35, 0.05, 0.9, (0.05, 1 / 3, 0.9), (0.1, 0.2, 0.95), (0.4, 0.6), (-0.5, 0.25, 0.25), (1.5, 2.5), (10, 12)
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +71,34 @@ def test_there_and_back(model: MaskRCNN, info: ModelInfo, written: Path) -> None
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert [path.name for path in written.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_a_calibration_comes_along(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> None:
+    calibrated = dataclasses.replace(info, calibration=CALIBRATION)
+    save_model(tmp_path / "m.safetensors", model, calibrated)
+    assert read_info(tmp_path / "m.safetensors") == calibrated
+
+
+def test_another_description_leaves_the_weights_as_they_are(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> None:
+    half, other = tmp_path / "half.safetensors", tmp_path / "other.safetensors"
+    save_model(half, model, info, half=True)
+    changed = dataclasses.replace(info, calibration=CALIBRATION, score_threshold=0.4)
+    save_described(other, half, changed)
+    assert (read_info(half), read_info(other)) == (info, changed)
+    with safe_open(half, framework="pt") as one, safe_open(other, framework="pt") as two:
+        assert set(one.keys()) == set(two.keys())
+        for name in one.keys():  # noqa: SIM118
+            assert one.get_tensor(name).dtype == two.get_tensor(name).dtype
+            assert torch.equal(one.get_tensor(name), two.get_tensor(name))
+    save_described(other, other, info)  # in place, and back to the very same bytes
+    assert other.read_bytes() == half.read_bytes()
+    with pytest.raises(ModelFileError, match="no such model file"):
+        save_described(other, tmp_path / "nowhere.safetensors", info)
+
+
+def test_a_description_without_a_calibration_is_the_one_that_older_versions_read(written: Path) -> None:
+    with safe_open(written, framework="pt") as file:
+        assert "calibration" not in json.loads(file.metadata()["halfpixel"])
 
 
 def test_half_the_size(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
@@ -133,6 +174,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown setting": (lambda path: rewrite(path, lambda d: d["settings"].update(colour="red")), "colour"),
     "unknown field": (lambda path: rewrite(path, lambda d: d.update(smell="sweet")), "description is broken"),
     "unknown rule": (lambda path: rewrite(path, lambda d: d["input"].update(smell="sweet")), "description is broken"),
+    "a calibration that lacks a field": (
+        lambda path: rewrite(path, lambda d: d.update(calibration={"threshold": 0.5})),
+        "description is broken",
+    ),
+    "no calibration where there should be": (
+        lambda path: rewrite(path, lambda d: d.update(calibration=None)),
+        "description is broken",
+    ),
+    "a calibration that makes no sense": (
+        lambda path: rewrite(path, lambda d: d.update(calibration=CALIBRATION.to_json() | {"level": 2})),
+        "level must be between",
+    ),
     "other classes": (lambda path: rewrite(path, lambda d: d.update(class_names=["a"])), "do not fit"),
     "a tensor too few": (drop_a_tensor, "names differ, e.g. rpn.deltas.bias"),
     "a tensor of another shape": (reshape_a_tensor, r"rpn.deltas.bias is \[5\] instead of \[12\]"),

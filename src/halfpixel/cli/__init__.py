@@ -10,6 +10,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from halfpixel import __version__
+from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
@@ -17,6 +18,7 @@ from halfpixel.cli.evaluate import evaluate
 from halfpixel.cli.models import models
 from halfpixel.cli.predict import predict
 from halfpixel.cli.run import ERR, complain, one_line
+from halfpixel.cli.sweep import sweep
 from halfpixel.cli.train import train
 from halfpixel.errors import HalfpixelError
 
@@ -39,7 +41,7 @@ def build_app() -> App:
             negative_bool=(), negative_iterable=(), negative_none=(), show_default=_show_default
         ),
     )
-    for verb in (predict, count, evaluate, train, models):
+    for verb in (predict, count, evaluate, sweep, calibrate, train, models):
         app.command(verb)
     data = App(name="data", help="Look after annotated images: check them, bring them to another format.")
     data.command(check)

@@ -99,7 +99,7 @@ def _model_facts(model: str) -> dict[str, Any]:
     def input_scale(size_hw: tuple[int, int]) -> float:
         return network_size(size_hw, rules)[0]
 
-    anchors = predictor.model.rpn.plan.sizes
+    anchors = predictor.model.anchor_sizes_px
     limit = predictor.info.detection_limit
     return {"detection_limit": limit, "anchor_sizes_px": anchors, "input_scale": input_scale}
 

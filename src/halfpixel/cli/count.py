@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from halfpixel.cli.parts import Facts, Parts, resumable
+from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
 from halfpixel.cli.results import csv_bytes
 from halfpixel.cli.run import (
+    Note,
     Walk,
     check_limits,
     describe,
+    label_of,
+    model_digest,
+    name_some,
     open_model,
     plain_table,
     plural,
     say,
     say_json,
     show,
+    warn,
     write_with_folder,
 )
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
 
+if TYPE_CHECKING:
+    from halfpixel.data.picture import Picture
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.calibration import Calibration
+    from halfpixel.structures.instances import Instances
+
 MANY_CLASSES = 10
 """With more classes than this, those that were found nowhere are left out of tables."""
 
-Counts = dict[Path, dict[str, int]]
+INTERVAL = ("low", "high", "level", "estimate")
+DENSITY = ("counted", "area_px", "per_megapixel", "per_mm2")
+
+Frame = Literal["plain", "unbiased"]
 
 
 def count(
@@ -36,69 +53,215 @@ def count(
     model: str = DEFAULT_MODEL,
     threshold: float | None = None,
     limit: int | None = None,
+    density: Frame | None = None,
     csv: Path | None = None,
+    resume: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    images: ImageOptions = AS_THEY_ARE,
 ) -> int:
     """Count the objects in images: a table of image, class and count, and a total.
+
+    With a model that `halfpixel calibrate` has calibrated, a count comes with an interval: 127 (118-135, 90%) says that
+    127 objects were found, and that the true count is from 118 to 135 for 90% of the images that are like those that
+    the model was calibrated on.
 
     Args:
         paths: Image files, folders of images, or globs in quotes (** stands for folders of any depth).
         model: A named model (see `halfpixel models`) or a model file.
         threshold: Count objects that score at least this, 0 to 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
+        density: Also objects per mm2, or per megapixel where the size of a pixel is not known: plain takes all objects
+            and the whole image; unbiased corrects for objects that the border cuts, with a counting frame (Gundersen
+            1977).
         csv: Write the table to this file as well; an existing file is replaced.
+        resume: Go on with an interrupted run that had --csv: give the same command again. At most one image was lost.
         as_json: Print JSON instead of the table.
+        images: How images are read and measured.
     """
     check_limits(threshold, limit)
     if csv is not None and csv.is_dir():
         raise ArgumentError(f"--csv {csv}: this is a folder, not a file")
+    if resume and csv is None:
+        raise ArgumentError("--resume: only a run with --csv can be resumed")
+    reading = images.reading()
     walk = Walk()
-    images = walk.find(paths)
-    if not images:
+    files = walk.find(paths)
+    if not files:
         return walk.exit_code
     predictor = open_model(model)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
-    counts = {path: objects.counts() for path, _, objects in walk.predict(predictor, images, threshold, limit)}
-    if not counts:
-        return walk.exit_code
-    total: Counter[str] = Counter(dict.fromkeys(predictor.class_names, 0))
-    for one in counts.values():
-        total.update(one)
-    shown = [name for name in predictor.class_names if total[name] or len(predictor.class_names) <= MANY_CLASSES]
+    counting = Counting(threshold, _calibration(predictor, threshold), density, images)
+    options: dict[str, object] = {"--threshold": threshold, "--limit": limit, "--density": density}
     if csv is not None:
-        rows = [
-            (path, name, one[name], f"{threshold:g}", "yes" if path in walk.saturated else "no")
-            for path, one in counts.items()
-            for name in shown
-        ]
-        write_with_folder(csv, csv_bytes(("image", "class", "count", "score_threshold", "limit_reached"), rows))
+        options |= {"model (SHA-256)": model_digest(model), **images.for_resuming()}
+    folder = None if csv is None else csv.with_name(f".{csv.name}.halfpixel-run")
+    parts = Parts(folder, options, {path: str(path) for path in files})
+    if resume:
+        parts.resume()
+    with resumable() if csv is not None else nullcontext():
+        for picture, objects in parts.walk(walk, predictor, counting.lowest, limit, reading, threshold):
+            try:
+                facts = counting.facts(walk, picture, objects)
+            except ArgumentError as error:  # too small for the counting frame
+                walk.fail(image := label_of(picture.path, picture.plane), f"{image}: {error}")
+                continue
+            parts.add(picture, facts)
+        found = parts.facts()
+        walk.notes = {facts["image"]: Note(**facts["note"]) for facts in found}
+        if not found:
+            return walk.exit_code
+        total = _total(found, predictor.class_names)
+        if csv is not None:
+            write_with_folder(csv, counting.csv(found, _shown(total)))
+            parts.remove()
     if as_json:
-        _say_json(counts, total, walk, {"model": model, "threshold": threshold, "limit": limit})
+        how = {"model": model, "threshold": threshold, "limit": limit}
+        rows = [counting.json(facts, predictor.class_names) for facts in found]
+        say_json({**how, "images": rows, "total": total, "failed": walk.failures_json()})
     else:
-        _show_table(counts, total, shown)
-        found = f"{plural(total.total(), 'object')} on {plural(len(counts), 'image')}"
-        say(f"{found}, scoring at least {threshold:g}. Model {describe(model)}.")
-    walk.warn(limit)
+        _show_table(found, total, counting)
+        sentence = f"{plural(sum(total.values()), 'object')} on {plural(len(found), 'image')}"
+        say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}.")
+        counting.explain(predictor.info.calibration)
+    walk.warn(limit, advice=images.advice)
+    counting.warn(found)
     return walk.exit_code
 
 
-def _say_json(counts: Counts, total: Counter[str], walk: Walk, how: dict[str, object]) -> None:
-    images = [
-        {"image": str(path), "counts": one, "limit_reached": path in walk.saturated} for path, one in counts.items()
-    ]
-    say_json({**how, "images": images, "total": dict(total), "failed": walk.failures_json()})
+def _calibration(predictor: Predictor, threshold: float) -> Calibration | None:
+    """The model's calibration, if it holds for this threshold."""
+    calibration = predictor.info.calibration
+    return calibration if calibration is not None and calibration.threshold == threshold else None
 
 
-def _show_table(counts: Counts, total: Counter[str], shown: Sequence[str]) -> None:
-    table = plain_table("image", "class", "count", right=("count",))
+@dataclass(frozen=True)
+class Counting:
+    """How the objects of an image become the facts that tables, JSON and CSV show.
+
+    Attributes:
+        threshold: objects that score at least this are counted.
+        calibration: for the intervals, if there are any.
+        density: which kind of it, if any.
+        images: what is known of the pixels.
+    """
+
+    threshold: float
+    calibration: Calibration | None
+    density: Frame | None
+    images: ImageOptions
+
+    @property
+    def lowest(self) -> float:
+        """Objects are needed from this score upwards: intervals look at the doubtful ones, too."""
+        return self.threshold if self.calibration is None else self.calibration.lowest_score
+
+    def facts(self, walk: Walk, picture: Picture, objects: Instances) -> Facts:
+        """All about one image."""
+        listed = objects.above(self.threshold)
+        pixel_size_um, doubt = (None, "") if self.density is None else self.images.pixel_size(picture)
+        facts = walk.facts(picture, listed, doubt)
+        if self.calibration is not None:
+            facts["intervals"] = self._intervals(self.calibration, objects)
+        if self.density is not None:
+            facts["densities"] = self._densities(listed, pixel_size_um)
+        return facts
+
+    @staticmethod
+    def _intervals(calibration: Calibration, objects: Instances) -> Facts | None:
+        """For each class; none at all where the detection limit cut off objects that they need."""
+        if objects.saturated:
+            return None
+        of_classes = [objects.scores[objects.labels == k].numpy() for k in range(len(objects.class_names))]
+        names_and_intervals = zip(objects.class_names, calibration.intervals(of_classes), strict=True)
+        return {name: {key: getattr(one, key) for key in INTERVAL} for name, one in names_and_intervals}
+
+    def _densities(self, listed: Instances, pixel_size_um: float | None) -> Facts:
+        """For each class."""
+        from halfpixel.measure.density import density
+
+        found = {}
+        for k, name in enumerate(listed.class_names):
+            one = density(listed[listed.labels == k], unbiased=self.density == "unbiased", pixel_size_um=pixel_size_um)
+            found[name] = {key: getattr(one, key) for key in DENSITY}
+        return found
+
+    def columns(self) -> tuple[str, ...]:
+        """What a class of an image has besides its count."""
+        return (INTERVAL if self.calibration is not None else ()) + (DENSITY if self.density is not None else ())
+
+    def numbers(self, facts: Facts, name: str) -> Facts:
+        """The values of `columns`; those that there are not are None."""
+        interval = (facts.get("intervals") or {}).get(name, {})
+        density = facts.get("densities", {}).get(name, {})
+        return {column: (interval | density).get(column) for column in self.columns()}
+
+    def csv(self, found: Sequence[Facts], shown: Sequence[str]) -> bytes:
+        """A row for each class of each image."""
+        rows = []
+        for facts in found:
+            reached = "yes" if facts["note"]["saturated"] else "no"
+            for name in shown:
+                numbers = self.numbers(facts, name).values()
+                cells = ["" if one is None else f"{one:.10g}" for one in numbers]
+                count = facts["counts"].get(name, 0)
+                rows.append((facts["image"], name, count, *cells, f"{self.threshold:g}", reached))
+        header = ("image", "class", "count", *self.columns(), "score_threshold", "limit_reached")
+        return csv_bytes(header, rows)
+
+    def json(self, facts: Facts, class_names: Sequence[str]) -> Facts:
+        """An image, with all classes."""
+        counts = {name: facts["counts"].get(name, 0) for name in class_names}
+        found = {"image": facts["image"], "counts": counts, "limit_reached": facts["note"]["saturated"]}
+        return found | {key: facts[key] for key in ("intervals", "densities") if key in facts}
+
+    def cells(self, facts: Facts, name: str) -> tuple[str, ...]:
+        """A row of the table: the count, with its interval, and the density."""
+        numbers = self.numbers(facts, name)
+        text = f"{facts['counts'].get(name, 0):,}"
+        if numbers.get("low") is not None:
+            text += f" ({numbers['low']:,}-{numbers['high']:,}, {numbers['level']:.0%})"
+        if self.density is None:
+            return (text,)
+        per_mm2 = numbers["per_mm2"]
+        density = f"{numbers['per_megapixel']:,.4g} per Mpx" if per_mm2 is None else f"{per_mm2:,.4g} per mm2"
+        return text, density
+
+    def explain(self, of_model: Calibration | None) -> None:
+        """Say what is not obvious of the numbers."""
+        if self.calibration is not None:
+            level = f"{self.calibration.level:.0%}"
+            say(f"In brackets where the true count is, for {level} of images like those of the calibration.")
+        elif of_model is not None:
+            say(f"No intervals: the model is calibrated for --threshold {of_model.threshold:g}.")
+
+    def warn(self, found: Sequence[Facts]) -> None:
+        """Name the images that could not get an interval."""
+        without = [facts["image"] for facts in found if self.calibration is not None and facts["intervals"] is None]
+        if without:
+            where = f"{plural(len(without), 'image')} ({name_some(without)})"
+            warn(f"no interval for {where}: the detection limit cut off doubtful objects that it needs; raise --limit")
+
+
+def _total(found: Sequence[Facts], class_names: Sequence[str]) -> dict[str, int]:
+    return {name: sum(facts["counts"].get(name, 0) for facts in found) for name in class_names}
+
+
+def _shown(total: Mapping[str, int]) -> list[str]:
+    return [name for name in total if total[name] or len(total) <= MANY_CLASSES]
+
+
+def _show_table(found: Sequence[Facts], total: Mapping[str, int], counting: Counting) -> None:
+    numbers = ("count",) if counting.density is None else ("count", "density")
+    table = plain_table("image", "class", *numbers, right=numbers)
     few = len(total) <= MANY_CLASSES
-    for path, one in counts.items():
-        rows = [(name, one[name]) for name in shown if one[name] or few] or [("nothing", 0)]
-        for k, (name, number) in enumerate(rows):
-            table.add_row("" if k else str(path), name, f"{number:,}")
-    if len(counts) > 1:
+    for facts in found:
+        names = [name for name in _shown(total) if facts["counts"].get(name) or few]
+        rows = [(name, *counting.cells(facts, name)) for name in names] or [("nothing", "0")]
+        for k, row in enumerate(rows):
+            table.add_row("" if k else facts["image"], *row)
+    if len(found) > 1:
         table.add_section()
-        for k, name in enumerate(shown):
+        for k, name in enumerate(_shown(total)):
             table.add_row("" if k else "total", name, f"{total[name]:,}")
     show(table)

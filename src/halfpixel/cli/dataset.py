@@ -56,11 +56,11 @@ def predict_dataset(
         waiting.setdefault(sample.path, []).append(k)
     samples, predictions = [], []
     paths = [sample.path for sample in dataset.samples]
-    for path, _, objects in walk.predict(predictor, paths, lowest, limit, counted_from=threshold):
+    for picture, objects in walk.predict(predictor, paths, lowest, limit, counted_from=threshold):
+        path = picture.path
         sample = dataset.samples[waiting[path].pop(0)]
         if sample.size_hw != objects.size_hw:
             (height, width), (true_height, true_width) = sample.size_hw, objects.size_hw
-            walk.done.remove(path)
             walk.fail(path, f"{path}: {true_width} x {true_height} pixels, but annotated as {width} x {height}")
             continue
         samples.append(sample)

@@ -49,10 +49,13 @@ def evaluate(
     threshold: float | None = None,
     limit: int | None = None,
     predictions: Path | None = None,
+    slice_by: str = "modality",
+    boundary: bool = False,
+    pictures: int = 8,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
 ) -> int:
-    """Compare what a model finds with annotations: average precision, detection quality and counts.
+    """Compare what a model finds with annotations: average precision, quality, counts, and every mistake named.
 
     Args:
         data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
@@ -63,11 +66,16 @@ def evaluate(
         threshold: Quality and counts take objects that score at least this, 0 to 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         predictions: Evaluate the predictions of this COCO file, and run no model.
+        slice_by: An attribute of the images; everything is also measured for each of its values.
+        boundary: Also compute boundary AP, by the overlap of outlines; takes long on large images.
+        pictures: How many of the worst images the page shows, at most.
         overwrite: Replace an earlier report in the folder.
         as_json: Print the whole report as JSON.
     """
     check_limits(threshold, limit)
     check_folder(out)
+    if pictures < 0:
+        raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
     if predictions is not None and model is not None:
         raise ArgumentError("--predictions and --model: give one of the two")
     if not overwrite:
@@ -96,7 +104,16 @@ def evaluate(
             return walk.exit_code
         write_predictions(out, dataset, found)
         whose = describe(name)
-    evaluation = _report(dataset, found, threshold, limit, out, whose, walk)
+    from halfpixel.evaluation.evaluate import AP_RESAMPLES
+    from halfpixel.evaluation.evaluate import evaluate as measure
+
+    evaluation = measure(
+        dataset, found, threshold=threshold, max_detections=limit, slice_by=slice_by, ap_resamples=AP_RESAMPLES,
+        boundary=boundary,
+    )  # fmt: skip
+    if boundary and evaluation.boundary_ap is None:
+        warn(f"boundary AP is {evaluation.boundary_note}")
+    _report(evaluation, dataset, found, pictures, out, whose, walk)
     if as_json:
         say_json({"model": whose, "failed": walk.failures_json(), **evaluation.to_json()})
     else:
@@ -107,17 +124,22 @@ def evaluate(
 
 
 def _report(
-    dataset: Dataset, found: list[Instances], threshold: float, limit: int, out: Path, whose: str, walk: Walk
-) -> Evaluation:
-    from halfpixel.evaluation.evaluate import evaluate as measure
+    evaluation: Evaluation,
+    dataset: Dataset,
+    found: list[Instances],
+    pictures: int,
+    out: Path,
+    whose: str,
+    walk: Walk,
+) -> None:
     from halfpixel.report.page import write_report
+    from halfpixel.report.worst import draw_worst
 
-    evaluation = measure(dataset, found, threshold=threshold, max_detections=limit)
     about = {"predictions" if not walk.done else "model": whose}
     if walk.failed:
         about["left out"] = f"{plural(len(walk.failed), 'image')} that could not be used"
-    write_report(evaluation, out, about=about)
-    return evaluation
+    worst = draw_worst(dataset, found, evaluation, at_most=pictures)
+    write_report(evaluation, out, about=about, worst=worst)
 
 
 def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:
@@ -142,9 +164,18 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
     images, objects = plural(overall.n_images, "image"), plural(overall.n_objects, "annotated object")
     say(f"{whose} on {evaluation.data}: {images}, {objects}.")
     say()
-    for name, ap in (("mask", evaluation.mask_ap), ("box", evaluation.box_ap)):
-        say(f"COCO {name} AP {_number(ap.ap)}   at IoU .50 {_number(ap.ap50)}   at IoU .75 {_number(ap.ap75)}")
+    for name, ap, usual in (
+        ("mask", evaluation.mask_ap, evaluation.mask_ap_100),
+        ("box", evaluation.box_ap, evaluation.box_ap_100),
+    ):
+        say(
+            f"COCO {name} AP {_number(ap.ap)}{_range(ap.intervals.get('ap'))}   at IoU .50 {_number(ap.ap50)}   "
+            f"at IoU .75 {_number(ap.ap75)}   with 100 detections {_number(usual.ap)}"
+        )
     say(f"  mean over classes and IoU .50 to .95, at most {evaluation.max_detections:,} objects of a class and image")
+    if evaluation.boundary_ap is not None:
+        outlines = evaluation.boundary_ap
+        say(f"Boundary AP {_number(outlines.ap)}{_range(outlines.intervals.get('ap'))}   (Cheng et al. 2021)")
     say()
     say(f"Of objects that score at least {evaluation.threshold:g}, with 95% intervals:")
     quality = [f"quality at IoU {_iou(iou)}" for iou in SHOWN_IOUS]
@@ -157,14 +188,17 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
     show(table)
     say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
+    wrong = [f"{one.count.name} {one.count.events:,}" for one in overall.mistakes if one.count.events]
+    say(f"Mistakes: {', '.join(wrong) or 'none'}")
     say()
-    if overall.count_per_class:
-        _print_classes(overall)
+    if evaluation.classes:
+        _print_classes(evaluation)
 
 
-def _print_classes(overall: SliceEvaluation) -> None:
+def _print_classes(evaluation: Evaluation) -> None:
     """Counts of the classes that are there, most first."""
-    some = {name: error for name, error in overall.count_per_class.items() if error.true or error.predicted}
+    errors = {name: one.count for name, one in evaluation.classes.items()}
+    some = {name: error for name, error in errors.items() if error.true or error.predicted}
     shown = sorted(some.items(), key=lambda item: -item[1].true)[:CLASSES_AT_MOST]
     numbers = ("annotated", "found", "count MAE", "count bias")
     table = plain_table("class", *numbers, right=numbers)

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.results import PLACES, Results, parse_save, refuse_to_mix, refuse_to_overwrite, remove_earlier
-from halfpixel.cli.run import Walk, check_folder, check_limits, describe, open_model, plain_table, plural, say, show
+from halfpixel.cli.parts import Parts, remove_parts, resumable, was_interrupted
+from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
+from halfpixel.cli.results import (
+    KINDS,
+    Names,
+    parse_save,
+    refuse_to_mix,
+    refuse_to_overwrite,
+    remove_earlier,
+    remove_torn,
+)
+from halfpixel.cli.run import (
+    Note,
+    Walk,
+    check_folder,
+    check_limits,
+    describe,
+    model_digest,
+    name_some,
+    open_model,
+    plain_table,
+    plural,
+    say,
+    show,
+)
+from halfpixel.cli.writers import Results
+from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
+
+HIDDEN = ".halfpixel-run"
+"""The folder for the parts of a run, in its output folder."""
 
 
 def predict(
@@ -20,7 +49,11 @@ def predict(
     threshold: float | None = None,
     limit: int | None = None,
     save: str = "coco,overlay,table",
+    classes: str | None = None,
+    gzip: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
+    images: ImageOptions = AS_THEY_ARE,
 ) -> int:
     """Find every object in images and write the objects, pictures and tables to a folder.
 
@@ -31,42 +64,98 @@ def predict(
         threshold: Leave out objects that score less, from 0 to below 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         save: What to write, separated by commas: coco (instances.json), overlay (pictures with the objects drawn in),
-            labels (16-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
-            (objects.csv), cutouts (one picture with transparency for each object).
+            labels (32-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
+            (objects.csv, all measurements), parquet (the same table), cutouts (one picture with transparency for each
+            object), geojson (detections for QuPath), rois (regions for ImageJ), blurred (pictures with the objects made
+            unrecognisable).
+        classes: Of --save blurred: make objects of these classes unrecognisable, separated by commas. Default: all.
+        gzip: Of --save geojson: compress the files.
         overwrite: Replace earlier results in the folder; without this, they are kept and nothing is done.
+        resume: Go on with an interrupted run: give the same command again. At most one image was lost.
+        images: How images are read and measured.
     """
     kinds = parse_save(save)
     check_limits(threshold, limit)
     check_folder(out)
-    if overwrite:
-        refuse_to_mix(out, kinds)
-    else:
-        refuse_to_overwrite([out / PLACES[kind] for kind in kinds])
+    _check_kinds(kinds, classes, gzip)
+    _check_earlier(out, kinds, overwrite, resume)
+    reading = images.reading()
     walk = Walk()
-    images = walk.find(paths)
-    if not images:
+    files = walk.find(paths)
+    if not files:
         return walk.exit_code
     predictor = open_model(model)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
-    results = Results(out, kinds, images)
-    if overwrite:
+    blurred = None if classes is None else _parse_classes(classes, predictor.class_names)
+    names = Names.of(files, planes=images.planes == "all")
+    options = {"model (SHA-256)": model_digest(model), "--threshold": threshold, "--limit": limit}
+    options |= {"--save": sorted(kinds), "--classes": blurred, "--gzip": gzip, **images.for_resuming()}
+    parts = Parts(out / HIDDEN, options, names.stems)
+    if resume:
+        parts.resume()
+        remove_torn(out, kinds)
+    elif overwrite:
         remove_earlier(out, kinds)
-    totals: Counter[str] = Counter()
-    for path, picture, objects in walk.predict(predictor, images, threshold, limit):
-        results.add(path, picture, objects)
-        totals.update(objects.counts())
-    if not walk.done:
-        return walk.exit_code
-    places = results.finish(predictor.class_names)
+        remove_parts(out / HIDDEN)
+    results = Results(out, kinds, names, parts, blurred, gzip)
+    with resumable():
+        for picture, objects in parts.walk(walk, predictor, threshold, limit, reading):
+            pixel_size_um, doubt = images.pixel_size(picture)
+            results.add(picture, objects, pixel_size_um, walk.facts(picture, objects, doubt))
+        walk.notes = {facts["image"]: Note(**facts["note"]) for facts in parts.facts()}
+        if not walk.done:
+            return walk.exit_code
+        places = results.finish(predictor.class_names)
+        parts.remove()
 
     say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
+    totals = sum((Counter(facts["counts"]) for facts in parts.facts()), Counter[str]())
     found = f"{plural(totals.total(), 'object')} on {plural(len(walk.done), 'image')}"
-    per_class = ", ".join(f"{name} {count:,}" for name, count in totals.most_common() if count)
+    per_class = ", ".join(f"{name} {count:,}" for name, count in totals.most_common())
     say(f"{found}: {per_class}." if per_class else f"{found}.")
     table = plain_table("written", "what it is")
     for place in places:
         table.add_row(*place)
     show(table)
-    walk.warn(limit)
+    walk.warn(limit, advice=images.advice)
     return walk.exit_code
+
+
+def _check_kinds(kinds: Sequence[str], classes: str | None, gzip: bool) -> None:
+    """Refuse options for kinds of results that are not wanted."""
+    if classes is not None and "blurred" not in kinds:
+        raise ArgumentError("--classes is for --save blurred only")
+    if gzip and "geojson" not in kinds:
+        raise ArgumentError("--gzip is for --save geojson only")
+
+
+def _check_earlier(out: Path, kinds: Sequence[str], overwrite: bool, resume: bool) -> None:
+    """Refuse to spoil what earlier runs have left.
+
+    Raises:
+        ArgumentError: there is something, and nothing was said of it.
+    """
+    if overwrite and resume:
+        raise ArgumentError("--overwrite and --resume: give one of the two")
+    interrupted = was_interrupted(out / HIDDEN)
+    if interrupted and not overwrite and not resume:
+        raise ArgumentError(f"--out {out}: an interrupted run; --resume goes on with it, --overwrite begins anew")
+    if overwrite:
+        refuse_to_mix(out, kinds)
+    elif not interrupted:
+        refuse_to_overwrite([out / KINDS[kind].place for kind in kinds])
+
+
+def _parse_classes(classes: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated list.
+
+    Raises:
+        ArgumentError: one that the model does not know.
+    """
+    chosen = [name for part in classes.split(",") if (name := part.strip())]
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        what = f"the model knows no {unknown[0]!r}" if unknown else "it is empty"
+        raise ArgumentError(f"--classes: {what}; its classes are {name_some(known)}")
+    return chosen

@@ -1,46 +1,54 @@
-"""What `predict` writes: names that never collide, and one writer for each kind of result."""
+"""What `predict` writes: which kinds of results there are, where they go, and names that never collide."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from halfpixel.cli.run import plural, write_with_folder
 from halfpixel.errors import ArgumentError
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
-    from halfpixel.structures.instances import Instances
+@dataclass(frozen=True)
+class Kind:
+    """One kind of results.
 
-PLACES = {
-    "coco": "instances.json",
-    "overlay": "overlay",
-    "labels": "labels",
-    "table": "objects.csv",
-    "cutouts": "cutouts",
+    Attributes:
+        place: the file, or the folder with something for each image, in the output folder.
+        pattern: what an earlier run may have left there.
+        what: it is, for people.
+        each: what there are several of; empty for one file that needs no number.
+        of: what there is one of these for.
+    """
+
+    place: str
+    pattern: str
+    what: str
+    each: str = ""
+    of: Literal["image", "object"] = "image"
+
+
+KINDS = {
+    "coco": Kind("instances.json", "instances.json", "the objects with their masks, as a COCO data set"),
+    "overlay": Kind("overlay", "overlay/**/*.png", "the objects drawn over the image", "picture"),
+    "labels": Kind("labels", "labels/**/*.tif", "each pixel is its object's number", "label image"),
+    "table": Kind("objects.csv", "objects.csv", "one row per object", "row", "object"),
+    "parquet": Kind("objects.parquet", "objects.parquet", "the same table as an Apache Parquet file"),
+    "cutouts": Kind("cutouts", "cutouts/**/[0-9]*.png", "one picture per object", "picture", "object"),
+    "geojson": Kind("geojson", "geojson/**/*.geojson*", "the objects as detections for QuPath", "file"),
+    "rois": Kind("rois", "rois/**/*.zip", "the objects as regions for ImageJ and Fiji", "ZIP file"),
+    "blurred": Kind("blurred", "blurred/**/*.png", "the image with the objects made unrecognisable", "picture"),
 }
-"""What can be saved, and under which name in the output folder."""
+"""What can be saved."""
 
-COLUMNS = (
-    "image",
-    "object",
-    "class",
-    "score",
-    "left_px",
-    "top_px",
-    "right_px",
-    "bottom_px",
-    "centroid_x_px",
-    "centroid_y_px",
-    "area_px",
-)
+EXTRAS = {"parquet": ("pyarrow", "parquet"), "rois": ("roifile", "imagej")}
+"""Kinds that take a library which is installed with an extra of ours."""
 
 
 def parse_save(save: str) -> tuple[str, ...]:
@@ -48,12 +56,19 @@ def parse_save(save: str) -> tuple[str, ...]:
 
     Raises:
         ArgumentError: none, or one that there is not.
+        MissingDependencyError: one takes an optional library that is not installed.
     """
     kinds = tuple(dict.fromkeys(kind for part in save.split(",") if (kind := part.strip())))
-    unknown = [kind for kind in kinds if kind not in PLACES]
+    unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         what = f"there is no {unknown[0]!r}" if unknown else "it is empty"
-        raise ArgumentError(f"--save: {what}; choose from {','.join(PLACES)}")
+        raise ArgumentError(f"--save: {what}; choose from {','.join(KINDS)}")
+    for kind in kinds:
+        if kind in EXTRAS:
+            from halfpixel.measure.extras import load_extra
+
+            module, extra = EXTRAS[kind]
+            load_extra(module, f"halfpixel[{extra}]")
     return kinds
 
 
@@ -66,6 +81,35 @@ def refuse_to_overwrite(places: Collection[Path]) -> None:
     for place in places:
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise ArgumentError(f"{place} exists already; choose another --out, or say --overwrite")
+
+
+def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:
+    """Keep results of two runs from standing side by side and contradicting each other.
+
+    Raises:
+        ArgumentError: an earlier run wrote a kind that this one would not replace.
+    """
+    for name, kind in KINDS.items():
+        if name not in kinds and any(out.glob(kind.pattern)):
+            raise ArgumentError(
+                f"{out / kind.place} is of an earlier run and would not be replaced; add {name} to --save, or choose "
+                "another --out"
+            )
+
+
+def remove_earlier(out: Path, kinds: Collection[str]) -> None:
+    """Remove what an earlier run left of these kinds."""
+    for kind in kinds:
+        for old in out.glob(KINDS[kind].pattern):
+            old.unlink()
+
+
+def remove_torn(out: Path, kinds: Collection[str]) -> None:
+    """Remove the files that a killed run was about to write."""
+    for kind in kinds:
+        place = out / KINDS[kind].place
+        for torn in place.rglob(".*.part") if place.is_dir() else out.glob(f".{place.name}.*.part"):
+            torn.unlink()
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
@@ -84,136 +128,48 @@ def output_stems(names: Sequence[str]) -> list[str]:
     return chosen if len({one.casefold() for one in chosen}) == len(chosen) else list(names)
 
 
-WRITTEN = {
-    "coco": "instances.json",
-    "overlay": "overlay/**/*.png",
-    "labels": "labels/**/*.tif",
-    "table": "objects.csv",
-    "cutouts": "cutouts/**/[0-9]*.png",
-}
-"""What an earlier run may have left of each kind."""
+PLANE = re.compile(r"_[a-z]+\d+$")
+"""The end of `stack_z003`, the name of a plane's results."""
 
 
-def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:
-    """Keep results of two runs from standing side by side and contradicting each other.
+@dataclass(frozen=True)
+class Names:
+    """What images are called in the results.
 
-    Raises:
-        ArgumentError: an earlier run wrote a kind that this one would not replace.
+    Attributes:
+        tables: for each file its name in tables.
+        stems: for each file the names of its results, without a suffix.
     """
-    for kind, pattern in WRITTEN.items():
-        if kind not in kinds and any(out.glob(pattern)):
-            raise ArgumentError(
-                f"{out / PLACES[kind]} is of an earlier run and would not be replaced; add {kind} to --save, or choose "
-                "another --out"
-            )
 
+    tables: dict[Path, str]
+    stems: dict[Path, str]
 
-def remove_earlier(out: Path, kinds: Collection[str]) -> None:
-    """Remove what an earlier run left of these kinds."""
-    for kind in kinds:
-        for old in out.glob(WRITTEN[kind]):
-            old.unlink()
-
-
-class Results:
-    """A folder of results, filled image by image; what spans all images is written by `finish`."""
-
-    def __init__(self, out: Path, kinds: Sequence[str], paths: Sequence[Path]) -> None:
-        self.out = out
-        self.kinds = kinds
+    @classmethod
+    def of(cls, paths: Sequence[Path], planes: bool) -> Names:
+        """For these files, of which each plane is an image of its own if `planes`."""
         names = output_names(paths)
-        self.names = dict(zip(paths, zip(names, output_stems(names), strict=True), strict=True))
-        self.images: list[tuple[int, str, Instances]] = []
-        self.rows: list[tuple[object, ...]] = []
-        self.written = dict.fromkeys(kinds, 0)
+        stems = output_stems(names)
+        if planes:  # the planes of stack.tif and the file stack_z003.png must not share a name
+            stacks = {start for stem in stems for start in _starts(stem.casefold())}
+            stems = [name if stem.casefold() in stacks else stem for name, stem in zip(names, stems, strict=True)]
+        return cls(dict(zip(paths, names, strict=True)), dict(zip(paths, stems, strict=True)))
 
-    def add(self, path: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
-        """Write what belongs to one image."""
-        name, stem = self.names[path]
-        if "overlay" in self.kinds:
-            self._write_overlay(self.out / "overlay" / f"{stem}.png", picture, objects)
-        if "labels" in self.kinds:
-            self._write_labels(self.out / "labels" / f"{stem}.tif", objects)
-        if "cutouts" in self.kinds:
-            self._write_cutouts(self.out / "cutouts" / stem, picture, objects)
-        if "table" in self.kinds:
-            self.rows += object_rows(name, objects)
-        if "coco" in self.kinds:
-            self.images.append((len(self.images) + 1, name, objects.without_probabilities()))
+    def in_tables(self, path: Path, plane: str) -> str:
+        """The name of an image in tables."""
+        return f"{self.tables[path]}#{plane}" if plane else self.tables[path]
 
-    def finish(self, class_names: Sequence[str]) -> list[tuple[str, str]]:
-        """Write the files that span all images; what is where, for people."""
-        from halfpixel.data.coco import write_coco
-
-        self.out.mkdir(parents=True, exist_ok=True)
-        if "coco" in self.kinds:
-            write_coco(self.out / PLACES["coco"], self.images, class_names)
-        if "table" in self.kinds:
-            write_with_folder(self.out / PLACES["table"], csv_bytes(COLUMNS, self.rows))
-        what = {
-            "coco": "the objects with their masks, as a COCO data set",
-            "overlay": f"the objects drawn over the image, {plural(self.written.get('overlay', 0), 'picture')}",
-            "labels": f"each pixel is its object's number, {plural(self.written.get('labels', 0), 'label image')}",
-            "table": f"one row per object, {plural(len(self.rows), 'row')}",
-            "cutouts": f"one picture per object, {plural(self.written.get('cutouts', 0), 'picture')}",
-        }
-        return [(str(self.out / place), what[kind]) for kind, place in PLACES.items() if kind in self.kinds]
-
-    def _write_overlay(self, path: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
-        from halfpixel.data.images import png_bytes
-        from halfpixel.viz.overlay import count_caption, draw_overlay
-
-        drawn = draw_overlay(picture, objects, caption=count_caption(objects))
-        write_with_folder(path, png_bytes(drawn))
-        self.written["overlay"] += 1
-
-    def _write_labels(self, path: Path, objects: Instances) -> None:
-        import numpy as np
-        import tifffile
-
-        if objects.masks is None:
-            raise ArgumentError("--save labels needs a model that draws masks; this one finds boxes only")
-        labels = objects.masks.label_image().numpy()
-        file = io.BytesIO()
-        tifffile.imwrite(file, labels.astype(np.uint16 if len(objects) < 1 << 16 else np.uint32), compression="zlib")
-        write_with_folder(path, file.getvalue())
-        self.written["labels"] += 1
-
-    def _write_cutouts(self, folder: Path, picture: npt.NDArray[np.uint8], objects: Instances) -> None:
-        from halfpixel.data.images import png_bytes
-        from halfpixel.viz.cutouts import cut_out
-
-        for number, pixels in enumerate(cut_out(picture, objects), start=1):
-            path = folder / f"{number:04d}.png"
-            write_with_folder(path, png_bytes(pixels))
-            self.written["cutouts"] += 1
+    def stem(self, path: Path, plane: str) -> str:
+        """The name of an image's results, without a suffix."""
+        return f"{self.stems[path]}_{plane}" if plane else self.stems[path]
 
 
-def object_rows(name: str, objects: Instances) -> list[tuple[object, ...]]:
-    """One row of `COLUMNS` for each object, numbered from 1 as in label images and cut-outs."""
-    rows: list[tuple[object, ...]] = []
-    for k, (centroid, area) in enumerate(zip(*_centroids_and_areas(objects), strict=True)):
-        label, score, box = int(objects.labels[k]), float(objects.scores[k]), objects.boxes_xyxy[k].tolist()
-        numbers = (*box, *(centroid or ("", "")))
-        shown = [f"{one:.2f}" if isinstance(one, float) else one for one in numbers]
-        rows.append((name, k + 1, objects.class_names[label], f"{score:.4f}", *shown, f"{area:g}"))
-    return rows
-
-
-def _centroids_and_areas(objects: Instances) -> tuple[list[tuple[float, float] | None], list[float]]:
-    """Of the mask's pixels, or of the box where there is no mask; an object without pixels has no centroid."""
-    centroids: list[tuple[float, float] | None] = []
-    if objects.masks is None:
-        x0, y0, x1, y1 = objects.boxes_xyxy.unbind(1)
-        centroids += list(zip(((x0 + x1) / 2).tolist(), ((y0 + y1) / 2).tolist(), strict=True))
-        return centroids, ((x1 - x0) * (y1 - y0)).tolist()
-    areas = []
-    for crop, (x, y) in objects.masks.placed():
-        rows, columns = crop.nonzero(as_tuple=True)
-        areas.append(float(len(rows)))
-        at = (x + float(columns.float().mean()) + 0.5, y + float(rows.float().mean()) + 0.5) if len(rows) else None
-        centroids.append(at)
-    return centroids, areas
+def _starts(stem: str) -> list[str]:
+    """What is left of `stack_z003_t01` without its planes: `stack_z003` and `stack`."""
+    found = []
+    while (shorter := PLANE.sub("", stem)) != stem:
+        found.append(shorter)
+        stem = shorter
+    return found
 
 
 def csv_bytes(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:

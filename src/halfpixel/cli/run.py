@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,7 @@ from halfpixel.files import write_whole
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from halfpixel.data.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
     from halfpixel.structures.instances import Instances
 
@@ -166,9 +165,39 @@ def open_model(model: str) -> Predictor:
         return load(model, progress=tell)
 
 
+def model_digest(model: str) -> str:
+    """The SHA-256 of a model's file, which is there."""
+    from halfpixel.zoo.names import locate
+
+    with locate(model).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def describe(model: str) -> str:
     """How the output calls a model."""
     return f"{model} (the default, embedded in halfpixel)" if model == DEFAULT_MODEL else model
+
+
+def label_of(path: Path, plane: str) -> str:
+    """How tables and warnings call an image: its path, and which plane of it where each is an image of its own."""
+    return f"{path}#{plane}" if plane else str(path)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What may make the result of an image wrong.
+
+    Attributes:
+        saturated: the detection limit was reached.
+        frames: how many the file has, of which the first was read.
+        factor: by how much the image was enlarged, where it is too large for what the model's input rules want.
+        doubt: about the size of its pixels.
+    """
+
+    saturated: bool = False
+    frames: int = 1
+    factor: float | None = None
+    doubt: str = ""
 
 
 @dataclass
@@ -176,18 +205,17 @@ class Walk:
     """Goes over images one by one with a progress bar; what fails is reported, and the rest go on.
 
     Attributes:
-        done: images that were predicted.
+        notes: the images that were predicted, by their label.
         failed: what could not be used, and why.
-        saturated: images on which the detection limit was reached.
-        stacks: files of several frames, and how many each has.
-        shrunk: images too large to be enlarged as the model's input rules want, and by how much they were instead.
     """
 
-    done: list[Path] = field(default_factory=list)
+    notes: dict[str, Note] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    saturated: list[Path] = field(default_factory=list)
-    stacks: dict[Path, int] = field(default_factory=dict)
-    shrunk: dict[Path, float] = field(default_factory=dict)
+
+    @property
+    def done(self) -> list[str]:
+        """The images that were predicted."""
+        return list(self.notes)
 
     def find(self, patterns: Iterable[str]) -> list[Path]:
         """The images that files, folders and globs stand for, each once."""
@@ -205,52 +233,79 @@ class Walk:
         return list(found.values())
 
     def predict(
-        self, predictor: Predictor, paths: Sequence[Path], threshold: float, limit: int, counted_from: float = 0.0
-    ) -> Iterator[tuple[Path, npt.NDArray[np.uint8], Instances]]:
-        """Each image that can be used, its pixels `[h, w, 3]` and its objects.
+        self,
+        predictor: Predictor,
+        paths: Sequence[Path],
+        threshold: float,
+        limit: int,
+        counted_from: float = 0.0,
+        *,
+        reading: Reading | None = None,
+        skip: Callable[[Path, str], bool] = lambda path, plane: False,
+    ) -> Iterator[tuple[Picture, Instances]]:
+        """Each image that can be used and its objects.
 
-        Images count as saturated when the limit cut off objects that score at least `counted_from`.
+        Args:
+            predictor: the model.
+            paths: image files.
+            threshold: objects from this score upwards.
+            limit: at most so many objects an image.
+            counted_from: images count as saturated when the limit cut off objects that score at least this.
+            reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
+            skip: whether an image, given by its file and plane, is to be left out.
         """
-        from halfpixel.data.images import count_frames, read_image
-        from halfpixel.engine.preprocess import network_size
+        from halfpixel.data.picture import Reading, read_pictures
 
-        rules = predictor.info.input
+        reading = reading or Reading()
         with progress_bar() as bar:
             for path in bar.track(paths, description="Predicting"):
                 try:
-                    frames = count_frames(path)
-                    picture = read_image(path)
-                    objects = predictor.predict(picture, threshold=threshold, limit=limit)
+                    for picture in read_pictures(path, reading):
+                        if reading.planes == "first":
+                            picture = replace(picture, plane="")
+                        if skip(path, picture.plane):
+                            continue
+                        objects = predictor.predict(picture.rgb, threshold=threshold, limit=limit)
+                        frames = picture.n_planes if reading.planes == "first" else 1
+                        note = Note(objects.above(counted_from).saturated, frames, _too_small(predictor, objects))
+                        self.notes[label_of(path, picture.plane)] = note
+                        yield picture, objects
                 except (ImageError, MemoryError) as error:
                     self.fail(path, error if isinstance(error, ImageError) else f"{path}: too large for the memory")
-                    continue
-                if frames > 1:
-                    self.stacks[path] = frames
-                factor, _ = network_size(objects.size_hw, rules)
-                if rules.scale is not None and factor < 0.9 * rules.scale:
-                    self.shrunk[path] = factor
-                if objects.above(counted_from).saturated:
-                    self.saturated.append(path)
-                self.done.append(path)
-                yield path, picture, objects
+
+    def facts(self, picture: Picture, objects: Instances, doubt: str = "") -> dict[str, Any]:
+        """What summaries need of an image that was predicted, as plain JSON values."""
+        image = label_of(picture.path, picture.plane)
+        self.notes[image] = replace(self.notes[image], doubt=doubt)
+        counts = {name: count for name, count in objects.counts().items() if count}
+        return {"image": image, "n_planes": picture.n_planes, "counts": counts, "note": asdict(self.notes[image])}
 
     def fail(self, what: str | Path, error: object) -> None:
-        """Report something that cannot be used."""
+        """Report something that cannot be used; an image that was predicted does not count as such any more."""
+        self.notes.pop(str(what), None)
         self.failed[str(what)] = one_line(error)
         complain(error)
 
-    def warn(self, limit: int) -> None:
-        """Say what may make the results wrong."""
-        if self.stacks:
-            files = [f"{path}: {frames:,}" for path, frames in self.stacks.items()]
-            warn(f"only the first frame was read of {plural(len(files), 'file')} with several ({name_some(files)})")
-        if self.saturated:
-            where = f"{plural(len(self.saturated), 'image')} ({name_some(self.saturated)})"
+    def warn(self, limit: int, advice: str = "") -> None:
+        """Say what may make the results wrong; `advice` is for files of several frames."""
+        stacks = [f"{image}: {note.frames:,}" for image, note in self.notes.items() if note.frames > 1]
+        if stacks:
+            files = f"{plural(len(stacks), 'file')} with several ({name_some(stacks)})"
+            warn(f"only the first frame was read of {files}{advice}")
+        saturated = [image for image, note in self.notes.items() if note.saturated]
+        if saturated:
+            where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
             warn(f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit")
-        if self.shrunk:
-            files = [f"{path}: {factor:.2g} times" for path, factor in self.shrunk.items()]
-            which = f"{plural(len(self.shrunk), 'image')} ({name_some(files)})"
+        shrunk = [f"{image}: {note.factor:.2g} times" for image, note in self.notes.items() if note.factor is not None]
+        if shrunk:
+            which = f"{plural(len(shrunk), 'image')} ({name_some(shrunk)})"
             warn(f"too large to be enlarged as the model wants: {which}; small objects may be missed, cut into pieces")
+        doubts: dict[str, list[str]] = {}
+        for image, note in self.notes.items():
+            if note.doubt:
+                doubts.setdefault(note.doubt, []).append(image)
+        for doubt, images in doubts.items():
+            warn(f"{plural(len(images), 'image')} ({name_some(images)}): {doubt}")
 
     @property
     def exit_code(self) -> int:
@@ -262,3 +317,12 @@ class Walk:
     def failures_json(self) -> list[dict[str, Any]]:
         """The failures, for `--json`."""
         return [{"path": path, "error": error} for path, error in self.failed.items()]
+
+
+def _too_small(predictor: Predictor, objects: Instances) -> float | None:
+    """The factor by which the image was enlarged, if that is clearly less than the model wants."""
+    from halfpixel.engine.preprocess import network_size
+
+    rules = predictor.info.input
+    factor, _ = network_size(objects.size_hw, rules)
+    return factor if rules.scale is not None and factor < 0.9 * rules.scale else None

@@ -21,7 +21,7 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset
-    from halfpixel.models.mask_rcnn import MaskRCNN
+    from halfpixel.nn.network import Network
     from halfpixel.structures.images import InputRules
     from halfpixel.train.records import Event
     from halfpixel.zoo.modelfile import ModelInfo
@@ -155,7 +155,7 @@ def _checked(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tuple[MaskRCNN, ModelInfo]:
+def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tuple[Network, ModelInfo]:
     """The network to train and its description."""
     import torch
 
@@ -181,7 +181,7 @@ def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tu
 
 
 def _train(
-    network: MaskRCNN,
+    network: Network,
     info: ModelInfo,
     dataset: Dataset,
     held_out: Dataset | None,

@@ -5,7 +5,6 @@ The format is described at https://cocodataset.org/#format-data and https://coco
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ import numpy as np
 import torch
 
 from halfpixel.data.coco_entries import Entry, Keys, checked_entries, is_id, json_type, key_fault, list_of, load_json
+from halfpixel.data.coco_writer import image_entry, prediction_entries, write_coco_entries
 from halfpixel.data.polygons import check_numbers, lies_outside, rasterise
 from halfpixel.data.sample import Dataset, Fault, Sample
 from halfpixel.errors import AnnotationError
-from halfpixel.files import write_whole
 from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -188,31 +187,17 @@ def write_coco(
         category_ids: the file's number for each class. Default: 1, 2, 3, ...
     """
     ids = range(1, len(class_names) + 1) if category_ids is None else category_ids
-    content: dict[str, list[Entry]] = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": k, "name": name} for k, name in zip(ids, class_names, strict=True)],
-    }
-    for image_id, file_name, objects in images:
-        height, width = objects.size_hw
-        content["images"].append({"id": image_id, "file_name": file_name, "width": width, "height": height})
-        for entry in _prediction_entries(objects):
-            numbers = {"id": len(content["annotations"]) + 1, "image_id": image_id}
-            entry["category_id"] = ids[entry["category_id"]]
-            content["annotations"].append(numbers | entry)
-    write_whole(path, json.dumps(content, allow_nan=False).encode())
-
-
-def _prediction_entries(objects: Instances) -> list[Entry]:
-    boxes = objects.boxes_xyxy.tolist()
-    entries: list[Entry] = [
-        {"category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": score}
-        for label, (x0, y0, x1, y1), score in zip(objects.labels.tolist(), boxes, objects.scores.tolist(), strict=True)
-    ]
-    if objects.masks is not None:
-        for entry, mask, area in zip(entries, objects.masks.rles(), objects.masks.areas_px().tolist(), strict=True):
-            entry |= {"segmentation": mask, "area": area}
-    return [entry | {"iscrowd": 0} for entry in entries]
+    annotations = (
+        {"image_id": image_id} | entry | {"category_id": ids[entry["category_id"]]}
+        for image_id, _, objects in images
+        for entry in prediction_entries(objects)
+    )
+    write_coco_entries(
+        path,
+        (image_entry(image_id, name, objects.size_hw) for image_id, name, objects in images),
+        annotations,
+        [{"id": k, "name": name} for k, name in zip(ids, class_names, strict=True)],
+    )
 
 
 def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int, int]:

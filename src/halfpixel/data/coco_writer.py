@@ -1,16 +1,17 @@
-"""Annotated data sets as COCO files, and what of a COCO file gets lost on the way."""
+"""COCO files written entry by entry: predictions, annotated data sets, and what of a file gets lost on the way."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from halfpixel.data.coco_entries import Entry
 from halfpixel.data.image_files import copy_image
 from halfpixel.data.sample import Dataset, Fault, Sample
-from halfpixel.files import write_whole
+from halfpixel.files import open_whole
 from halfpixel.structures.instances import Instances
 
 FILE = "instances.json"
@@ -21,6 +22,51 @@ READ = {
     "categories": {"id", "name"},
 }
 """The keys of each list in a COCO file that `read_coco` reads."""
+
+
+def write_coco_entries(
+    path: Path, images: Iterable[Entry], annotations: Iterable[Entry], categories: Iterable[Entry]
+) -> None:
+    """Write a COCO file while its entries come in, so that never all of them are in memory.
+
+    Args:
+        path: the JSON file; its folder must exist.
+        images: all of these are taken before the first annotation.
+        annotations: those without an `id` get 1, 2, 3, ... by their place in the file.
+        categories: as they are.
+    """
+    numbered = ({"id": k} | entry for k, entry in enumerate(annotations, start=1))
+    with open_whole(path) as file:
+        opening = b"{"
+        for name, entries in (("images", images), ("annotations", numbered), ("categories", categories)):
+            file.write(opening + f'"{name}": ['.encode())
+            file.writelines(_joined(entries))
+            opening = b"], "
+        file.write(b"]}")
+
+
+def _joined(entries: Iterable[Entry]) -> Iterator[bytes]:
+    for k, entry in enumerate(entries):
+        yield (", " if k else "").encode() + json.dumps(entry, allow_nan=False).encode()
+
+
+def image_entry(image_id: int, file_name: str, size_hw: tuple[int, int]) -> Entry:
+    """What a COCO file says of an image."""
+    height, width = size_hw
+    return {"id": image_id, "file_name": file_name, "width": width, "height": height}
+
+
+def prediction_entries(objects: Instances) -> list[Entry]:
+    """An annotation with a score for each object, its `category_id` the label, ids still to be given."""
+    boxes = objects.boxes_xyxy.tolist()
+    entries: list[Entry] = [
+        {"category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": score}
+        for label, (x0, y0, x1, y1), score in zip(objects.labels.tolist(), boxes, objects.scores.tolist(), strict=True)
+    ]
+    if objects.masks is not None:
+        for entry, mask, area in zip(entries, objects.masks.rles(), objects.masks.areas_px().tolist(), strict=True):
+            entry |= {"segmentation": mask, "area": area}
+    return [entry | {"iscrowd": 0} for entry in entries]
 
 
 def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> None:
@@ -38,20 +84,18 @@ def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> Non
     if len(set(ids)) < len(ids):
         ids = list(range(1, len(ids) + 1))
     numbers, crowd_numbers = iter(ids), iter(range(max(ids, default=0) + 1, 1 << 62))
-    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    images: list[Entry] = []
+    annotations: list[Entry] = []
     for sample, stem in zip(dataset.samples, stems, strict=True):
         name = copy_image(sample.path, out, stem)
-        height, width = sample.size_hw
-        facts = {"id": sample.image_id, "file_name": name, "width": width, "height": height}
-        content["images"].append(facts | dict(sample.attributes))
+        images.append(image_entry(sample.image_id, name, sample.size_hw) | dict(sample.attributes))
         areas: list[float] = sample.areas_px.tolist()
-        content["annotations"] += _entries(sample, sample.objects, areas, dataset.category_ids, numbers, 0)
+        annotations += _entries(sample, sample.objects, areas, dataset.category_ids, numbers, 0)
         assert sample.ignored.masks is not None or not len(sample.ignored), "data sets have masks"
         areas = [] if sample.ignored.masks is None else sample.ignored.masks.areas_px().tolist()
-        content["annotations"] += _entries(sample, sample.ignored, areas, dataset.category_ids, crowd_numbers, 1)
+        annotations += _entries(sample, sample.ignored, areas, dataset.category_ids, crowd_numbers, 1)
     classes = zip(dataset.category_ids, dataset.class_names, strict=True)
-    content["categories"] = [{"id": k, "name": name} for k, name in classes]
-    write_whole(out / FILE, json.dumps(content, allow_nan=False).encode())
+    write_coco_entries(out / FILE, images, annotations, [{"id": k, "name": name} for k, name in classes])
 
 
 def _entries(

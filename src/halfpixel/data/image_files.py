@@ -12,20 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from halfpixel.data.images import (
-    SUFFIXES,
+from halfpixel.data.images import SUFFIXES, natural_order
+from halfpixel.data.opening import (
     TIFF_MAGIC,
+    TURNED,
     check_area,
     exif_orientation,
-    natural_order,
     open_image,
     open_with_pillow,
     orient,
 )
+from halfpixel.data.picture import open_stacks
 from halfpixel.errors import AnnotationError, ImageError
-
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
 
 
 def files_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
@@ -53,19 +51,9 @@ def read_size_hw(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, empty or not an image of a known kind.
     """
-    with open_image(path) as (file, magic):
-        if TIFF_MAGIC.match(magic):
-            with tifffile.TiffFile(file) as tiff:
-                if not tiff.series or not {"Y", "X"} <= set(tiff.series[0].axes):
-                    raise ImageError("the TIFF holds no image")
-                series = tiff.series[0]
-                size = dict(zip(series.axes, series.shape, strict=True))
-                tag = series.keyframe.tags.get("Orientation")
-            height, width, orientation = size["Y"], size["X"], 1 if tag is None else int(tag.value)
-        else:
-            image = open_with_pillow(file, magic)
-            (width, height), orientation = image.size, exif_orientation(image)
-    return (width, height) if orientation in TURNED else (height, width)
+    with open_stacks(path) as stacks:
+        height, width = stacks[0].size_hw
+        return (width, height) if stacks[0].orientation in TURNED else (height, width)
 
 
 def read_numbers(path: Path) -> npt.NDArray[Any]:

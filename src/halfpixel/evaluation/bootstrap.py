@@ -1,13 +1,20 @@
-"""Intervals for numbers that are ratios of sums over images."""
+"""Intervals for numbers that are computed from several images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from halfpixel.errors import ArgumentError
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Floats = npt.NDArray[np.float64]
 
 _BLOCK = 100
 
@@ -23,18 +30,22 @@ class Interval:
     seed: int
 
 
+Intervals = Mapping[str, Interval]
+"""The interval of each number by its name; a number without one is not in it."""
+
+
 def bootstrap_ratio(
     numerators: npt.ArrayLike,
     denominators: npt.ArrayLike,
     *,
     seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
 ) -> Interval | None:
     """Percentile bootstrap over images (Efron 1979) of sum(numerators) / sum(denominators).
 
     Whole images are drawn with replacement, as objects of one image are not independent. Detection quality has
-    TP over TP + FP + FN, a mean over images has ones below. COCO AP is not a ratio of sums and has no interval yet.
+    TP over TP + FP + FN, a mean over images has ones below.
 
     Args:
         numerators: `[n]` one number per image.
@@ -51,23 +62,53 @@ def bootstrap_ratio(
         ArgumentError: the two arrays differ in length, or `resamples` or `level` is out of range.
     """
     sums = [np.asarray(values, dtype=np.float64).ravel() for values in (numerators, denominators)]
-    n = len(sums[0])
-    if len(sums[1]) != n:
-        raise ArgumentError(f"{n} numerators but {len(sums[1])} denominators")
+    if len(sums[1]) != len(sums[0]):
+        raise ArgumentError(f"{len(sums[0])} numerators but {len(sums[1])} denominators")
     if resamples < 1 or not 0 < level < 1:
         raise ArgumentError(f"expected resamples of at least 1 and a level in 0..1, got {resamples} and {level}")
+    top, bottom = resampled_sums(np.stack(sums, axis=1), seed=seed, resamples=resamples).T
+    return percentile_interval(divide(top, bottom), seed=seed, level=level)
+
+
+@lru_cache(maxsize=2)
+def image_draws(n: int, *, seed: int, resamples: int = RESAMPLES) -> npt.NDArray[np.float32]:
+    """`[resamples, n]` how often each of `n` images is drawn; no rows for fewer than two images, which do not vary."""
     if n < 2:
-        return None
+        return np.zeros((0, n), dtype=np.float32)
     rng = np.random.default_rng(seed)
-    per_image = np.stack(sums, axis=1)
-    # how often each image is drawn, block by block to bound the memory
-    blocks = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(_BLOCK, resamples - k)) @ per_image
-        for k in range(0, resamples, _BLOCK)
-    ]
-    top, bottom = np.concatenate(blocks).T
-    if not bottom.any():
+    draws = np.empty((resamples, n), dtype=np.float32)
+    for k in range(0, resamples, _BLOCK):  # whole numbers are eight bytes each until they are stored
+        draws[k : k + _BLOCK] = rng.multinomial(n, np.full(n, 1 / n), size=min(_BLOCK, resamples - k))
+    draws.flags.writeable = False
+    return draws
+
+
+def resampled_sums(per_image: Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """The columns of `[n, m]` (a row for each image) summed over each draw: `[resamples, m]`."""
+    sums: Floats = image_draws(len(per_image), seed=seed, resamples=resamples) @ per_image
+    return sums
+
+
+def percentile_interval(values: Floats, *, seed: int, level: float = LEVEL) -> Interval | None:
+    """The interval of a number from its resampled values `[resamples]`.
+
+    NaN stands for a draw in which the number is undefined; those are left out, and None is returned if all are.
+    """
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
         return None
-    values = top[bottom > 0] / bottom[bottom > 0]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(low, high, level, resamples, seed)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(low, high, level, len(values), seed)
+
+
+def named_intervals(values: Mapping[str, Floats], *, seed: int) -> dict[str, Interval]:
+    """`percentile_interval` of several numbers, those that have one."""
+    found = {name: percentile_interval(one, seed=seed) for name, one in values.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def divide(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
+    """`top / bottom`, NaN where that is undefined."""
+    top, bottom = np.broadcast_arrays(np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64))
+    ratio: Floats = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+    return ratio

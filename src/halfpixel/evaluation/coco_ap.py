@@ -1,9 +1,9 @@
-"""COCO's average precision and recall, counted by hotcoco."""
+"""COCO's average precision and recall: objects are matched by hotcoco, image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +12,28 @@ from hotcoco import COCO, COCOeval
 
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.accumulate import Ints, ScoredMatches, average_precision, average_recall
+from halfpixel.evaluation.bootstrap import (
+    Floats,
+    Interval,
+    Intervals,
+    divide,
+    image_draws,
+    named_intervals,
+    percentile_interval,
+)
 from halfpixel.evaluation.pairing import paired
 from halfpixel.structures.instances import Instances
 
 Kind = Literal["mask", "box"]
 
+COCO_LIMIT = 100
+"""How many detections of a class and image the usual twelve numbers look at."""
+
+_RANGES_PX = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
+N_COCO_RANGES = len(_RANGES_PX)
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
+N_IOUS = 10
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class CocoAP:
         ar_medium: as `ar_max`, medium objects.
         ar_large: as `ar_max`, large objects.
         per_class: `ap` of each class by name.
+        intervals: of the twelve numbers, by name, where they were asked for.
+        per_class_intervals: of `per_class`.
     """
 
     kind: Kind
@@ -57,6 +75,8 @@ class CocoAP:
     ar_medium: float | None
     ar_large: float | None
     per_class: dict[str, float | None]
+    intervals: Intervals = field(default_factory=dict)
+    per_class_intervals: Intervals = field(default_factory=dict)
 
     @property
     def definition(self) -> str:
@@ -68,12 +88,86 @@ class CocoAP:
         )
 
 
-def coco_ap(dataset: Dataset, predictions: Sequence[Instances], *, kind: Kind, max_detections: int = 100) -> CocoAP:
+@dataclass(frozen=True, eq=False)
+class CocoMatches:
+    """Who was matched with whom by COCO's rules, in every image: all that its numbers are computed from.
+
+    Attributes:
+        kind: what was compared.
+        class_names: the data set's classes.
+        n_images: how many.
+        most_detections: matched per class and image; no number can be had at a higher limit.
+        by_range: for each range of areas (COCO's four, then those asked for), the matches of each class.
+    """
+
+    kind: Kind
+    class_names: tuple[str, ...]
+    n_images: int
+    most_detections: int
+    by_range: tuple[tuple[ScoredMatches, ...], ...]
+
+    def summary(self, max_detections: int, *, resamples: int = 0, seed: int = 0) -> CocoAP:
+        """The twelve numbers at a limit, with intervals from `resamples` draws of the images."""
+        self._check(max_detections)
+        once = np.ones((1, self.n_images), dtype=np.float32)
+        (values, classes), (drawn, drawn_classes) = (
+            self._numbers(weights, max_detections)
+            for weights in (once, image_draws(self.n_images, seed=seed, resamples=resamples))
+        )
+        return CocoAP(
+            kind=self.kind,
+            max_detections=max_detections,
+            **{name: _number(value[0]) for name, value in values.items()},
+            per_class={name: _number(value[0]) for name, value in classes.items()},
+            intervals=named_intervals(drawn, seed=seed),
+            per_class_intervals=named_intervals(drawn_classes, seed=seed),
+        )
+
+    def part(
+        self, max_detections: int, *, area_range: int = 0, images: Ints | None = None, resamples: int = 0, seed: int = 0
+    ) -> tuple[float | None, Interval | None]:
+        """AP and its interval of some of the images, or of one of the ranges of areas in `by_range`."""
+        self._check(max_detections)
+        matches = self.by_range[area_range]
+        if images is not None:
+            matches = tuple(one.of_images(images) for one in matches)
+        n = self.n_images if images is None else len(images)
+        once, draws = np.ones((1, n), dtype=np.float32), image_draws(n, seed=seed, resamples=resamples)
+        value, drawn = (_mean(_precision(matches, weights, max_detections)) for weights in (once, draws))
+        return _number(value[0]), percentile_interval(drawn, seed=seed)
+
+    @property
+    def most_found(self) -> int:
+        """The most detections of one class in one image: higher limits than this change nothing."""
+        return max((int(one.rank.max(initial=-1)) + 1 for one in self.by_range[_ALL]), default=0)
+
+    def _check(self, max_detections: int) -> None:
+        if not 1 <= max_detections <= self.most_detections:
+            raise ArgumentError(f"max_detections must be in 1..{self.most_detections}, got {max_detections}")
+
+    def _numbers(self, weights: npt.NDArray[np.float32], limit: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Each of the twelve numbers, and each class's AP, as `[r]`."""
+        ranges = {"small": _SMALL, "medium": _MEDIUM, "large": _LARGE}
+        everything = self.by_range[_ALL]
+        precision = _precision(everything, weights, limit)
+        values = {"ap": _mean(precision), "ap50": _mean(precision[..., :1]), "ap75": _mean(precision[..., 5:6])}
+        values |= {f"ap_{name}": _mean(_precision(self.by_range[k], weights, limit)) for name, k in ranges.items()}
+        recalls = {"ar_1": (_ALL, 1), "ar_10": (_ALL, min(10, limit)), "ar_max": (_ALL, limit)}
+        recalls |= {f"ar_{name}": (k, limit) for name, k in ranges.items()}
+        for name, (k, cut) in recalls.items():
+            values[name] = _mean(_recall(self.by_range[k], weights, cut))
+        classes = {name: _mean(precision[k : k + 1]) for k, name in enumerate(self.class_names)}
+        return values, classes
+
+
+def coco_ap(
+    dataset: Dataset, predictions: Sequence[Instances], *, kind: Kind, max_detections: int = COCO_LIMIT
+) -> CocoAP:
     """Average precision as COCO defines it (Lin et al. 2014), equal to pycocotools.
 
     Annotated areas are `Sample.areas_px`, and every image of the data set is scored, also one without predictions.
-    pycocotools always summarises at 100 detections; here AP is at `max_detections`. There is no interval
-    yet: AP is not a ratio of sums over images.
+    pycocotools always summarises at 100 detections; here AP is at `max_detections`. For intervals see
+    `match_coco(...).summary`.
 
     Args:
         dataset: the annotations.
@@ -84,39 +178,108 @@ def coco_ap(dataset: Dataset, predictions: Sequence[Instances], *, kind: Kind, m
     Raises:
         ArgumentError: predictions that do not fit the data set, masks missing for `kind="mask"`, or a limit below 1.
     """
+    return match_coco(dataset, predictions, kind=kind, max_detections=max_detections).summary(max_detections)
+
+
+def match_coco(
+    dataset: Dataset,
+    predictions: Sequence[Instances],
+    *,
+    kind: Kind,
+    max_detections: int,
+    ranges_px: Sequence[tuple[float, float]] = (),
+) -> CocoMatches:
+    """Match predicted and annotated objects by COCO's rules, the best scores first.
+
+    Args:
+        dataset: the annotations.
+        predictions: one per sample, in the order of `dataset.samples`, not cut by any score threshold.
+        kind: compare masks or boxes.
+        max_detections: the highest limit that a number will be asked for at.
+        ranges_px: more ranges of areas, both ends included, beside COCO's four.
+
+    Raises:
+        ArgumentError: see `coco_ap`.
+    """
     if max_detections < 1:
         raise ArgumentError(f"max_detections must be at least 1, got {max_detections}")
-    limits = sorted({1, min(10, max_detections), max_detections})
-    precision, recall = _curves(dataset, paired(dataset, predictions), kind, limits)
-    last = len(limits) - 1
-    return CocoAP(
-        kind=kind,
-        max_detections=max_detections,
-        ap=_mean(precision[..., _ALL, last]),
-        ap50=_mean(precision[0, ..., _ALL, last]),
-        ap75=_mean(precision[5, ..., _ALL, last]),
-        ap_small=_mean(precision[..., _SMALL, last]),
-        ap_medium=_mean(precision[..., _MEDIUM, last]),
-        ap_large=_mean(precision[..., _LARGE, last]),
-        ar_1=_mean(recall[..., _ALL, 0]),
-        ar_10=_mean(recall[..., _ALL, limits.index(min(10, max_detections))]),
-        ar_max=_mean(recall[..., _ALL, last]),
-        ar_small=_mean(recall[..., _SMALL, last]),
-        ar_medium=_mean(recall[..., _MEDIUM, last]),
-        ar_large=_mean(recall[..., _LARGE, last]),
-        per_class={name: _mean(precision[:, :, k, _ALL, last]) for k, name in enumerate(dataset.class_names)},
+    ranges = [*_RANGES_PX, *ranges_px]
+    entries: dict[tuple[int, float, float], dict[int, dict[str, Any]]] = {}
+    for entry in _evaluated_images(dataset, paired(dataset, predictions), kind, max_detections, ranges):
+        entries.setdefault((entry["category_id"], *entry["aRng"]), {})[entry["image_id"]] = entry
+    image_ids = [sample.image_id for sample in dataset.samples]
+    by_range = tuple(
+        tuple(_scored(entries.get((k + 1, *limits), {}), image_ids) for k in range(len(dataset.class_names)))
+        for limits in ranges
     )
+    return CocoMatches(kind, dataset.class_names, len(image_ids), max_detections, by_range)
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    defined = values[values > -1]
-    return float(defined.mean()) if defined.size else None
+def _scored(entries: dict[int, dict[str, Any]], image_ids: list[int]) -> ScoredMatches:
+    """The images of one class and range put together."""
+    annotated = np.zeros(len(image_ids), dtype=np.int64)
+    scores, images, ranks = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    matched, ignored = [np.zeros((N_IOUS, 0), dtype=bool)], [np.zeros((N_IOUS, 0), dtype=bool)]
+    # equal scores are taken in the order of the images' numbers
+    for k in sorted(range(len(image_ids)), key=image_ids.__getitem__):
+        entry = entries.get(image_ids[k])
+        if entry is None:
+            continue
+        n = len(entry["dtScores"])
+        annotated[k] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
+        scores.append(np.array(entry["dtScores"], dtype=np.float64))
+        images.append(np.full(n, k))
+        ranks.append(np.arange(n))
+        matched.append(np.array(entry["dtMatched"], dtype=bool).reshape(N_IOUS, n))
+        ignored.append(np.array(entry["dtIgnore"], dtype=bool).reshape(N_IOUS, n))
+    best_first = np.argsort(-np.concatenate(scores), kind="stable")
+    hit, passed = (np.concatenate(one, axis=1)[:, best_first] for one in (matched, ignored))
+    image, rank = (np.concatenate(one)[best_first] for one in (images, ranks))
+    return ScoredMatches(image, rank, right=hit & ~passed, wrong=~hit & ~passed, annotated=annotated)
 
 
-def _curves(
-    dataset: Dataset, predictions: Sequence[Instances], kind: Kind, limits: list[int]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Precision `[IoU, recall, class, area, limit]` and recall `[IoU, class, area, limit]`; -1 is undefined."""
+def _evaluated_images(
+    dataset: Dataset,
+    predictions: Sequence[Instances],
+    kind: Kind,
+    max_detections: int,
+    ranges: Sequence[tuple[float, float]],
+) -> list[dict[str, Any]]:
+    """Hotcoco's record of each image, class and range in which there is anything."""
+    tables, results = coco_tables(dataset, predictions, kind)
+    truth = COCO(tables)
+    evaluation = COCOeval(truth, truth.load_res(results), "segm" if kind == "mask" else "bbox")
+    evaluation.params.max_dets = [max_detections]
+    evaluation.params.area_rng = [list(limits) for limits in ranges]
+    evaluation.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
+    evaluation.evaluate()
+    return [entry for entry in evaluation.eval_imgs if entry is not None]
+
+
+def _precision(matches: Sequence[ScoredMatches], weights: npt.NDArray[np.float32], limit: int) -> Floats:
+    """`[class, r, iou]`."""
+    return np.stack([average_precision(one, weights, limit) for one in matches])
+
+
+def _recall(matches: Sequence[ScoredMatches], weights: npt.NDArray[np.float32], limit: int) -> Floats:
+    """`[class, r, iou]`."""
+    return np.stack([average_recall(one, weights, limit) for one in matches])
+
+
+def _mean(values: Floats) -> Floats:
+    """Over classes and IoUs, `[r]`; a class without objects plays no part."""
+    defined = ~np.isnan(values)
+    return divide(np.where(defined, values, 0).sum((0, 2)), defined.sum((0, 2)))
+
+
+def _number(value: np.floating) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def coco_tables(
+    dataset: Dataset, predictions: Sequence[Instances], kind: Kind
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Annotations and predictions (in the data set's classes) as the tables that COCO's evaluations read."""
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for sample, predicted in zip(dataset.samples, predictions, strict=True):
@@ -129,19 +292,12 @@ def _curves(
     # our own numbers from 1: id 0 means "unmatched" to COCO's evaluation, so a file that uses it would lose an object
     for number, annotation in enumerate(annotations, start=1):
         annotation["id"] = number
-    truth = COCO(
-        {
-            "images": [{"id": s.image_id, "height": s.size_hw[0], "width": s.size_hw[1]} for s in dataset.samples],
-            "categories": [{"id": k + 1, "name": name} for k, name in enumerate(dataset.class_names)],
-            "annotations": annotations,
-        }
-    )
-    evaluation = COCOeval(truth, truth.load_res(results), "segm" if kind == "mask" else "bbox")
-    evaluation.params.max_dets = limits
-    evaluation.evaluate()
-    evaluation.accumulate()
-    curves: dict[str, Any] = evaluation.eval or {}
-    return np.asarray(curves["precision"]), np.asarray(curves["recall"])
+    truth: dict[str, list[dict[str, Any]]] = {
+        "images": [{"id": s.image_id, "height": s.size_hw[0], "width": s.size_hw[1]} for s in dataset.samples],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(dataset.class_names)],
+        "annotations": annotations,
+    }
+    return truth, results
 
 
 def _annotations(sample: Sample, kind: Kind) -> list[dict[str, Any]]:

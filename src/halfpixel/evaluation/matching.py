@@ -104,9 +104,13 @@ def mask_iou_matrix(a: CropMasks, b: CropMasks) -> npt.NDArray[np.float32]:
     Raises:
         ArgumentError: the masks are on canvases of different sizes.
     """
-    intersections, areas_a, areas_b = _intersections(a, b)
-    unions = areas_a[:, None] + areas_b[None, :] - intersections
-    overlaps: npt.NDArray[np.float32] = (intersections / np.maximum(unions, 1)).astype(np.float32)
+    return iou_from_areas(*intersections(a, b))
+
+
+def iou_from_areas(common_px: Indices, a_px: Indices, b_px: Indices) -> npt.NDArray[np.float32]:
+    """Intersection over union from what `intersections` gives."""
+    unions = a_px[:, None] + b_px[None, :] - common_px
+    overlaps: npt.NDArray[np.float32] = (common_px / np.maximum(unions, 1)).astype(np.float32)
     return overlaps
 
 
@@ -128,7 +132,7 @@ def match_image(
     Raises:
         ArgumentError: objects without masks, or of images of different sizes.
     """
-    overlaps = mask_iou_matrix(_masks(truth), _masks(predicted))
+    overlaps = mask_iou_matrix(masks_of(truth), masks_of(predicted))
     overlaps[truth.labels.numpy()[:, None] != predicted.labels.numpy()[None, :]] = 0
     excused = in_ignored(predicted, ignored)
     matches = []
@@ -155,9 +159,9 @@ def in_ignored(predicted: Instances, ignored: Instances | None) -> npt.NDArray[n
     """`[n]` whether more than half of each predicted object lies in one ignored region of its class."""
     if ignored is None or len(ignored) == 0 or len(predicted) == 0:
         return np.zeros(len(predicted), dtype=bool)
-    intersections, areas_px, _ = _intersections(_masks(predicted), _masks(ignored))
+    common_px, areas_px, _ = intersections(masks_of(predicted), masks_of(ignored))
     same_class = predicted.labels.numpy()[:, None] == ignored.labels.numpy()[None, :]
-    covered: npt.NDArray[np.bool_] = (same_class & (2 * intersections > areas_px[:, None])).any(1)
+    covered: npt.NDArray[np.bool_] = (same_class & (2 * common_px > areas_px[:, None])).any(1)
     return covered
 
 
@@ -198,11 +202,43 @@ def pool(iou: float, qualities: Iterable[DetectionQuality]) -> DetectionQuality:
     return DetectionQuality(iou, tp, fp, fn, iou_sum)
 
 
+def tally(
+    matches: Sequence[ImageMatch], truth_groups: Indices, predicted_groups: Indices, n_groups: int
+) -> npt.NDArray[np.float64]:
+    """TP, FP, FN and the sum of the pairs' IoUs in one image, `[group, iou, 4]`, apart for each group of objects.
+
+    A pair, as a missed object, belongs to the annotated object's group, so that the groups add up to the whole.
+
+    Args:
+        matches: of one image, one for each IoU.
+        truth_groups: `[n]` the group of each annotated object, 0..n_groups - 1.
+        predicted_groups: the same for the predicted objects.
+        n_groups: how many groups.
+    """
+
+    def count(groups: Indices, weights: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float64]:
+        return np.bincount(groups, weights, minlength=n_groups).astype(np.float64)
+
+    rows = []
+    for match in matches:
+        paired_with = truth_groups[match.pairs[:, 0]]
+        rows.append([
+            count(paired_with), count(predicted_groups[match.false_positives]),
+            count(truth_groups[match.false_negatives]), count(paired_with, match.pair_ious),
+        ])  # fmt: skip
+    return np.array(rows, dtype=np.float64).reshape(len(matches), 4, n_groups).transpose(2, 0, 1)
+
+
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def _masks(objects: Instances) -> CropMasks:
+def masks_of(objects: Instances) -> CropMasks:
+    """The masks, which may be missing only where there is no object.
+
+    Raises:
+        ArgumentError: objects with boxes only.
+    """
     if objects.masks is not None:
         return objects.masks
     if len(objects) == 0:
@@ -222,8 +258,12 @@ def _assign(overlaps: npt.NDArray[np.float32], iou: float) -> Indices:
     return np.stack([rows[chosen_rows[kept]], columns[chosen_columns[kept]]], axis=1).astype(np.int64)
 
 
-def _intersections(a: CropMasks, b: CropMasks) -> tuple[Indices, Indices, Indices]:
-    """Common pixels `[n_a, n_b]`, and the areas of both."""
+def intersections(a: CropMasks, b: CropMasks) -> tuple[Indices, Indices, Indices]:
+    """Common pixels `[n_a, n_b]` of every two masks, and the areas of both in pixels.
+
+    Raises:
+        ArgumentError: the masks are on canvases of different sizes.
+    """
     if a.size_hw != b.size_hw:
         raise ArgumentError(f"masks on canvases of different sizes: {a.size_hw} and {b.size_hw} (height, width)")
     crops_a, boxes_a, areas_a = _arrays(a)
@@ -234,12 +274,12 @@ def _intersections(a: CropMasks, b: CropMasks) -> tuple[Indices, Indices, Indice
     # each pair's window, in the coordinates of either crop
     windows_a = _windows(first[found_a, found_b], last[found_a, found_b], boxes_a[found_a])
     windows_b = _windows(first[found_a, found_b], last[found_a, found_b], boxes_b[found_b])
-    intersections = np.zeros((len(a), len(b)), dtype=np.int64)
+    common_px = np.zeros((len(a), len(b)), dtype=np.int64)
     for i, j, (x0, y0, x1, y1), (u0, v0, u1, v1) in zip(
         found_a.tolist(), found_b.tolist(), windows_a, windows_b, strict=True
     ):
-        intersections[i, j] = np.count_nonzero(crops_a[i][y0:y1, x0:x1] & crops_b[j][v0:v1, u0:u1])
-    return intersections, areas_a, areas_b
+        common_px[i, j] = np.count_nonzero(crops_a[i][y0:y1, x0:x1] & crops_b[j][v0:v1, u0:u1])
+    return common_px, areas_a, areas_b
 
 
 def _windows(first: Indices, last: Indices, boxes: Indices) -> list[list[int]]:

@@ -233,11 +233,7 @@ def _best(
     limit: int,
 ) -> Instances:
     """The objects above the threshold, by descending score, the best up to the limit."""
-    every = CropMasks(
-        tuple(crop for one in masks for crop in one.crops),
-        torch.cat([one.offsets_xy for one in masks]),
-        masks[0].size_hw,
-    )
+    every = CropMasks.concatenate(masks)
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > threshold]
     best = torch.from_numpy(order[:limit])

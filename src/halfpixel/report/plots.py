@@ -51,6 +51,53 @@ def predicted_against_true(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def bland_altman(evaluation: Evaluation) -> Figure:
+    """One dot per image: the difference of predicted and true count against their mean (Bland and Altman 1986)."""
+    pairs = [(sum(one.true), sum(one.predicted)) for one in evaluation.images]
+    count = evaluation.overall.count
+    lines = (
+        ("bias", count.bias, INK),
+        ("agreement_low", count.agreement_low, COLOURS[1]),
+        ("agreement_high", count.agreement_high, COLOURS[1]),
+    )
+    with mpl.rc_context(STYLE):
+        figure, axes = _axes()
+        axes.axhline(0, color="#9aa5ae", linewidth=1, zorder=1)
+        for name, value, colour in lines:
+            if value is None:
+                continue
+            axes.axhline(value, color=colour, linewidth=1.4, linestyle="-" if name == "bias" else "--", zorder=2)
+            axes.annotate(
+                f"{value:+.1f}", (1, value), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                textcoords="offset points", va="center", color=colour, fontsize=9,
+            )  # fmt: skip
+            interval = count.intervals.get(name)
+            if interval is not None:
+                axes.axhspan(interval.low, interval.high, color=colour, alpha=0.1, linewidth=0, zorder=0)
+        axes.scatter(
+            [(true + found) / 2 for true, found in pairs], [found - true for true, found in pairs],
+            s=22, color=COLOURS[0], alpha=0.65, linewidths=0, zorder=3,
+        )  # fmt: skip
+        axes.set(xlabel="mean of annotated and predicted objects", ylabel="predicted - annotated")
+        axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
+    return figure
+
+
+def mistake_rates(evaluation: Evaluation) -> Figure:
+    """A bar for each kind of mistake: how often it happens per 100 annotated objects."""
+    rates = [one for one in evaluation.overall.mistakes if one.per_100 is not None][::-1]
+    values = [one.per_100 or 0.0 for one in rates]
+    with mpl.rc_context(STYLE):
+        figure, axes = _axes()
+        axes.barh([one.count.name for one in rates], values, color=COLOURS[0], alpha=0.75, height=0.6)
+        for k, one in enumerate(rates):
+            if one.interval is not None:
+                axes.plot([one.interval.low, one.interval.high], [k, k], color=INK, linewidth=1.6)
+        axes.set(xlabel="per 100 annotated objects", xlim=(0, None if any(values) else 1))
+        axes.grid(visible=False, axis="y")
+    return figure
+
+
 def to_svg(figure: Figure) -> str:
     """The same figure gives the same text."""
     with mpl.rc_context(STYLE):

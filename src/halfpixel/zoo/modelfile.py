@@ -13,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.evaluation.calibration import Calibration
 from halfpixel.files import write_whole
-from halfpixel.models import mask_rcnn
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.models import mask_rcnn, unet
+from halfpixel.nn.network import Network
 from halfpixel.structures.images import InputRules
 
-MODEL_MODULES = (mask_rcnn,)
+MODEL_MODULES = (mask_rcnn, unet)
 FORMAT = 1
 
 
@@ -38,6 +39,8 @@ class ModelInfo:
         licence: of the weights, an SPDX name.
         recipe: how they were trained, as plain values.
         measured: what was measured, as plain values, each with its definition.
+        calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
+            holds at this `score_threshold` only.
     """
 
     variant: str
@@ -50,6 +53,7 @@ class ModelInfo:
     licence: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def variant_names() -> tuple[str, ...]:
@@ -57,7 +61,7 @@ def variant_names() -> tuple[str, ...]:
     return tuple(name for module in MODEL_MODULES for name in module.VARIANTS)
 
 
-def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> MaskRCNN:
+def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> Network:
     """A network with fresh weights.
 
     Args:
@@ -74,7 +78,7 @@ def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any
                 chosen = module.Settings(**settings) if settings is not None else None
             except TypeError as error:
                 raise ModelFileError(f"settings of {variant}: {error}") from error
-            model: MaskRCNN = module.VARIANTS[variant](class_names, chosen)
+            model: Network = module.VARIANTS[variant](class_names, chosen)
             return model
     raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
 
@@ -91,8 +95,31 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    write_whole(path, save(state, metadata=_metadata(info)))
+
+
+def save_described(path: Path, source: Path, info: ModelInfo) -> None:
+    """Write a copy of a model file with another description; the weights stay as they are, to the bit.
+
+    Args:
+        path: the copy; it may be the same file.
+        source: the model file.
+        info: the new description.
+
+    Raises:
+        ModelFileError: see `read_info`.
+    """
+    read_info(source)
+    with safe_open(source, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    write_whole(path, save(state, metadata=_metadata(info)))
+
+
+def _metadata(info: ModelInfo) -> dict[str, str]:
     description = {"format": FORMAT, **dataclasses.asdict(info)}
-    write_whole(path, save(state, metadata={"halfpixel": json.dumps(description)}))
+    if info.calibration is None:  # versions that know nothing of it read all other files
+        del description["calibration"]
+    return {"halfpixel": json.dumps(description)}
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -117,12 +144,14 @@ def read_info(path: Path) -> ModelInfo:
         description["class_names"] = tuple(description["class_names"])
         rules: dict[str, Any] = description.pop("input")
         rules |= {key: tuple(value) for key, value in rules.items() if isinstance(value, list)}
-        return ModelInfo(input=InputRules(**rules), **description)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        calibrated = "calibration" in description
+        calibration = Calibration.from_json(description.pop("calibration")) if calibrated else None
+        return ModelInfo(input=InputRules(**rules), calibration=calibration, **description)
+    except (KeyError, TypeError, AttributeError, ArgumentError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
 
 
-def load_model(path: Path) -> tuple[MaskRCNN, ModelInfo]:
+def load_model(path: Path) -> tuple[Network, ModelInfo]:
     """The network and its description, weights in float32, ready to predict.
 
     Raises:
@@ -150,12 +179,12 @@ def load_model(path: Path) -> tuple[MaskRCNN, ModelInfo]:
     return model.eval(), info
 
 
-def settings_of(model: MaskRCNN) -> dict[str, Any]:
+def settings_of(model: Network) -> dict[str, Any]:
     """A network's settings as plain values, for its description."""
     return dataclasses.asdict(model.settings)
 
 
-def load_backbone(model: MaskRCNN, path: Path) -> None:
+def load_backbone(model: Network, path: Path) -> None:
     """Put ImageNet weights under timm's names into a network's backbone.
 
     Raises:

@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.layers import FrozenBatchNorm2d
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo, build
+from halfpixel.zoo.modelfile import ModelInfo
 
 DEFAULT_EPS = 1e-5
 COCO_OUTPUTS = 91
@@ -96,7 +97,7 @@ def convert(
     variant = "mask_rcnn_r50_fpn_v2" if "rpn.convs.1.conv.weight" in renamed else "mask_rcnn_r50_fpn"
     info = ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause")
     info = _policy_of(source, info) if isinstance(source, nn.Module) else _published_policy(info)
-    model = build(variant, names, info.settings)
+    model = mask_rcnn.VARIANTS[variant](names, Settings(**info.settings))
     expected = model.state_dict()
     for name in sorted(set(expected) ^ set(renamed)):
         where = "is missing" if name in expected else "is unexpected"
