@@ -57,8 +57,8 @@ def test_the_annotations_themselves_are_perfect(halfpixel: Halfpixel, annotated:
     ran = halfpixel(*arguments, "--json")
     assert ran.code == 0
     report = json.loads(ran.out)
-    assert report["overall"]["quality"][0] | {"interval": None} == {
-        "iou": 0.5, "quality": 5 / 6, "interval": None, "tp": 5, "fp": 0, "fn": 1,
+    assert report["overall"]["quality"][0] | {"intervals": None} == {
+        "iou": 0.5, "quality": 5 / 6, "intervals": None, "iou_sum": 5.0, "tp": 5, "fp": 0, "fn": 1,
         "precision": 1.0, "recall": 5 / 6, "f1": 10 / 11, "mean_matched_iou": 1.0,
     }  # fmt: skip
     assert report["overall"]["count"]["bias"] == pytest.approx(-1 / 3)
@@ -128,3 +128,27 @@ def test_unusable_data_is_one_line(halfpixel: Halfpixel, tiny_model: Path, annot
         assert ran.err.startswith("halfpixel: error: ")
         assert message in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_slices_and_pictures_are_chosen(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
+    content = json.loads(annotated.read_text())
+    for image, plate in zip(content["images"], "aab", strict=True):
+        image["plate"] = plate
+    annotated.write_text(json.dumps(content))
+    predictions = tmp_path / "results.json"
+    predictions.write_text("[]")
+    arguments = ("evaluate", annotated, "--predictions", predictions, "--overwrite", "--out", tmp_path / "out")
+    ran = halfpixel(*arguments, "--slice-by", "plate")
+    assert ran.code == 0
+    assert "Mistakes: miss 6" in ran.out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {name: one["n_images"] for name, one in report["slices"].items()} == {"a": 2, "b": 1}
+    assert report["mask_ap"]["intervals"]["ap"] == [0, 0]
+    assert report["boundary_ap"] is None
+    page = (tmp_path / "out" / "index.html").read_text()
+    with_pictures = page.count("data:image/jpeg")
+    assert with_pictures > 0
+    assert halfpixel(*arguments, "--pictures", 0).code == 0
+    assert "data:image/jpeg" not in (tmp_path / "out" / "index.html").read_text()
+    ran = halfpixel(*arguments, "--pictures", -1)
+    assert (ran.code, ran.err) == (2, "halfpixel: error: --pictures must be at least 0, got -1\n")

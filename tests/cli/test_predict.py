@@ -214,12 +214,3 @@ def test_overwriting_leaves_nothing_of_the_run_before(
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"overlay/mine.txt", "overlay/one.png", "labels/one.tif", "instances.json", "objects.csv"} <= left
     assert not any("two" in name for name in left)
-
-
-def test_images_too_large_for_the_model_are_named(
-    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path
-) -> None:
-    small, large = noise(tmp_path / "small.png"), noise(tmp_path / "large.png", (20, 600))
-    ran = halfpixel("count", small, large, "--model", tiny_model)
-    assert "too large to be enlarged as the model wants: 1 image" in ran.err
-    assert "large.png: 0.43 times" in ran.err

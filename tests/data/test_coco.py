@@ -1,7 +1,6 @@
 import copy
 import json
 import re
-import tracemalloc
 from pathlib import Path
 
 import hotcoco.mask as hotcoco_mask
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from halfpixel.data.coco import read_coco, read_coco_polygons, read_coco_results, write_coco
-from halfpixel.data.coco_writer import write_coco_entries
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -369,20 +367,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_coco(path, [(7, "a.png", objects)], ("tree", "cell"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_writing_holds_no_more_than_an_entry_in_memory(tmp_path):
-    """20,000 annotations are a file of 3 MB, and as Python objects some 20 MB."""
-    entries = ({"image_id": 1, "category_id": 1, "bbox": [k, 0.5, 1.5, 2.5], "score": 0.5} for k in range(20_000))
-    image = {"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}
-    tracemalloc.start()
-    write_coco_entries(tmp_path / "many.json", [image], entries, [{"id": 1, "name": "cell"}])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 300_000
-    content = json.loads((tmp_path / "many.json").read_text())
-    assert content["images"] == [image]
-    assert [entry["id"] for entry in content["annotations"]] == list(range(1, 20_001))
 
 
 def test_names_that_occur_twice_are_told_apart_by_id(tmp_path):

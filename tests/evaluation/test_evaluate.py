@@ -1,11 +1,15 @@
 import json
+import sys
 from dataclasses import replace
 
 import pytest
-from scenes import blocks, dataset, sample
+import torch
+from scenes import blocks, dataset, random_blobs, sample
 
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.evaluate import evaluate
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
 
 
 def three_images():
@@ -59,13 +63,17 @@ def test_json_is_plain_and_strict():
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert document == result.to_json()
     assert document["overall"]["quality"][0]["quality"] == 0.5
-    assert document["slices"]["bright"]["quality"][0]["interval"] is None
+    assert document["slices"]["bright"]["quality"][0]["intervals"] == {}
+    assert sorted(document["overall"]["quality"][0]["intervals"]) == [
+        "f1", "mean_matched_iou", "precision", "quality", "recall"
+    ]  # fmt: skip
     assert document["mask_ap"]["ap_large"] is None
     assert document["images"][1] == {
-        "image_id": 2, "file_name": "image-2.png", "true": {"cell": 1}, "predicted": {"cell": 2}
+        "image_id": 2, "file_name": "image-2.png", "true": {"cell": 1}, "predicted": {"cell": 2},
+        "mistakes": {"false positive": {"annotated": 0, "predicted": 1}},
     }  # fmt: skip
     assert "not COCO AP" in document["definitions"]["quality"]
-    assert "seed 0" in document["definitions"]["count_mae"]
+    assert "seed 0" in document["definitions"]["intervals"]
 
 
 @pytest.mark.parametrize("n", [0, 2])
@@ -83,8 +91,105 @@ def test_classes_have_their_own_counts_and_saturation_is_told():
     predicted = replace(blocks([(0, 0, 10, 10)], names=names), saturated=True)
     result = evaluate(dataset(sample(truth), names=names), [predicted], threshold=0.5, max_detections=100)
     assert result.n_saturated == 1
-    assert {name: error.mae for name, error in result.overall.count_per_class.items()} == {"fig": 0, "date": 1}
+    assert {name: one.count.mae for name, one in result.classes.items()} == {"fig": 0, "date": 1}
+    fig, date = result.classes["fig"], result.classes["date"]
+    assert (fig.n_objects, fig.quality[0].counts.quality, fig.mask_ap) == (1, 1, pytest.approx(1))
+    assert (date.quality[0].counts.fn, date.quality[0].counts.quality, date.mask_ap) == (1, 0, 0)
+    assert [one.count.truths for one in date.mistakes if one.count.name == "miss"] == [1]
     assert result.mask_ap.per_class == {"fig": pytest.approx(1), "date": 0}
+
+
+def crowded(seed, n=30):
+    """Blobs, and predictions some of which are right."""
+    generator = torch.Generator().manual_seed(seed)
+    size_hw = (120, 120)
+    truth = random_blobs(n, generator, size_hw, n_classes=2, longest=40)
+    shifted = truth.translate(seed % 3, 0, size_hw)
+    extra = random_blobs(n // 3, generator, size_hw, n_classes=2, longest=40)
+    masks = CropMasks.from_crops(
+        [(crop.numpy(), at) for one in (shifted, extra) for crop, at in one.masks.placed()], size_hw
+    )
+    scores = torch.rand(len(masks), generator=generator)
+    labels = torch.cat([shifted.labels, extra.labels])
+    return truth, Instances(size_hw, masks.boxes_xyxy(), scores, labels, truth.class_names, masks)
+
+
+def several(n=5):
+    pairs = [crowded(seed, 25 + seed) for seed in range(n)]
+    samples = [sample(truth, k, attributes={"stain": "ab"[k % 2]}) for k, (truth, _) in enumerate(pairs)]
+    return dataset(*samples, names=pairs[0][0].class_names), [predicted for _, predicted in pairs]
+
+
+def test_classes_sizes_and_slices_each_add_up_to_the_whole():
+    result = evaluate(*several(), threshold=0.3, max_detections=100, slice_by="stain")
+    parts = {
+        "classes": list(result.classes.values()),
+        "slices": list(result.slices.values()),
+        "COCO": [one for one in result.sizes if one.range.of == "COCO"],
+        "quarters": [one for one in result.sizes if one.range.of == "quarter"],
+    }
+    assert [len(some) for some in parts.values()] == [2, 2, 3, 4]
+    for some in parts.values():
+        assert sum(one.n_objects for one in some) == result.overall.n_objects
+        for k, whole in enumerate(result.overall.quality):
+            for name in ("tp", "fp", "fn", "iou_sum"):
+                total = sum(getattr(one.quality[k].counts, name) for one in some)
+                assert total == pytest.approx(getattr(whole.counts, name))
+    for some in (parts["classes"], parts["slices"]):
+        for k, whole in enumerate(result.overall.mistakes):
+            assert sum(one.mistakes[k].count.events for one in some) == whole.count.events
+    error = result.overall.count
+    assert sum(one.count.effect for one in result.overall.mistakes) == error.predicted - error.true
+
+
+def test_a_slice_is_the_same_as_a_data_set_of_its_own():
+    data, predictions = several()
+    options = {"threshold": 0.3, "max_detections": 100, "ap_resamples": 30}
+    result = evaluate(data, predictions, **options, slice_by="stain")
+    chosen = [k for k, one in enumerate(data.samples) if one.attributes["stain"] == "a"]
+    alone = evaluate(
+        replace(data, samples=tuple(data.samples[k] for k in chosen)), [predictions[k] for k in chosen], **options
+    )
+    assert 0.1 < result.slices["a"].mask_ap < 0.9
+    assert result.slices["a"] == alone.overall
+
+
+def test_every_number_has_an_interval_around_it():
+    result = evaluate(*several(), threshold=0.3, max_detections=100, ap_resamples=100)
+    for ap in (result.mask_ap, result.box_ap, result.mask_ap_100, result.box_ap_100):
+        for name in ("ap", "ap50", "ap75", "ap_small", "ar_1", "ar_10", "ar_max", "ar_small"):
+            assert ap.intervals[name].low < getattr(ap, name) < ap.intervals[name].high
+        assert set(ap.per_class_intervals) == set(ap.per_class)
+        assert all(ap.per_class_intervals[name].low < ap.per_class[name] for name in ap.per_class)
+    for name in ("mae", "mape", "bias", "r2", "agreement_low", "agreement_high"):
+        interval = result.overall.count.intervals[name]
+        assert interval.low <= getattr(result.overall.count, name) <= interval.high
+    fast = evaluate(*several(), threshold=0.3, max_detections=100)
+    assert (fast.mask_ap.ap, fast.mask_ap.intervals) == (result.mask_ap.ap, {})
+
+
+def test_cocos_limit_and_ours():
+    size_hw = (200, 400)
+    boxes = [(20 * column, 20 * row, 20 * column + 9, 20 * row + 9) for row in range(10) for column in range(15)]
+    objects = blocks(boxes, torch.linspace(0.9, 0.1, 150).tolist(), size_hw=size_hw)
+    result = evaluate(dataset(sample(objects)), [objects], threshold=0, max_detections=1000)
+    assert (result.mask_ap.ap, result.mask_ap_100.ap) == pytest.approx((1, 67 / 101))
+    assert (result.mask_ap.max_detections, result.mask_ap_100.max_detections) == (1000, 100)
+    few = evaluate(dataset(sample(objects)), [objects], threshold=0, max_detections=3)
+    assert (few.mask_ap.ar_max, few.mask_ap_100.ar_max) == pytest.approx((3 / 150, 100 / 150))
+
+
+def test_boundary_ap_that_cannot_be_computed_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    asked = evaluate(*three_images(), threshold=0.5, max_detections=100, boundary=True)
+    assert asked.boundary_ap is None
+    assert "pip install 'halfpixel[boundary]'" in asked.definitions["boundary_ap"]
+    assert "not asked for" in evaluate(*three_images(), threshold=0.5, max_detections=100).boundary_note
+
+
+def test_no_ious():
+    with pytest.raises(ArgumentError, match="at least one IoU"):
+        evaluate(dataset(), [], threshold=0.5, max_detections=100, ious=())
 
 
 def test_bad_threshold():

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from dataclasses import replace
@@ -10,6 +11,7 @@ import torch
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.evaluation.evaluate import Evaluation, evaluate
 from halfpixel.report.page import write_report
+from halfpixel.report.worst import WorstImage
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
@@ -77,7 +79,7 @@ def test_page_and_file(tmp_path):
 def test_page_stands_alone(tmp_path):
     parsed = Page(write_report(measured(), tmp_path).read_text(encoding="utf-8"))
     assert "script" not in parsed.tags
-    assert len(parsed.links) == 2
+    assert len(parsed.links) == 4
     assert all(link.startswith("data:image/svg+xml;base64,") for link in parsed.links)
 
 
@@ -100,6 +102,24 @@ def test_nothing_measured(tmp_path):
     for name, counts in {"none": (), "empty": ((0, 0),)}.items():
         text = write_report(measured(counts=counts), tmp_path / name).read_text(encoding="utf-8")
         assert not re.search(r"\bnan\b", Page(text).text, re.IGNORECASE)
+
+
+def test_every_definition_is_on_the_page(tmp_path):
+    evaluation = measured(("cell", "nut"))
+    text = Page(write_report(evaluation, tmp_path).read_text(encoding="utf-8")).text
+    for name, definition in evaluation.definitions.items():
+        if name not in {"mask_ap_100", "box_ap_100", "box_ap"}:  # the same words as those of masks at our limit
+            assert definition in text, name
+    for row in ("merge", "class confusion", "AR, 10 detections", "By size", "By class", "By modality"):
+        assert row in text
+    assert "1 of 3 images have none and are left out" in text
+
+
+def test_pictures_are_inside_the_page(tmp_path):
+    one = WorstImage(f"{NASTY}.png: annotated 3", b"not really a picture")
+    parsed = Page(write_report(measured(), tmp_path, worst=[one]).read_text(encoding="utf-8"))
+    assert parsed.links[-1] == "data:image/jpeg;base64," + base64.b64encode(one.jpeg).decode()
+    assert f"{NASTY}.png: annotated 3" in parsed.text
 
 
 def test_a_reached_limit_is_told(tmp_path):

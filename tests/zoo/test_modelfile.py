@@ -1,6 +1,7 @@
 """Model files: there and back, and everything that may be wrong with one."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -206,12 +207,16 @@ def test_a_write_that_fails_leaves_the_file_before_it(
 ) -> None:
     before = written.read_bytes()
 
-    def full(path: Path, data: bytes) -> None:
-        with path.open("wb") as file:
-            file.write(data[:100])
-        raise OSError(28, "No space left on device")
+    opened = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(bytes(data)[:100])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", **rest: Full(path, "w") if "w" in mode else opened(path, mode, **rest)
+    )
     with pytest.raises(OSError, match="No space"):
         save_model(written, model, info)
     assert written.read_bytes() == before

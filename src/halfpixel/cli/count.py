@@ -18,7 +18,6 @@ from halfpixel.cli.run import (
     Walk,
     check_limits,
     describe,
-    label_of,
     model_digest,
     name_some,
     open_model,
@@ -101,17 +100,12 @@ def count(
         parts.resume()
     with resumable() if csv is not None else nullcontext():
         for picture, objects in parts.walk(walk, predictor, counting.lowest, limit, reading, threshold):
-            try:
-                facts = counting.facts(walk, picture, objects)
-            except ArgumentError as error:  # too small for the counting frame
-                walk.fail(image := label_of(picture.path, picture.plane), f"{image}: {error}")
-                continue
-            parts.add(picture, facts)
+            counting.add(parts, walk, picture, objects)
         found = parts.facts()
         walk.notes = {facts["image"]: Note(**facts["note"]) for facts in found}
         if not found:
             return walk.exit_code
-        total = _total(found, predictor.class_names)
+        total = {name: sum(facts["counts"].get(name, 0) for facts in found) for name in predictor.class_names}
         if csv is not None:
             write_with_folder(csv, counting.csv(found, _shown(total)))
             parts.remove()
@@ -156,16 +150,20 @@ class Counting:
         """Objects are needed from this score upwards: intervals look at the doubtful ones, too."""
         return self.threshold if self.calibration is None else self.calibration.lowest_score
 
-    def facts(self, walk: Walk, picture: Picture, objects: Instances) -> Facts:
-        """All about one image."""
+    def add(self, parts: Parts, walk: Walk, picture: Picture, objects: Instances) -> None:
+        """Keep the facts of one image, or report that it is too small for the counting frame."""
         listed = objects.above(self.threshold)
         pixel_size_um, doubt = (None, "") if self.density is None else self.images.pixel_size(picture)
         facts = walk.facts(picture, listed, doubt)
         if self.calibration is not None:
             facts["intervals"] = self._intervals(self.calibration, objects)
         if self.density is not None:
-            facts["densities"] = self._densities(listed, pixel_size_um)
-        return facts
+            try:
+                facts["densities"] = self._densities(listed, pixel_size_um)
+            except ArgumentError as error:
+                walk.fail(facts["image"], f"{facts['image']}: {error}")
+                return
+        parts.add(picture, facts)
 
     @staticmethod
     def _intervals(calibration: Calibration, objects: Instances) -> Facts | None:
@@ -241,10 +239,6 @@ class Counting:
         if without:
             where = f"{plural(len(without), 'image')} ({name_some(without)})"
             warn(f"no interval for {where}: the detection limit cut off doubtful objects that it needs; raise --limit")
-
-
-def _total(found: Sequence[Facts], class_names: Sequence[str]) -> dict[str, int]:
-    return {name: sum(facts["counts"].get(name, 0) for facts in found) for name in class_names}
 
 
 def _shown(total: Mapping[str, int]) -> list[str]:

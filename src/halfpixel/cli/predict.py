@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.parts import Parts, remove_parts, resumable, was_interrupted
+from halfpixel.cli.parts import Facts, Parts, remove_parts, resumable, was_interrupted
 from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
 from halfpixel.cli.results import (
     KINDS,
@@ -108,18 +108,22 @@ def predict(
             return walk.exit_code
         places = results.finish(predictor.class_names)
         parts.remove()
-
     say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
-    totals = sum((Counter(facts["counts"]) for facts in parts.facts()), Counter[str]())
-    found = f"{plural(totals.total(), 'object')} on {plural(len(walk.done), 'image')}"
+    _show(parts.facts(), places)
+    walk.warn(limit, advice=images.advice)
+    return walk.exit_code
+
+
+def _show(found: Sequence[Facts], places: Sequence[tuple[str, str]]) -> None:
+    """Print how many objects of each class there are, and where."""
+    totals = sum((Counter(facts["counts"]) for facts in found), Counter[str]())
     per_class = ", ".join(f"{name} {count:,}" for name, count in totals.most_common())
-    say(f"{found}: {per_class}." if per_class else f"{found}.")
+    sentence = f"{plural(totals.total(), 'object')} on {plural(len(found), 'image')}"
+    say(f"{sentence}: {per_class}." if per_class else f"{sentence}.")
     table = plain_table("written", "what it is")
     for place in places:
         table.add_row(*place)
     show(table)
-    walk.warn(limit, advice=images.advice)
-    return walk.exit_code
 
 
 def _check_kinds(kinds: Sequence[str], classes: str | None, gzip: bool) -> None:

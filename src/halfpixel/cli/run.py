@@ -190,13 +190,11 @@ class Note:
     Attributes:
         saturated: the detection limit was reached.
         frames: how many the file has, of which the first was read.
-        factor: by how much the image was enlarged, where it is too large for what the model's input rules want.
         doubt: about the size of its pixels.
     """
 
     saturated: bool = False
     frames: int = 1
-    factor: float | None = None
     doubt: str = ""
 
 
@@ -267,7 +265,7 @@ class Walk:
                             continue
                         objects = predictor.predict(picture.rgb, threshold=threshold, limit=limit)
                         frames = picture.n_planes if reading.planes == "first" else 1
-                        note = Note(objects.above(counted_from).saturated, frames, _too_small(predictor, objects))
+                        note = Note(objects.above(counted_from).saturated, frames)
                         self.notes[label_of(path, picture.plane)] = note
                         yield picture, objects
                 except (ImageError, MemoryError) as error:
@@ -296,10 +294,6 @@ class Walk:
         if saturated:
             where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
             warn(f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit")
-        shrunk = [f"{image}: {note.factor:.2g} times" for image, note in self.notes.items() if note.factor is not None]
-        if shrunk:
-            which = f"{plural(len(shrunk), 'image')} ({name_some(shrunk)})"
-            warn(f"too large to be enlarged as the model wants: {which}; small objects may be missed, cut into pieces")
         doubts: dict[str, list[str]] = {}
         for image, note in self.notes.items():
             if note.doubt:
@@ -317,12 +311,3 @@ class Walk:
     def failures_json(self) -> list[dict[str, Any]]:
         """The failures, for `--json`."""
         return [{"path": path, "error": error} for path, error in self.failed.items()]
-
-
-def _too_small(predictor: Predictor, objects: Instances) -> float | None:
-    """The factor by which the image was enlarged, if that is clearly less than the model wants."""
-    from halfpixel.engine.preprocess import network_size
-
-    rules = predictor.info.input
-    factor, _ = network_size(objects.size_hw, rules)
-    return factor if rules.scale is not None and factor < 0.9 * rules.scale else None

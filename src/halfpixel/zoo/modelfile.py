@@ -6,21 +6,25 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.evaluation.calibration import Calibration
 from halfpixel.files import write_whole
-from halfpixel.models import mask_rcnn, unet
 from halfpixel.nn.network import Network
 from halfpixel.structures.images import InputRules
 
-MODEL_MODULES = (mask_rcnn, unet)
+MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
+"""Every file of `halfpixel.models`, so that a new one is known by being there."""
+
 FORMAT = 1
 
 

@@ -1,0 +1,233 @@
+"""`halfpixel sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from cyclopts import Parameter
+
+from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
+from halfpixel.cli.evaluate import FILE_LIMIT
+from halfpixel.cli.results import csv_bytes, refuse_to_overwrite
+from halfpixel.cli.run import (
+    Walk,
+    check_folder,
+    check_limits,
+    describe,
+    open_model,
+    plain_table,
+    plural,
+    say,
+    say_json,
+    show,
+    warn,
+    write_with_folder,
+)
+from halfpixel.data.formats import Format
+from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.sample import Dataset
+    from halfpixel.evaluation.sweep import Goal, Recommendation, Sweep
+    from halfpixel.structures.instances import Instances
+
+WRITTEN = ("sweep.csv", "sweep.png")
+
+
+def sweep(
+    *data: Annotated[str, Parameter("DATA|PATH", required=True)],
+    out: Path,
+    model: str | None = None,
+    first: Annotated[float, Parameter("--from")] = 0.3,
+    last: Annotated[float, Parameter("--to")] = 0.9,
+    step: float = 0.1,
+    iou: float = 0.5,
+    goal: Annotated[str, Parameter("--for")] = "count",
+    images: Path | None = None,
+    format: Format | None = None,
+    limit: int | None = None,
+    predictions: Path | None = None,
+    overwrite: bool = False,
+    as_json: Annotated[bool, Parameter("--json")] = False,
+) -> int:
+    """Show what each score threshold does to counts and quality, and recommend one for a goal.
+
+    Choose thresholds on images that you do not report results of. See docs/threshold.md.
+
+    Args:
+        data: Annotated images, in any format that `halfpixel data convert` reads; or plain images (files, folders,
+            globs in quotes), for which only the counts are shown.
+        out: The folder for the table (sweep.csv) and the plot (sweep.png).
+        model: A named model (see `halfpixel models`) or a model file. Default: nuclei.
+        first: The lowest score threshold, 0 to 1.
+        last: The highest.
+        step: From one threshold to the next.
+        iou: The mask IoU from which a found and an annotated object count as the same.
+        goal: What to recommend a threshold for: f1, count (the smallest mean absolute error of counts), or
+            precision=0.95 (the lowest threshold that is that precise).
+        images: The folder of the images, where they are not beside the annotation file.
+        format: The format of the annotations, where it is not found by looking.
+        limit: At most this many objects an image. Default: the model's own.
+        predictions: Sweep the predictions of this COCO file, and run no model.
+        overwrite: Replace an earlier sweep in the folder.
+        as_json: Print the table and the recommendation as JSON.
+    """
+    from halfpixel.evaluation.sweep import Goal, check_wishes, count_curve, thresholds_between
+    from halfpixel.evaluation.sweep import sweep as measure
+    from halfpixel.viz.score_curves import draw_sweep
+
+    check_limits(None, limit)
+    check_folder(out)
+    thresholds, aim = thresholds_between(first, last, step), Goal.parse(goal)
+    check_wishes(thresholds, iou)
+    if predictions is not None and model is not None:
+        raise ArgumentError("--predictions and --model: give one of the two")
+    if not overwrite:
+        refuse_to_overwrite([out / name for name in WRITTEN])
+    walk, dataset = Walk(), open_if_annotated(data, images, format)
+    if dataset is not None:
+        opened = open_predictions(walk, dataset, predictions, model, thresholds[0], limit)
+        whose, dataset, found, limit = opened
+        if predictions is not None and opened.lowest_score > thresholds[0]:
+            lowest = f"{opened.lowest_score:.2g}"
+            warn(f"{predictions}: no object scores under {lowest}, so nothing changes below that threshold")
+    elif predictions is not None:
+        raise ArgumentError("--predictions goes with annotated images")
+    else:
+        whose, found, limit = _predict_plain(walk, data, model or DEFAULT_MODEL, thresholds[0], limit)
+    if not found:
+        return walk.exit_code
+    swept = count_curve(found, thresholds) if dataset is None else measure(dataset, found, thresholds, iou=iou)
+    best = None if dataset is None else swept.recommend(aim)
+    rows = [point.to_json() for point in swept.points]
+    write_with_folder(out / "sweep.csv", csv_bytes(tuple(rows[0]), [_csv_row(row) for row in rows]))
+    marked = None if best is None else best.threshold
+    write_with_folder(out / "sweep.png", draw_sweep(rows, swept.iou, marked, str(aim)))  # type: ignore[arg-type]
+    if as_json:
+        recommended = None if best is None else best.to_json()
+        about = {"model" if predictions is None else "predictions": whose, "n_images": swept.n_images, "iou": swept.iou}
+        say_json({**about, "points": rows, "recommended": recommended, "failed": walk.failures_json()})
+    else:
+        _print(swept, whose, aim, best)
+        say(f"The plot: {out / 'sweep.png'}   The table: {out / 'sweep.csv'}")
+    if dataset is not None and best is None:
+        warn(f"no threshold from {thresholds[0]:g} to {thresholds[-1]:g} reaches {aim}: none is recommended")
+    walk.warn(limit)
+    return walk.exit_code
+
+
+def open_if_annotated(data: Sequence[str], images: Path | None, format: Format | None) -> Dataset | None:
+    """The data set that the one argument names; None for plain images.
+
+    Raises:
+        AnnotationError: annotations that cannot be used.
+        ArgumentError: several arguments and an option of annotations.
+    """
+    from halfpixel.data.formats import detect
+
+    path = Path(data[0])
+    asked_for = images is not None or format is not None
+    if len(data) > 1:
+        if asked_for:
+            raise ArgumentError("--images and --format go with one annotation file or data-set folder")
+        return None
+    if not asked_for:
+        if path.is_dir():
+            try:
+                detect(path)
+            except AnnotationError:
+                # other than images there is something in it, so it may be meant as annotations
+                if any(path.glob("*.json")) or (path / "labels").is_dir() or (path / "masks").is_dir():
+                    raise
+                return None
+        elif path.suffix.lower() not in (".json", ".yaml", ".yml"):
+            return None
+    return open_dataset(path, images, format)
+
+
+class Found(NamedTuple):
+    """Predictions for a data set."""
+
+    whose: str
+    dataset: Dataset
+    """The images that could be used."""
+    objects: list[Instances]
+    """Of each image, from a low score up."""
+    limit: int
+    """At most this many an image."""
+
+    @property
+    def lowest_score(self) -> float:
+        """Of all objects; 0 when there are none."""
+        return min((float(one.scores.min()) for one in self.objects if len(one)), default=0.0)
+
+
+def open_predictions(
+    walk: Walk, dataset: Dataset, predictions: Path | None, model: str | None, threshold: float, limit: int | None
+) -> Found:
+    """Predictions from a file or, with no file, from a model, which runs once."""
+    if predictions is not None:
+        from halfpixel.data.coco import read_coco_results
+
+        found = read_coco_results(predictions, dataset)
+        limit = FILE_LIMIT if limit is None else limit
+        return Found(str(predictions), dataset, [one[:limit] for one in found], limit)
+    name = model or DEFAULT_MODEL
+    predictor = open_model(name)
+    check_classes(dataset, predictor.class_names, f"the model {name}")
+    limit = predictor.info.detection_limit if limit is None else limit
+    dataset, found = predict_dataset(walk, predictor, dataset, threshold, limit)
+    return Found(describe(name), dataset, found, limit)
+
+
+def _predict_plain(
+    walk: Walk, data: Sequence[str], model: str, threshold: float, limit: int | None
+) -> tuple[str, list[Instances], int]:
+    predictor = open_model(model)
+    limit = predictor.info.detection_limit if limit is None else limit
+    found = walk.predict(predictor, walk.find(data), threshold, limit, counted_from=threshold)
+    return describe(model), [objects for _, objects in found], limit
+
+
+def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) -> None:
+    say(f"{whose} on {plural(swept.n_images, 'image')}:")
+    say()
+    annotated = swept.outcomes is not None
+    numbers = ["threshold", "found"]
+    if annotated:
+        numbers += ["annotated", "count bias", "count MAE", "precision", "recall", "F1", "quality"]
+    table = plain_table(*numbers, right=tuple(numbers))
+    for point in swept.points:
+        cells = [f"{point.threshold:g}", f"{point.found:,}"]
+        if point.count is not None and point.quality is not None:
+            quality = point.quality
+            cells += [f"{point.count.true:,}", _signed(point.count.bias), _shown(point.count.mae, 2)]
+            cells += [_shown(one) for one in (quality.precision, quality.recall, quality.f1, quality.quality)]
+        table.add_row(*cells)
+    show(table)
+    if annotated:
+        say(f"  of masks paired one to one at IoU {swept.iou:g}, summed over images; quality: TP / (TP + FP + FN)")
+        say("  count bias: mean over images of found - annotated; MAE: of its absolute value")
+    else:
+        say("  no annotations here: how many objects survive, and nothing about how many are right")
+    say()
+    if best is not None:
+        text = f"For {goal} the best of these thresholds is {best.threshold:g}"
+        if best.interval is not None:
+            text += f"; other images like these would choose from {best.interval.low:g} to {best.interval.high:g} (95%)"
+        say(f"{text}.")
+
+
+def _csv_row(row: dict[str, object]) -> list[object]:
+    return ["" if one is None else f"{one:.6g}" if isinstance(one, float) else one for one in row.values()]
+
+
+def _shown(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"

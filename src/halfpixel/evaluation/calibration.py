@@ -1,0 +1,211 @@
+"""What a model's scores are worth on a lab's own images: probabilities, and counts with an interval.
+
+`calibration_fit` finds these numbers; here they are kept, stored and used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from halfpixel.errors import ArgumentError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CountInterval:
+    """How many objects an image has.
+
+    Attributes:
+        count: objects that score at least the threshold, the ones that are listed.
+        estimate: the count with its bias removed, not rounded, never below 0.
+        low: the true count is at least this...
+        high: ...and at most this...
+        level: ...for this part of all images.
+    """
+
+    count: int
+    estimate: float
+    low: int
+    high: int
+    level: float
+
+
+class Evidence(NamedTuple):
+    """What an image's scores say of its count without anyone having counted, each `[n]` for n images.
+
+    Attributes:
+        listed: objects that score at least the threshold.
+        expected: the sum of all objects' probabilities of being real.
+        doubt: the sum of p (1 - p) over the objects, the variance of their number if each were real by its own chance.
+    """
+
+    listed: Floats
+    expected: Floats
+    doubt: Floats
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Plain numbers found on annotated images, stored in the model file.
+
+    Attributes:
+        threshold: objects that score at least this are listed and counted; intervals hold at this one only.
+        lowest_score: probabilities and intervals need all of an image's objects from this score upwards.
+        level: the part of the images whose true count is inside its interval, between 0 and 1.
+        knots: scores, ascending...
+        probabilities: ...and the probability at each that such an object is real; linear between them.
+        count_weights: of `Evidence.listed` and of `Evidence.expected`; their weighted sum is the estimated count.
+        spread_weights: of 1, log(1 + expected) and log(1 + doubt); their weighted sum is the log of how far the
+            estimate is typically off, in objects.
+        reach: how many such spreads an interval reaches below and above the estimate.
+        n_images: images that the numbers were fitted on, and images that `reach` was measured on.
+
+    Raises:
+        ArgumentError: numbers that cannot belong to a calibration.
+    """
+
+    threshold: float
+    lowest_score: float
+    level: float
+    knots: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    count_weights: tuple[float, float]
+    spread_weights: tuple[float, float, float]
+    reach: tuple[float, float]
+    n_images: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name, length in _LENGTHS.items():
+            if len(getattr(self, name)) != length:
+                raise ArgumentError(f"calibration: {name} must be {length} numbers, got {getattr(self, name)!r}")
+        if not 0 <= self.lowest_score <= self.threshold <= 1:
+            scores = f"{self.lowest_score} and {self.threshold}"
+            raise ArgumentError(f"calibration: expected 0 <= lowest_score <= threshold <= 1, got {scores}")
+        if not 0 < self.level < 1:
+            raise ArgumentError(f"calibration: level must be between 0 and 1, got {self.level}")
+        if len(self.knots) != len(self.probabilities) or not _ascending_shares(self.knots):
+            raise ArgumentError("calibration: knots must be ascending scores in 0..1, each with a probability")
+        if not _ascending_shares(self.probabilities):
+            raise ArgumentError("calibration: probabilities must be in 0..1 and never fall as the score rises")
+        numbers = (*self.count_weights, *self.spread_weights, *self.reach, *self.n_images)
+        if (
+            not all(math.isfinite(number) for number in numbers)
+            or min(*self.count_weights, *self.spread_weights[1:]) < 0
+        ):
+            raise ArgumentError("calibration: weights must be finite, and none but the first of the spread below 0")
+
+    @classmethod
+    def from_json(cls, value: object) -> Calibration:
+        """From the plain values of `to_json`.
+
+        Raises:
+            ArgumentError: fields that are missing or unknown, of another type, or that make no sense.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(value, Mapping) or set(value) != fields:
+            got = sorted(set(value) ^ fields) if isinstance(value, Mapping) else type(value).__name__
+            raise ArgumentError(f"calibration: expected the fields {', '.join(sorted(fields))}; wrong: {got}")
+        plain: dict[str, Any] = {}
+        for name, one in value.items():
+            many = name not in _SINGLE
+            numbers = one if many and isinstance(one, Sequence) and not isinstance(one, str) else [one]
+            if isinstance(one, Sequence) != many or not all(_is_number(number) for number in numbers):
+                raise ArgumentError(f"calibration: {name} must be {'numbers' if many else 'a number'}, got {one!r}")
+            plain[name] = tuple(numbers) if many else one
+        return cls(**plain)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers and lists of them."""
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+
+    def probability(self, scores: npt.ArrayLike) -> Floats:
+        """The probability of each object that it is real: paired with an annotated one from an IoU of .5 upwards.
+
+        Args:
+            scores: `[n]` in 0..1.
+        """
+        found: Floats = np.interp(np.asarray(scores, dtype=np.float64), self.knots, self.probabilities)
+        return found
+
+    def evidence(self, scores: Sequence[npt.ArrayLike]) -> Evidence:
+        """What is known of images' counts.
+
+        Args:
+            scores: of each image (and class) all objects that score at least `lowest_score`.
+        """
+        listed, expected, doubt = [], [], []
+        for one in scores:
+            kept = np.asarray(one, dtype=np.float32)  # as the network gives them, or 0.7 would not reach 0.7
+            p = self.probability(kept[kept >= np.float32(self.lowest_score)])
+            listed.append(float(np.count_nonzero(kept >= np.float32(self.threshold))))
+            expected.append(float(p.sum()))
+            doubt.append(float((p * (1 - p)).sum()))
+        return Evidence(np.array(listed), np.array(expected), np.array(doubt))
+
+    def estimates(self, evidence: Evidence) -> Floats:
+        """`[n]` the counts with their bias removed, never below 0."""
+        listed, expected = self.count_weights
+        found: Floats = listed * evidence.listed + expected * evidence.expected
+        return found
+
+    def spreads(self, evidence: Evidence) -> Floats:
+        """`[n]` how far each estimate is typically off, in objects, above 0."""
+        found: Floats = np.exp(spread_terms(evidence) @ np.array(self.spread_weights))
+        return found
+
+    def interval(self, scores: npt.ArrayLike) -> CountInterval:
+        """An image's count, of one class, and the interval around the true one.
+
+        Split conformal prediction with normalised residuals (Lei et al. 2018, arXiv:1604.04173, section 5.2): of images
+        like those it was calibrated on, at least `level` have their true count in it, on average over calibrations. It
+        says so of one new image at a time, of any kind together; of a rare kind alone it may be less.
+
+        Args:
+            scores: `[n]` of all objects of the image (and class) that score at least `lowest_score`; lower ones do no
+                harm. Where a detection limit cut some off, the interval does not hold.
+        """
+        return self.intervals([scores])[0]
+
+    def intervals(self, scores: Sequence[npt.ArrayLike]) -> list[CountInterval]:
+        """`interval` for several images."""
+        evidence = self.evidence(scores)
+        estimates, spreads = self.estimates(evidence), self.spreads(evidence)
+        lows, highs = whole_bounds(estimates, estimates - self.reach[0] * spreads, estimates + self.reach[1] * spreads)
+        return [
+            CountInterval(int(listed), float(estimate), int(low), int(high), self.level)
+            for listed, estimate, low, high in zip(evidence.listed, estimates, lows, highs, strict=True)
+        ]
+
+
+_LENGTHS = {"count_weights": 2, "spread_weights": 3, "reach": 2, "n_images": 2}
+_SINGLE = {"threshold", "lowest_score", "level"}
+
+
+def spread_terms(evidence: Evidence) -> Floats:
+    """`[n, 3]` what the log of the spread is a weighted sum of."""
+    return np.stack([np.ones(len(evidence.listed)), np.log1p(evidence.expected), np.log1p(evidence.doubt)], axis=1)
+
+
+def whole_bounds(estimates: Floats, lows: Floats, highs: Floats) -> tuple[Floats, Floats]:
+    """The whole numbers from 0 upwards inside of each interval, and always the one that is nearest to the estimate.
+
+    Counts are whole, so this leaves out no true count that the interval held.
+    """
+    nearest = np.round(estimates)
+    return np.maximum(np.minimum(np.ceil(lows), nearest), 0), np.maximum(np.floor(highs), nearest)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _ascending_shares(values: Sequence[float]) -> bool:
+    return bool(values) and values[0] >= 0 and values[-1] <= 1 and all(np.diff(values) >= 0)

@@ -1,0 +1,70 @@
+"""What each number of an evaluation means, in a sentence or two."""
+
+from __future__ import annotations
+
+MISTAKES = {
+    "miss": "An annotated object that nothing was found of: no unpaired prediction of its class overlaps it from an "
+    "IoU of .1 upwards, and none of the other names fits.",
+    "false positive": "A prediction on nothing: it overlaps no unpaired object from an IoU of .1 upwards, and none of "
+    "the other names fits.",
+    "merge": "One prediction covers more than half of each of several annotated objects that no other prediction is "
+    "paired with. It may be paired with one of them; the others are lost.",
+    "split": "Several predictions lie more than half inside one annotated object. One of them may be paired with it; "
+    "the others are too many.",
+    "duplicate": "A prediction that fits (IoU .5 or more) an annotated object which another prediction is paired with.",
+    "localisation": "An unpaired prediction and an unpaired object of one class overlap with an IoU from .1 to .5: "
+    "found, but badly outlined.",
+    "class confusion": "An unpaired prediction and an unpaired object of different classes fit (IoU .5 or more).",
+}
+"""Each name of a mistake, see `mistakes.name_mistakes`."""
+
+
+def define(threshold: float, seed: int, ap_resamples: int, slice_by: str | None) -> dict[str, str]:
+    """The definition of each number that depends on nothing else, by its name in the report."""
+    at_threshold = f"the objects that score at least {threshold:g}"
+    ap = f"{ap_resamples:,} draws for average precision" if ap_resamples else "none for average precision"
+    definitions = {
+        "intervals": (
+            f"95% percentile bootstrap: whole images are drawn with replacement and every number is computed anew, "
+            f"2,000 draws ({ap}), seed {seed}. They say how much the numbers depend on which images were chosen, and "
+            f"not on which training run this was. None for one image, and too narrow for fewer than about ten."
+        ),
+        "quality": (
+            f"TP / (TP + FP + FN), summed over images before dividing, of {at_threshold}. Predicted and annotated "
+            f"objects of the same class are paired one to one, as many as possible, from the given mask IoU upwards: "
+            f"TP are pairs, FP predictions and FN annotated objects left over. The StarDist paper (Schmidt et al. "
+            f"2018, Table 1) calls this average precision; it is not COCO AP."
+        ),
+        "precision": "TP / (TP + FP): the part of the predictions that is right.",
+        "recall": "TP / (TP + FN): the part of the annotated objects that was found.",
+        "f1": "2 TP / (2 TP + FP + FN): the harmonic mean of precision and recall.",
+        "mean_matched_iou": "Mean mask IoU of the pairs.",
+        "count_mae": (
+            f"Mean over images of |predicted - true| number of objects, {at_threshold}. Objects mostly inside an "
+            f"ignored region are not counted."
+        ),
+        "count_mape": "Mean of |predicted - true| / true, over images with at least one annotated object.",
+        "count_bias": "Mean over images of predicted - true: above 0 is too many.",
+        "count_r2": (
+            "1 - sum of (predicted - true)^2 / sum of (true - mean true)^2 over images: the part of the counts' "
+            "variance that is explained. 1 is perfect; below 0, the mean count would have been a better guess."
+        ),
+        "count_agreement": (
+            "Limits of agreement (Bland and Altman 1986): bias - and + 1.96 standard deviations of predicted - true. "
+            "About 95% of images differ by no more than this if the differences are roughly normal."
+        ),
+        "mistakes": (
+            f"Of {at_threshold}: every annotated and predicted object left over after the pairing at IoU .5 has "
+            f"exactly one name, the first that fits of class confusion, duplicate, merge, split, localisation, and "
+            f"miss or false positive. Events: merging predictions, split or missed objects, else predictions of that "
+            f"name. Effect: predictions - objects of that name; all of them together are the error of the total count."
+        ),
+        "sizes": (
+            "By area in pixels: annotated objects (pairs and misses) by their annotated area, predictions left over by "
+            "their own. COCO's ranges are cut at 32 x 32 and 96 x 96 pixels; quarters hold as many annotated objects "
+            "each. AP of a size range leaves out unpaired predictions of another size, as COCO does."
+        ),
+    }
+    if slice_by is not None:
+        definitions["slices"] = f"Every number over the images of one value of their attribute {slice_by!r}."
+    return definitions

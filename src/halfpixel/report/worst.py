@@ -1,0 +1,175 @@
+"""Pictures of the images on which most went wrong."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from halfpixel.data.images import read_image
+from halfpixel.data.sample import Dataset
+from halfpixel.errors import ImageError
+from halfpixel.evaluation.evaluate import Evaluation
+from halfpixel.evaluation.mistakes import Mistakes
+from halfpixel.evaluation.pairing import paired
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
+from halfpixel.viz.overlay import default_zoom, draw_overlay
+from halfpixel.viz.palette import Colours
+
+WINDOW_PX = 800
+"""Of larger images a part is shown."""
+SIDE_PX = 1100
+LINE_PX = 1.8
+QUALITY = 82
+
+TRUTH, TRUTH_PAIRED = (56, 190, 255), (52, 112, 146)
+PREDICTED, PREDICTED_PAIRED = (255, 150, 40), (150, 100, 48)
+WORDS = {"false positive": "false", "localisation": "outline", "class confusion": "class"}
+"""Short ones for the pictures, where there are."""
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """A picture for the report.
+
+    Attributes:
+        caption: the image's name and what went wrong on it.
+        jpeg: the picture, at most 1,100 pixels wide and high.
+    """
+
+    caption: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """A word at a place (x, y) in the image, in pixels."""
+
+    word: str
+    x: float
+    y: float
+    colour: tuple[int, int, int]
+
+
+def draw_worst(
+    dataset: Dataset, predictions: Sequence[Instances], evaluation: Evaluation, *, at_most: int = 8
+) -> list[WorstImage]:
+    """The images with the largest count errors and those with most mistakes, half of each.
+
+    Images that cannot be read are passed over.
+
+    Args:
+        dataset: the annotations.
+        predictions: one per sample, those that were evaluated.
+        evaluation: of them.
+        at_most: how many pictures.
+    """
+    found: list[WorstImage] = []
+    kept = [predicted.above(evaluation.threshold) for predicted in paired(dataset, predictions)]
+    for k in _worst_first(evaluation):
+        if len(found) >= at_most:
+            break
+        sample, count, mistakes = dataset.samples[k], evaluation.images[k], evaluation.mistakes[k]
+        try:
+            image = read_image(sample.path)
+        except (ImageError, OSError):
+            continue
+        if image.shape[:2] != sample.size_hw:
+            continue
+        named = _named(mistakes)
+        caption = f"{sample.path.name}: annotated {sum(count.true):,}, predicted {sum(count.predicted):,}. {named}"
+        found.append(WorstImage(caption, _draw(image, sample.objects, kept[k], mistakes)))
+    return found
+
+
+def _worst_first(evaluation: Evaluation) -> list[int]:
+    """By count error and by number of mistakes in turn; images without either are not there."""
+    n = range(len(evaluation.images))
+    by_count = sorted((k for k in n if evaluation.images[k].error), key=lambda k: -abs(evaluation.images[k].error))
+    by_mistakes = sorted((k for k in n if len(evaluation.mistakes[k])), key=lambda k: -len(evaluation.mistakes[k]))
+    order: list[int] = []
+    while by_count or by_mistakes:
+        for ranking in (by_count, by_mistakes):
+            rest = [k for k in ranking if k not in order]
+            order += rest[:1]
+            ranking[:] = rest[1:]
+    return order
+
+
+def _named(mistakes: Mistakes) -> str:
+    numbers = {name: max(len(mistakes.truths[name]), len(mistakes.predictions[name])) for name in mistakes.truths}
+    numbers |= {"merge": len(mistakes.merges), "split": len(mistakes.splits)}
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
+
+
+def _draw(image: npt.NDArray[np.uint8], truth: Instances, predicted: Instances, mistakes: Mistakes) -> bytes:
+    tags = _tags(truth, predicted, mistakes)
+    objects, colours = _both(truth, predicted, mistakes)
+    x, y, width, height = _window(tags, objects.size_hw)
+    boxes = objects.boxes_xyxy
+    seen = (boxes[:, 0] < x + width) & (boxes[:, 2] > x) & (boxes[:, 1] < y + height) & (boxes[:, 3] > y)
+    shown = objects[seen].translate(-x, -y, (height, width))
+    part = np.ascontiguousarray(image[y : y + height, x : x + width])
+    zoom = default_zoom((height, width))
+    scale = min(SIDE_PX / (zoom * max(height, width)), 1)
+    outlines = draw_overlay(
+        part, shown, zoom=zoom, line_px=LINE_PX / scale, fill=0, labels=False, colours=colours[seen.numpy()]
+    )
+    size = round(width * zoom * scale), round(height * zoom * scale)
+    drawn = Image.fromarray(outlines).resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(drawn)
+    font = ImageFont.load_default(size=max(round(max(drawn.size) / 75), 11))
+    for tag in tags:
+        at = ((tag.x - x) * zoom * scale, (tag.y - y) * zoom * scale)
+        draw.text(at, tag.word, (255, 255, 255), font, "mm", stroke_width=2, stroke_fill=tag.colour)
+    data = io.BytesIO()
+    drawn.save(data, format="JPEG", quality=QUALITY, subsampling=0)
+    return data.getvalue()
+
+
+def _both(truth: Instances, predicted: Instances, mistakes: Mistakes) -> tuple[Instances, Colours]:
+    """Annotated and predicted objects as one, and the colour of each."""
+    crops = [placed for one in (truth, predicted) if one.masks is not None for placed in one.masks.placed()]
+    masks = CropMasks.from_crops([(crop.numpy(), at) for crop, at in crops], truth.size_hw)
+    colours = np.empty((len(masks), 3), dtype=np.uint8)
+    colours[: len(truth)], colours[len(truth) :] = TRUTH_PAIRED, PREDICTED_PAIRED
+    for named in mistakes.truths.values():
+        colours[named] = TRUTH
+    for named in mistakes.predictions.values():
+        colours[len(truth) + named] = PREDICTED
+    n = len(masks)
+    labels = torch.zeros(n, dtype=torch.int64)
+    return Instances(truth.size_hw, masks.boxes_xyxy(), torch.ones(n), labels, ("object",), masks), colours
+
+
+def _tags(truth: Instances, predicted: Instances, mistakes: Mistakes) -> list[_Tag]:
+    """A word for each event: on the prediction that merges, on the object that is split, else on who has the name."""
+    on_truth = [("miss", k) for k in mistakes.truths["miss"].tolist()] + [("split", k) for k, _ in mistakes.splits]
+    on_predicted = [("merge", k) for k, _ in mistakes.merges]
+    for name in ("false positive", "duplicate", "localisation", "class confusion"):
+        on_predicted += [(name, k) for k in mistakes.predictions[name].tolist()]
+    tags = []
+    for named, objects, colour in ((on_truth, truth, (0, 60, 110)), (on_predicted, predicted, (120, 50, 0))):
+        boxes = objects.boxes_xyxy.tolist()
+        for name, k in named:
+            left, top, right, bottom = boxes[k]
+            tags.append(_Tag(WORDS.get(name, name), (left + right) / 2, (top + bottom) / 2, colour))
+    return tags
+
+
+def _window(tags: Sequence[_Tag], size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the part that shows most words."""
+    height, width = (min(side, WINDOW_PX) for side in size_hw)
+    if (height, width) == size_hw or not tags:
+        return 0, 0, width, height
+    points = np.array([(tag.x, tag.y) for tag in tags])
+    corners = np.clip(points - (width / 2, height / 2), 0, (size_hw[1] - width, size_hw[0] - height)).astype(np.int64)
+    inside = (points >= corners[:, None]) & (points < corners[:, None] + (width, height))
+    x, y = corners[int(inside.all(2).sum(1).argmax())].tolist()
+    return x, y, width, height
