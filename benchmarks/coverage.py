@@ -25,7 +25,7 @@ from halfpixel.data.formats import read_dataset
 from halfpixel.data.sample import Dataset
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
 from halfpixel.evaluation.calibration import Calibration, Floats
-from halfpixel.evaluation.calibration_fit import calibrate, conformal_rank, winkler
+from halfpixel.evaluation.calibration_fit import calibrate_found, conformal_rank, winkler
 from halfpixel.evaluation.calibration_scores import Cell, find_cells
 from halfpixel.evaluation.sweep import Goal
 from halfpixel.files import write_whole
@@ -111,10 +111,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     )
     goal = None if arguments.threshold is not None else Goal("count")
-    report = calibrate(
-        fit_set, fit_found, level=arguments.level, goal=goal, threshold=arguments.threshold, seed=arguments.seed
-    )
     fit, test = find_cells(fit_set, fit_found), find_cells(test_set, test_found)
+    report = calibrate_found(
+        fit, str(arguments.fit), level=arguments.level, goal=goal, threshold=arguments.threshold, seed=arguments.seed
+    )
     true, level = counted(test), arguments.level
     bounds = rows(fit, test, report.calibration, arguments.seed)
     parts = groups(test_set, test, arguments.by)

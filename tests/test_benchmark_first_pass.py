@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from halfpixel import load
 from halfpixel.data.synthetic import touching_cells, write_cells
 from halfpixel.engine.first_pass import FirstPass
 from halfpixel.models.unet import unet_lite
@@ -40,13 +42,16 @@ def test_from_fields_and_annotations_to_a_verdict(
     first_pass: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FirstPass, "foreground", bright)
+    nuclei = load()  # enlarging less takes less time
+    nuclei.info = replace(nuclei.info, input=replace(nuclei.info.input, scale=1.5), detection_limit=100)
+    nuclei.save(tmp_path / "nuclei.safetensors")
     network = unet_lite(("nucleus",))
     info = ModelInfo("unet_lite", ("nucleus",), InputRules(scale=1.0), settings_of(network))
     save_model(tmp_path / "unet.safetensors", network, info)
     data = write_cells(tmp_path / "data", [touching_cells((100, 100), 12, seed=k) for k in range(2)])
     out = tmp_path / "numbers.json"
-    words = ["--first-pass", tmp_path / "unet.safetensors", "--fields", 1, "--side", 400, "--patches", 1]
-    words += ["--data", data, "--json", out]
+    words = ["--model", tmp_path / "nuclei.safetensors", "--first-pass", tmp_path / "unet.safetensors"]
+    words += ["--fields", 1, "--side", 400, "--patches", 1, "--data", data, "--json", out]
     monkeypatch.setattr(sys, "argv", ["first_pass.py", *(str(one) for one in words)])
     first_pass.main()
 
@@ -87,8 +92,8 @@ def test_patches_stay_within_their_share(first_pass: ModuleType, count: int) -> 
 
 
 def test_patches_are_about_half_full(first_pass: ModuleType) -> None:
-    cells = first_pass.draw_field(600, 0.05, 2, seed=3)
-    tissue_px = 0.05 * 600**2
+    cells = first_pass.draw_field(1000, 0.05, 2, seed=3)
+    tissue_px = 0.05 * 1000**2
     assert 0.35 < int(cells.objects.masks.areas_px().sum()) / tissue_px < 0.55
 
 
@@ -100,8 +105,6 @@ def squares(lefts: list[int], size_hw: tuple[int, int] = (20, 100)) -> Instances
 
 
 def test_lost_objects_and_recall_by_hand(first_pass: ModuleType) -> None:
-    from dataclasses import replace
-
     cells = first_pass.Cells(np.zeros((20, 100, 3), np.uint8), squares([0, 20, 40, 60]))
     looked = replace(squares([0, 24, 80]), search=Search(((0, 0, 50, 20), (80, 0, 100, 20)), 1.0, 1.0))
     row = first_pass.compare(cells, {"without": (squares([0, 20, 40]), 4.0), "with": (looked, 1.0)})

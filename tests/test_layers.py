@@ -181,7 +181,7 @@ HELP = """
 import contextlib, io, sys
 from halfpixel.cli import main
 heavy = set(sys.argv[1:])
-verbs = "predict count evaluate sweep calibrate train models"
+verbs = "predict count evaluate compare sweep calibrate train models"
 for verb in ([], *([one] for one in verbs.split()), ["data", "check"], ["data", "convert"]):
     sys.argv = ["halfpixel", *verb, "--help"]
     code, printed = 0, io.StringIO()

@@ -18,10 +18,11 @@ from halfpixel.evaluation.calibration_fit import (
     fit_spread,
     halves,
     measure_reach,
+    sweep_cells,
     winkler,
 )
-from halfpixel.evaluation.calibration_scores import Cell
-from halfpixel.evaluation.sweep import Goal
+from halfpixel.evaluation.calibration_scores import Cell, find_cells
+from halfpixel.evaluation.sweep import Goal, sweep
 
 
 def pictures(n: int, rng: np.random.Generator) -> list[Cell]:
@@ -210,6 +211,15 @@ def test_a_data_set_from_end_to_end() -> None:
     assert (given.goal, given.calibration.threshold) == (None, 0.5)
     assert given.count_bias["listed"] == pytest.approx(-1)
     assert abs(given.count_bias["estimated"]) < 0.5
+
+
+def test_thresholds_are_swept_as_on_images() -> None:
+    data, predictions = squares(15)
+    thresholds = (0.2, 0.5, 0.7, 0.9)
+    quick, slow = sweep_cells(find_cells(data, predictions), thresholds), sweep(data, predictions, thresholds)
+    np.testing.assert_array_equal(quick.outcomes, slow.outcomes)
+    assert [point.found for point in quick.points] == [point.found for point in slow.points]
+    assert quick.recommend(Goal("f1")) == slow.recommend(Goal("f1"))
 
 
 def test_what_cannot_be_calibrated() -> None:

@@ -2,11 +2,11 @@ import base64
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from pages import Page
 
 from halfpixel.data.sample import Dataset, Sample
 from halfpixel.evaluation.evaluate import Evaluation, evaluate
@@ -34,30 +34,6 @@ def measured(names: tuple[str, ...] = ("cell",), counts=((3, 3), (8, 6), (0, 1))
     data = Dataset(Path(f"folder/{NASTY}"), names, tuple(range(len(names))), tuple(samples))
     predictions = [squares(predicted, names) for _, predicted in counts]
     return evaluate(data, predictions, threshold=0.5, max_detections=1000)
-
-
-class Page(HTMLParser):
-    """Collects tags, fails on ones left open, and keeps the text."""
-
-    VOID = frozenset({"meta", "img", "br", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.text, self.links = [], [], "", []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in {"src", "href"}]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_page_and_file(tmp_path):

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from halfpixel import __version__
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
+from halfpixel.cli.compare import compare
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
@@ -41,7 +42,7 @@ def build_app() -> App:
             negative_bool=(), negative_iterable=(), negative_none=(), show_default=_show_default
         ),
     )
-    for verb in (predict, count, evaluate, sweep, calibrate, train, models):
+    for verb in (predict, count, evaluate, compare, sweep, calibrate, train, models):
         app.command(verb)
     data = App(name="data", help="Look after annotated images: check them, bring them to another format.")
     data.command(check)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_json, savings_of
 from halfpixel.cli.parts import Facts, Parts, resumable
 from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
 from halfpixel.cli.results import csv_bytes
@@ -20,7 +21,6 @@ from halfpixel.cli.run import (
     describe,
     model_digest,
     name_some,
-    open_model,
     plain_table,
     plural,
     say,
@@ -50,6 +50,7 @@ Frame = Literal["plain", "unbiased"]
 def count(
     *paths: Annotated[str, Parameter("PATH", required=True)],
     model: str = DEFAULT_MODEL,
+    first_pass: str | None = None,
     threshold: float | None = None,
     limit: int | None = None,
     density: Frame | None = None,
@@ -67,6 +68,8 @@ def count(
     Args:
         paths: Image files, folders of images, or globs in quotes (** stands for folders of any depth).
         model: A named model (see `halfpixel models`) or a model file.
+        first_pass: A U-Net (a name, such as nuclei-unet, or a file) that looks at the reduced image first; the model
+            then looks only where it saw something.
         threshold: Count objects that score at least this, 0 to 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         density: Also objects per mm2, or per megapixel where the size of a pixel is not known: plain takes all objects
@@ -87,13 +90,13 @@ def count(
     files = walk.find(paths)
     if not files:
         return walk.exit_code
-    predictor = open_model(model)
+    predictor = open_both(model, first_pass)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
     counting = Counting(threshold, _calibration(predictor, threshold), density, images)
     options: dict[str, object] = {"--threshold": threshold, "--limit": limit, "--density": density}
     if csv is not None:
-        options |= {"model (SHA-256)": model_digest(model), **images.for_resuming()}
+        options |= {"model (SHA-256)": model_digest(model), **for_resuming(first_pass), **images.for_resuming()}
     folder = None if csv is None else csv.with_name(f".{csv.name}.halfpixel-run")
     parts = Parts(folder, options, {path: str(path) for path in files})
     if resume:
@@ -110,7 +113,9 @@ def count(
             write_with_folder(csv, counting.csv(found, _shown(total)))
             parts.remove()
     if as_json:
-        how = {"model": model, "threshold": threshold, "limit": limit}
+        how: dict[str, object] = {"model": model, "threshold": threshold, "limit": limit}
+        if first_pass is not None:
+            how["first_pass"] = savings_json(first_pass, savings_of(found))
         rows = [counting.json(facts, predictor.class_names) for facts in found]
         say_json({**how, "images": rows, "total": total, "failed": walk.failures_json()})
     else:
@@ -118,6 +123,8 @@ def count(
         sentence = f"{plural(sum(total.values()), 'object')} on {plural(len(found), 'image')}"
         say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}.")
         counting.explain(predictor.info.calibration)
+        if first_pass is not None:
+            explain_savings(first_pass, savings_of(found))
     walk.warn(limit, advice=images.advice)
     counting.warn(found)
     return walk.exit_code

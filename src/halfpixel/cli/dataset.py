@@ -68,6 +68,22 @@ def predict_dataset(
     return replace(dataset, samples=tuple(samples)), predictions
 
 
+def read_predictions(path: Path, dataset: Dataset) -> list[Instances]:
+    """Predictions from a COCO file, one per sample, with a warning where average precision will not do them justice.
+
+    Raises:
+        AnnotationError: see `halfpixel.data.coco.read_coco_results`.
+    """
+    from halfpixel.data.coco import read_coco_results
+    from halfpixel.evaluation.evaluate import AP_SCORE
+
+    found = read_coco_results(path, dataset)
+    lowest = min((float(objects.scores.min()) for objects in found if len(objects)), default=0.0)
+    if lowest > 2 * AP_SCORE:
+        warn(f"{path}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
+    return found
+
+
 def check_classes(dataset: Dataset, class_names: tuple[str, ...], whose: str) -> None:
     """Refuse a data set that has no class in common with a model or with other data.
 

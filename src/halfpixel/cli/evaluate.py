@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset, read_predictions
+from halfpixel.cli.first_pass import explain_savings, open_both
 from halfpixel.cli.results import output_names, refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
     check_folder,
     check_limits,
     describe,
-    open_model,
     plain_table,
     plural,
     say,
@@ -44,6 +44,7 @@ def evaluate(
     *,
     out: Path,
     model: str | None = None,
+    first_pass: str | None = None,
     images: Path | None = None,
     format: Format | None = None,
     threshold: float | None = None,
@@ -61,6 +62,8 @@ def evaluate(
         data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
         out: The folder for the page (index.html), report.json and the predictions (instances.json).
         model: A named model (see `halfpixel models`) or a model file. Default: nuclei.
+        first_pass: A U-Net (a name, such as nuclei-unet, or a file) that looks at the reduced image first; the model
+            then looks only where it saw something.
         images: The folder of the images, where they are not beside the annotation file.
         format: The format of the annotations, where it is not found by looking.
         threshold: Quality and counts take objects that score at least this, 0 to 1. Default: the model's own.
@@ -78,24 +81,20 @@ def evaluate(
         raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
     if predictions is not None and model is not None:
         raise ArgumentError("--predictions and --model: give one of the two")
+    if predictions is not None and first_pass is not None:
+        raise ArgumentError("--predictions and --first-pass: a file needs no model")
     if not overwrite:
         refuse_to_overwrite([out / name for name in ("report.json", "index.html", "instances.json")])
     dataset = open_dataset(data, images, format)
     walk = Walk()
     if predictions is not None:
-        from halfpixel.data.coco import read_coco_results
-        from halfpixel.evaluation.evaluate import AP_SCORE
-
-        found = read_coco_results(predictions, dataset)
+        found = read_predictions(predictions, dataset)
         limit = FILE_LIMIT if limit is None else limit
         threshold = FILE_THRESHOLD if threshold is None else threshold
         whose = str(predictions)
-        lowest = min((float(objects.scores.min()) for objects in found if len(objects)), default=0.0)
-        if lowest > 2 * AP_SCORE:
-            warn(f"{predictions}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
     else:
         name = model or DEFAULT_MODEL
-        predictor = open_model(name)
+        predictor = open_both(name, first_pass)
         check_classes(dataset, predictor.class_names, f"the model {name}")
         limit = predictor.info.detection_limit if limit is None else limit
         threshold = predictor.info.score_threshold if threshold is None else threshold
@@ -113,11 +112,17 @@ def evaluate(
     )  # fmt: skip
     if boundary and evaluation.boundary_ap is None:
         warn(f"boundary AP is {evaluation.boundary_note}")
-    _report(evaluation, dataset, found, pictures, out, whose, walk)
+    about = {"predictions" if predictions is not None else "model": whose}
+    if first_pass is not None:
+        about["first pass"] = first_pass
+    _report(evaluation, dataset, found, pictures, out, about, walk)
     if as_json:
-        say_json({"model": whose, "failed": walk.failures_json(), **evaluation.to_json()})
+        passes = {} if first_pass is None else {"first_pass": first_pass}
+        say_json({"model": whose, **passes, "failed": walk.failures_json(), **evaluation.to_json()})
     else:
         print_evaluation(evaluation, whose)
+        if first_pass is not None:
+            _show_search(first_pass, evaluation, found)
         say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
     walk.warn(limit)
     return walk.exit_code
@@ -129,17 +134,27 @@ def _report(
     found: list[Instances],
     pictures: int,
     out: Path,
-    whose: str,
+    about: dict[str, str],
     walk: Walk,
 ) -> None:
     from halfpixel.report.page import write_report
     from halfpixel.report.worst import draw_worst
 
-    about = {"predictions" if not walk.done else "model": whose}
     if walk.failed:
-        about["left out"] = f"{plural(len(walk.failed), 'image')} that could not be used"
+        about = about | {"left out": f"{plural(len(walk.failed), 'image')} that could not be used"}
     worst = draw_worst(dataset, found, evaluation, at_most=pictures)
     write_report(evaluation, out, about=about, worst=worst)
+
+
+def _show_search(first_pass: str, evaluation: Evaluation, found: list[Instances]) -> None:
+    """What the first pass saved and lost."""
+    from halfpixel.evaluation.search import Savings
+
+    explain_savings(first_pass, Savings.of([one.size_hw for one in found], [one.search for one in found]))
+    if evaluation.search is not None:
+        lost, objects = evaluation.search.lost, plural(evaluation.search.n_objects, "annotated object")
+        say(f"  Objects lost: {lost:,} of {objects} lie, by the larger part, where the network did not look.")
+    say()
 
 
 def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_of
 from halfpixel.cli.parts import Facts, Parts, remove_parts, resumable, was_interrupted
 from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
 from halfpixel.cli.results import (
@@ -28,7 +29,6 @@ from halfpixel.cli.run import (
     describe,
     model_digest,
     name_some,
-    open_model,
     plain_table,
     plural,
     say,
@@ -46,6 +46,7 @@ def predict(
     *paths: Annotated[str, Parameter("PATH", required=True)],
     out: Path,
     model: str = DEFAULT_MODEL,
+    first_pass: str | None = None,
     threshold: float | None = None,
     limit: int | None = None,
     save: str = "coco,overlay,table",
@@ -61,6 +62,8 @@ def predict(
         paths: Image files, folders of images, or globs in quotes (** stands for folders of any depth).
         out: The folder for the results; it is made if need be.
         model: A named model (see `halfpixel models`) or a model file.
+        first_pass: A U-Net (a name, such as nuclei-unet, or a file) that looks at the reduced image first; the model
+            then looks only where it saw something.
         threshold: Leave out objects that score less, from 0 to below 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         save: What to write, separated by commas: coco (instances.json), overlay (pictures with the objects drawn in),
@@ -84,13 +87,14 @@ def predict(
     files = walk.find(paths)
     if not files:
         return walk.exit_code
-    predictor = open_model(model)
+    predictor = open_both(model, first_pass)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
     blurred = None if classes is None else _parse_classes(classes, predictor.class_names)
     names = Names.of(files, planes=images.planes == "all")
     options = {"model (SHA-256)": model_digest(model), "--threshold": threshold, "--limit": limit}
     options |= {"--save": sorted(kinds), "--classes": blurred, "--gzip": gzip, **images.for_resuming()}
+    options |= for_resuming(first_pass)
     parts = Parts(out / HIDDEN, options, names.stems)
     if resume:
         parts.resume()
@@ -110,6 +114,8 @@ def predict(
         parts.remove()
     say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
     _show(parts.facts(), places)
+    if first_pass is not None:
+        explain_savings(first_pass, savings_of(parts.facts()))
     walk.warn(limit, advice=images.advice)
     return walk.exit_code
 

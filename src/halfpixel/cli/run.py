@@ -276,7 +276,14 @@ class Walk:
         image = label_of(picture.path, picture.plane)
         self.notes[image] = replace(self.notes[image], doubt=doubt)
         counts = {name: count for name, count in objects.counts().items() if count}
-        return {"image": image, "n_planes": picture.n_planes, "counts": counts, "note": asdict(self.notes[image])}
+        return {
+            "image": image,
+            "n_planes": picture.n_planes,
+            "size_hw": objects.size_hw,
+            "counts": counts,
+            "note": asdict(self.notes[image]),
+            "search": None if objects.search is None else asdict(objects.search),
+        }
 
     def fail(self, what: str | Path, error: object) -> None:
         """Report something that cannot be used; an image that was predicted does not count as such any more."""

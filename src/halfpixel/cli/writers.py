@@ -156,7 +156,7 @@ class Results:
         annotations = prediction_entries(objects) if "coco" in self.kinds else []
         kept = table if {"table", "parquet"} & set(self.kinds) else None
         columns = [] if kept is None else list(kept.columns)
-        facts = facts | {"name": name, "size_hw": objects.size_hw, "columns": columns}
+        facts = facts | {"name": name, "columns": columns}
         self.parts.add(picture, facts, (annotations, _plain(kept)))
 
     def finish(self, class_names: tuple[str, ...]) -> list[tuple[str, str]]:

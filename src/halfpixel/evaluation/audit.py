@@ -12,7 +12,7 @@ import numpy.typing as npt
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.bootstrap import Floats, divide
-from halfpixel.evaluation.coco_ap import CocoMatches, _mean, _precision, match_coco
+from halfpixel.evaluation.coco_ap import CocoMatches, match_coco
 from halfpixel.evaluation.counting import ImageCount, image_counts
 from halfpixel.evaluation.matching import (
     DetectionQuality,
@@ -25,7 +25,7 @@ from halfpixel.evaluation.matching import (
 )
 from halfpixel.evaluation.mistakes import NAMES, Mistakes, Name, count_mistakes, name_mistakes, tally_mistakes
 from halfpixel.evaluation.pairing import paired
-from halfpixel.evaluation.parts import _ratios as quality_ratios
+from halfpixel.evaluation.parts import quality_ratios
 from halfpixel.structures.instances import Instances
 
 IOUS = (0.5, 0.75)
@@ -126,8 +126,7 @@ class Audit:
 
     def mean_ap(self, images: Indices, weights: npt.NDArray[np.float32]) -> Floats:
         """COCO mask AP `[r]` at the model's limit; arguments as for `numbers`."""
-        everything = tuple(one.of_images(images) for one in self.ap.by_range[0])
-        return _mean(_precision(everything, weights, self.candidate.max_detections))
+        return self.ap.mean_ap(weights, self.candidate.max_detections, images=images)
 
     @cached_property
     def _terms(self) -> Floats:

@@ -22,6 +22,7 @@ from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.evaluation.calibration import Calibration, Evidence, Floats, spread_terms, whole_bounds
 from halfpixel.evaluation.calibration_scores import (
     FOLDS,
+    IOU,
     LOWEST_SCORE,
     METHODS,
     Cell,
@@ -32,7 +33,7 @@ from halfpixel.evaluation.calibration_scores import (
     pooled,
     reliability_bins,
 )
-from halfpixel.evaluation.sweep import Goal, sweep, thresholds_between
+from halfpixel.evaluation.sweep import Goal, Sweep, SweepPoint, thresholds_between
 from halfpixel.structures.instances import Instances
 
 FEWEST_FITTED = 5
@@ -112,20 +113,38 @@ def calibrate(
         AnnotationError: too few images for the level.
         ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
     """
-    check_wishes(level, threshold)
     cells = find_cells(dataset, predictions)
-    fitted, measured = halves(cells, level, str(dataset.path), seed)
-    if threshold is None:
-        goal = goal or Goal("count")
-        images = sorted({cell.image for cell in fitted})
-        some = dataclasses.replace(dataset, samples=tuple(dataset.samples[k] for k in images))
-        best = sweep(some, [predictions[k] for k in images], THRESHOLDS).recommend(goal)
-        if best is None:
-            raise AnnotationError(f"{dataset.path}: no threshold from .1 to .9 reaches {goal} on half of these images")
-        threshold = best.threshold
-    else:
-        goal = None
-    return calibrate_cells(fitted, measured, threshold, level, goal)
+    return calibrate_found(cells, str(dataset.path), level=level, goal=goal, threshold=threshold, seed=seed)
+
+
+def calibrate_found(
+    cells: Sequence[Cell],
+    whose: str,
+    *,
+    level: float = 0.9,
+    goal: Goal | None = None,
+    threshold: float | None = None,
+    seed: int = 0,
+) -> CalibrationReport:
+    """`calibrate`, for objects that are paired already; `whose` names the images in errors."""
+    check_wishes(level, threshold)
+    fitted, measured = halves(cells, level, whose, seed)
+    if threshold is not None:
+        return calibrate_cells(fitted, measured, threshold, level)
+    goal = goal or Goal("count")
+    best = sweep_cells(fitted, THRESHOLDS).recommend(goal)
+    if best is None:
+        raise AnnotationError(f"{whose}: no threshold from .1 to .9 reaches {goal} on half of these images")
+    return calibrate_cells(fitted, measured, best.threshold, level, goal)
+
+
+def sweep_cells(cells: Sequence[Cell], thresholds: Sequence[float]) -> Sweep:
+    """`sweep`, for objects that are paired already: each cell stands for an image, and best scores pair first."""
+    found = np.array([[np.count_nonzero(c.scores >= np.float32(t)) for c in cells] for t in thresholds], dtype=float)
+    hits = np.array([[np.count_nonzero(c.scores[c.real] >= np.float32(t)) for c in cells] for t in thresholds])
+    true = np.array([cell.true for cell in cells])
+    points = tuple(SweepPoint(t, int(row.sum())) for t, row in zip(thresholds, found, strict=True))
+    return Sweep(IOU, points, len(cells), np.stack([hits, found - hits, true - hits, found - true], axis=2))
 
 
 def check_wishes(level: float, threshold: float | None) -> None:
@@ -197,21 +216,26 @@ def halves(cells: Sequence[Cell], level: float, whose: str, seed: int = 0) -> tu
     return [one for one in cells if one.image not in chosen], [one for one in cells if one.image in chosen]
 
 
+PULL = 3.0
+"""Squared, the number of images that would pull as much."""
+
+
 def fit_count(evidence: Evidence, true: Floats) -> tuple[float, float]:
     """Weights of the listed objects and of the summed probabilities that give the true count without bias.
 
     Least squares, relative to the square root of the count as if objects were counted by chance; no weight is below 0;
-    pulled towards half of each by as much as one image would.
+    pulled towards the listed count as it is, or a few images would change it by chance.
     """
     certainty = 1 / np.sqrt(1 + evidence.expected)
     columns = np.stack([evidence.listed, evidence.expected], axis=1) * certainty[:, None]
-    pull = np.sqrt(np.mean(columns**2)) * np.eye(2)
-    weights, _ = nnls(np.concatenate([columns, pull]), np.concatenate([true * certainty, pull @ [0.5, 0.5]]))
+    pull = PULL * np.sqrt(np.mean(columns**2)) * np.eye(2)
+    weights, _ = nnls(np.concatenate([columns, pull]), np.concatenate([true * certainty, pull @ [1.0, 0.0]]))
     return float(weights[0]), float(weights[1])
 
 
-SLOPES = np.array([0.25, 0.25])
-"""Of the spread, where nothing is known: together a square root, as if errors were independent objects."""
+SLOPES = np.array([0.25, 0.5])
+"""Of the spread, where nothing is known: the root of the doubt, as if objects were real each by its own chance, and
+something for what grows with the count and has no score, like merged neighbours."""
 HALF_AN_OBJECT = 0.5
 """Added to every error: that there were none on a few images does not mean that there never are."""
 

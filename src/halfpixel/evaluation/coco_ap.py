@@ -127,14 +127,22 @@ class CocoMatches:
         self, max_detections: int, *, area_range: int = 0, images: Ints | None = None, resamples: int = 0, seed: int = 0
     ) -> tuple[float | None, Interval | None]:
         """AP and its interval of some of the images, or of one of the ranges of areas in `by_range`."""
+        n = self.n_images if images is None else len(images)
+        once, draws = np.ones((1, n), dtype=np.float32), image_draws(n, seed=seed, resamples=resamples)
+        value, drawn = (
+            self.mean_ap(weights, max_detections, area_range=area_range, images=images) for weights in (once, draws)
+        )
+        return _number(value[0]), percentile_interval(drawn, seed=seed)
+
+    def mean_ap(
+        self, weights: npt.NDArray[np.float32], max_detections: int, *, area_range: int = 0, images: Ints | None = None
+    ) -> Floats:
+        """AP `[r]` when each of the images counts as often as `weights` `[r, n]` say; NaN without objects to find."""
         self._check(max_detections)
         matches = self.by_range[area_range]
         if images is not None:
             matches = tuple(one.of_images(images) for one in matches)
-        n = self.n_images if images is None else len(images)
-        once, draws = np.ones((1, n), dtype=np.float32), image_draws(n, seed=seed, resamples=resamples)
-        value, drawn = (_mean(_precision(matches, weights, max_detections)) for weights in (once, draws))
-        return _number(value[0]), percentile_interval(drawn, seed=seed)
+        return _mean(_precision(matches, weights, max_detections))
 
     @property
     def most_found(self) -> int:

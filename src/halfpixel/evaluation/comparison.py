@@ -13,7 +13,7 @@ from halfpixel.evaluation.audit import IOUS, RATIOS, Audit, Candidate, Totals, a
 from halfpixel.evaluation.bootstrap import RESAMPLES, Floats, image_draws
 from halfpixel.evaluation.contrast import FEWEST_IMAGES, Contrast, contrast
 from halfpixel.evaluation.counting import CountError, ImageCount, count_error
-from halfpixel.evaluation.evaluate import _groups as images_by
+from halfpixel.evaluation.evaluate import images_by
 from halfpixel.evaluation.matching import Indices
 from halfpixel.evaluation.mistakes import NAMES, Mistakes, Name
 from halfpixel.evaluation.plain import plain
@@ -153,7 +153,7 @@ class Comparison:
         thresholds = f"{self.a.threshold:g}"
         if self.a.threshold != self.b.threshold:
             thresholds += f" (A) or {self.b.threshold:g} (B)"
-        said = definitions.define(self.a.threshold, self.seed, self.ap_resamples, self.slice_by)
+        said = definitions.define(thresholds, self.seed, self.ap_resamples, self.slice_by)
         wanted = ("intervals", "count_mae", "count_bias", "mistakes", "quality", "precision", "recall", "f1", "slices")
         limits = " (A) and ".join(dict.fromkeys(f"{one.max_detections:,}" for one in (self.a, self.b)))
         return {
@@ -162,7 +162,7 @@ class Comparison:
             "mask_ap": (
                 f"Area under the precision-recall curve, mean over classes and mask IoU .50 to .95, of all predictions "
                 f"whatever their score, at most {limits}{' (B)' if '(A)' in limits else ''} of each class and image. "
-                f"It rewards a good order of the scores: a model without scores, or a file cut at a high one, gets less."
+                f"It rewards a good order of the scores: a model without them, or a file cut at a high one, gets less."
             ),
             **_DEFINITIONS,
         }
@@ -194,9 +194,9 @@ _DEFINITIONS = {
         "Median over the pairs at IoU .5 of predicted area / annotated area, which lies between .5 and 2: above 1, "
         "objects are outlined too large."
     ),
-    "difference": "A - B, on the same images; its interval from the same draws of images for both.",
+    "difference": "A - B on the same images, its interval from the same draws of images for both.",
     "ratio": (
-        "A / B, on the same images; its interval from the same draws of images for both, sums divided last. A draw in "
+        "A / B on the same images, its interval from the same draws of images for both, sums divided last. A draw in "
         "which B has none counts as endlessly large; there is no interval where that leaves it without an upper end."
     ),
     "better": (

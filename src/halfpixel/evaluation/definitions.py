@@ -18,10 +18,18 @@ MISTAKES = {
 }
 """Each name of a mistake, see `mistakes.name_mistakes`."""
 
+SEARCH = (
+    "What a first pass saved and lost. looked_at_px: pixels that the network looked at. seconds: what both took on the "
+    "images where it did not look everywhere; seconds_saved: about how many more the network alone would have taken on "
+    "them, judged by area. lost: annotated objects of whose masks half or more lies where it did not look; ignored "
+    "regions are no objects."
+)
+"""Of `search.SearchEvaluation`."""
 
-def define(threshold: float, seed: int, ap_resamples: int, slice_by: str | None) -> dict[str, str]:
+
+def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -> dict[str, str]:
     """The definition of each number that depends on nothing else, by its name in the report."""
-    at_threshold = f"the objects that score at least {threshold:g}"
+    at_threshold = f"the objects that score at least {threshold}"
     ap = f"{ap_resamples:,} draws for average precision" if ap_resamples else "none for average precision"
     definitions = {
         "intervals": (

@@ -18,6 +18,7 @@ from halfpixel.evaluation.mistakes import Mistakes, name_mistakes
 from halfpixel.evaluation.pairing import paired
 from halfpixel.evaluation.parts import Parts, SizeEvaluation, SliceEvaluation
 from halfpixel.evaluation.plain import plain
+from halfpixel.evaluation.search import SearchEvaluation, evaluate_search
 from halfpixel.evaluation.sizes import size_ranges
 from halfpixel.structures.instances import Instances
 
@@ -57,6 +58,7 @@ class Evaluation:
         classes: each class; empty when there is only one.
         sizes: objects by area.
         images: true and predicted counts of each image.
+        search: what a first pass saved and lost; None where there was none, or it let the network look everywhere.
         mistakes: of each image; indices into the annotated objects, and the predicted ones at the score threshold.
     """
 
@@ -80,6 +82,7 @@ class Evaluation:
     classes: dict[str, SliceEvaluation]
     sizes: tuple[SizeEvaluation, ...]
     images: tuple[ImageCount, ...]
+    search: SearchEvaluation | None
     mistakes: tuple[Mistakes, ...] = field(repr=False)
 
     @property
@@ -92,8 +95,9 @@ class Evaluation:
             "mask_ap": self.mask_ap.definition,
             "box_ap": self.box_ap.definition,
             "boundary_ap": boundary,
-            **definitions.define(self.threshold, self.seed, self.ap_resamples, self.slice_by),
+            **definitions.define(f"{self.threshold:g}", self.seed, self.ap_resamples, self.slice_by),
             **definitions.MISTAKES,
+            **({} if self.search is None else {"search": definitions.SEARCH}),
         }
 
     def to_json(self) -> dict[str, object]:
@@ -167,7 +171,7 @@ def evaluate(
         for sample, objects in zip(dataset.samples, kept, strict=True)
     ]
     parts = Parts(dataset, kept, mistakes, masks, tuple(ious), ranges, max_detections, ap_resamples, seed)
-    groups = _groups(dataset, slice_by)
+    groups = images_by(dataset, slice_by)
     mask_ap_100, mask_ap = _at_both_limits(masks, max_detections, ap_resamples, seed)
     box_ap_100, box_ap = _at_both_limits(boxes, max_detections, ap_resamples, seed)
     outlines, note = (
@@ -194,11 +198,12 @@ def evaluate(
         classes=parts.of_classes(mask_ap) if len(dataset.class_names) > 1 else {},
         sizes=parts.of_sizes(),
         images=tuple(parts.counts),
+        search=evaluate_search(dataset, predictions),
         mistakes=tuple(mistakes),
     )
 
 
-def _groups(dataset: Dataset, slice_by: str | None) -> dict[str, list[int]]:
+def images_by(dataset: Dataset, slice_by: str | None) -> dict[str, list[int]]:
     """The images of each value of an attribute; none when no image carries it."""
     if slice_by is None or not any(slice_by in sample.attributes for sample in dataset.samples):
         return {}

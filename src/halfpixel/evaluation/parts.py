@@ -180,7 +180,7 @@ class Parts:
         return tuple(
             QualityWithInterval(
                 DetectionQuality(iou, int(tp), int(fp), int(fn), iou_sum),
-                named_intervals(_ratios(drawn[:, k]), seed=self.seed),
+                named_intervals(quality_ratios(drawn[:, k]), seed=self.seed),
             )
             for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.ious, pooled, strict=True))
         )
@@ -199,7 +199,7 @@ class Parts:
         )
 
 
-def _ratios(sums: Floats) -> dict[str, Floats]:
+def quality_ratios(sums: Floats) -> dict[str, Floats]:
     """The ratios of `DetectionQuality`, by its names, from draws `[r, 4]`."""
     tp, fp, fn, iou_sum = sums.T
     return {

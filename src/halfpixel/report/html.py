@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import NamedTuple
 
 from halfpixel.evaluation.bootstrap import Interval
+from halfpixel.files import write_whole
 
 CSS = """
 :root { color-scheme: light; }
@@ -56,6 +59,37 @@ def document(title: str, sections: Iterable[str]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def write_page(out: Path, page: str, report: Mapping[str, object]) -> Path:
+    """Write `index.html` and `report.json` to a folder, which is made if need be; returns the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(out / "report.json", text.encode())
+    write_whole(out / "index.html", page.encode())
+    return out / "index.html"
+
+
+def facts(named: Mapping[str, str]) -> str:
+    """What a page is about, on one line."""
+    line = " &middot; ".join(f"{escape(name)}: <b>{escape(value)}</b>" for name, value in named.items())
+    return f'<p class="quiet">{line}</p>'
+
+
+def about_intervals(definition: str) -> str:
+    """What small numbers and dashes stand for."""
+    return (
+        f'<p class="quiet">Small numbers are intervals: {escape(definition)} A dash stands for a number that is '
+        f"undefined, as there is nothing to divide by.</p>"
+    )
+
+
+def key_numbers(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """The few that matter most: what, the number, and a note."""
+    items = "".join(
+        f"<li>{escape(what)}<b>{text}</b><small>{escape(note)}</small></li>" for what, text, note in numbers
+    )
+    return f'<ul class="key">{items}</ul>'
 
 
 def heading(text: str, *explained: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from halfpixel.evaluation.evaluate import Evaluation
-from halfpixel.files import write_whole
 from halfpixel.report import plots
-from halfpixel.report.html import document, estimate, figure, heading
+from halfpixel.report.html import about_intervals, document, estimate, facts, figure, heading, key_numbers, write_page
 from halfpixel.report.sections import average_precision, counts, mistakes, parts, quality
 from halfpixel.report.worst import WorstImage
 
@@ -38,13 +36,8 @@ def write_report(
         The page.
     """
     about = dict(about or {})
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"title": title, "about": about, **evaluation.to_json()}
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(out / "report.json", text.encode())
-    page = out / "index.html"
-    write_whole(page, render_page(evaluation, title=title, about=about, worst=worst).encode())
-    return page
+    page = render_page(evaluation, title=title, about=about, worst=worst)
+    return write_page(out, page, {"title": title, "about": about, **evaluation.to_json()})
 
 
 def render_page(
@@ -69,7 +62,7 @@ def render_page(
 
 def _head(evaluation: Evaluation, title: str, about: Mapping[str, str]) -> str:
     overall = evaluation.overall
-    facts = {
+    stated = {
         **about,
         "data": evaluation.data,
         "images": f"{overall.n_images:,}",
@@ -77,19 +70,26 @@ def _head(evaluation: Evaluation, title: str, about: Mapping[str, str]) -> str:
         "score threshold": f"{evaluation.threshold:g}",
     }
     if evaluation.n_ignored:
-        facts["ignored regions"] = f"{evaluation.n_ignored:,}"
-    line = " &middot; ".join(f"{escape(name)}: <b>{escape(value)}</b>" for name, value in facts.items())
+        stated["ignored regions"] = f"{evaluation.n_ignored:,}"
     warning = ""
     if evaluation.n_saturated:
         warning = (
             f'\n<p class="warning">In {evaluation.n_saturated:,} of {overall.n_images:,} images the detection limit '
             f"was reached: there may be more objects than were listed. Raise the limit and evaluate again.</p>"
         )
-    intervals = escape(evaluation.definitions["intervals"])
     return (
-        f'<h1>{escape(title)}</h1>\n<p class="quiet">{line}</p>{warning}\n'
-        f'<p class="quiet">Small numbers are intervals: {intervals} A dash stands for a number that is undefined, as '
-        f"there is nothing to divide by.</p>"
+        f"<h1>{escape(title)}</h1>\n{facts(stated)}{warning}{_search(evaluation)}\n"
+        f"{about_intervals(evaluation.definitions['intervals'])}"
+    )
+
+
+def _search(evaluation: Evaluation) -> str:
+    if evaluation.search is None:
+        return ""
+    search, savings = evaluation.search, evaluation.search.savings
+    return (
+        f"\n<p>A first pass let the network look at {savings.looked_at_px / savings.area_px:.1%} of the pixels. "
+        f"{search.lost:,} of {search.n_objects:,} annotated objects lie, by the larger part, where it did not look.</p>"
     )
 
 
@@ -110,11 +110,9 @@ def _key_numbers(evaluation: Evaluation) -> str:
         ("Count error (MAE)", estimate(count.mae, count.intervals.get("mae"), 2), "objects an image"),
         ("Count bias", estimate(count.bias, count.intervals.get("bias"), 2, sign=True), "objects an image"),
     ]
-    items = "".join(
-        f"<li>{name}<b>{cell.text}</b><small>{note}{f', 95% interval {cell.note}' if cell.note else ''}</small></li>"
-        for name, cell, note in numbers
+    return key_numbers(
+        (name, cell.text, f"{note}, 95% interval {cell.note}" if cell.note else note) for name, cell, note in numbers
     )
-    return f'<ul class="key">{items}</ul>'
 
 
 def _plots(evaluation: Evaluation) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from halfpixel.evaluation.counting import CountError, ImageCount
 from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
 from halfpixel.viz.plot_style import COLOURS, INK, STYLE
 
@@ -17,7 +19,7 @@ from halfpixel.viz.plot_style import COLOURS, INK, STYLE
 def quality_against_iou(evaluation: Evaluation) -> Figure:
     """Detection quality at each IoU: all images with their interval, and each slice."""
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = new_axes()
         names, lines = ["all images"], [_quality_line(axes, evaluation.overall, INK, 2.2)]
         overall = [(q.counts.iou, q.interval) for q in evaluation.overall.quality if q.interval is not None]
         if overall:
@@ -36,14 +38,24 @@ def quality_against_iou(evaluation: Evaluation) -> Figure:
 
 def predicted_against_true(evaluation: Evaluation) -> Figure:
     """One dot per image: its true and its predicted number of objects."""
-    true = [sum(one.true) for one in evaluation.images]
-    predicted = [sum(one.predicted) for one in evaluation.images]
+    return draw_counts({"": evaluation.images})
+
+
+def draw_counts(by_model: Mapping[str, Sequence[ImageCount]]) -> Figure:
+    """The true and the predicted number of objects of each image, a colour for each model."""
+    both = [(sum(one.true), sum(one.predicted)) for images in by_model.values() for one in images]
     # the diagonal also shows on images without objects
-    top = max(1, *true, *predicted) if true else 1
+    top = max((number for pair in both for number in pair), default=1) or 1
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = new_axes()
         axes.plot([0, top], [0, top], color="#9aa5ae", linewidth=1, zorder=1)
-        axes.scatter(true, predicted, s=22, color=COLOURS[0], alpha=0.65, linewidths=0, zorder=2, clip_on=False)
+        for (name, images), colour in zip(by_model.items(), COLOURS, strict=False):
+            axes.scatter(
+                [sum(one.true) for one in images], [sum(one.predicted) for one in images],
+                s=22, color=colour, alpha=0.65, linewidths=0, zorder=2, clip_on=False, label=name,
+            )  # fmt: skip
+        if len(by_model) > 1:
+            axes.legend(frameon=False, loc="upper left")
         axes.set(xlabel="annotated objects", ylabel="predicted objects", xlim=(0, top * 1.04), ylim=(0, top * 1.04))
         axes.set_aspect("equal")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -53,34 +65,39 @@ def predicted_against_true(evaluation: Evaluation) -> Figure:
 
 def bland_altman(evaluation: Evaluation) -> Figure:
     """One dot per image: the difference of predicted and true count against their mean (Bland and Altman 1986)."""
-    pairs = [(sum(one.true), sum(one.predicted)) for one in evaluation.images]
-    count = evaluation.overall.count
+    with mpl.rc_context(STYLE):
+        figure, axes = new_axes()
+        draw_agreement(axes, evaluation.images, evaluation.overall.count, dots=COLOURS[0], limits=COLOURS[1])
+        axes.set_xlabel("mean of annotated and predicted objects")
+    return figure
+
+
+def draw_agreement(axes: Axes, images: Sequence[ImageCount], count: CountError, *, dots: str, limits: str) -> None:
+    """A Bland-Altman plot: dots, bias and limits of agreement, the latter two with their intervals as bands."""
+    axes.axhline(0, color="#9aa5ae", linewidth=1, zorder=1)
     lines = (
         ("bias", count.bias, INK),
-        ("agreement_low", count.agreement_low, COLOURS[1]),
-        ("agreement_high", count.agreement_high, COLOURS[1]),
+        ("agreement_low", count.agreement_low, limits),
+        ("agreement_high", count.agreement_high, limits),
     )
-    with mpl.rc_context(STYLE):
-        figure, axes = _axes()
-        axes.axhline(0, color="#9aa5ae", linewidth=1, zorder=1)
-        for name, value, colour in lines:
-            if value is None:
-                continue
-            axes.axhline(value, color=colour, linewidth=1.4, linestyle="-" if name == "bias" else "--", zorder=2)
-            axes.annotate(
-                f"{value:+.1f}", (1, value), xycoords=("axes fraction", "data"), xytext=(3, 0),
-                textcoords="offset points", va="center", color=colour, fontsize=9,
-            )  # fmt: skip
-            interval = count.intervals.get(name)
-            if interval is not None:
-                axes.axhspan(interval.low, interval.high, color=colour, alpha=0.1, linewidth=0, zorder=0)
-        axes.scatter(
-            [(true + found) / 2 for true, found in pairs], [found - true for true, found in pairs],
-            s=22, color=COLOURS[0], alpha=0.65, linewidths=0, zorder=3,
+    for name, value, colour in lines:
+        if value is None:
+            continue
+        axes.axhline(value, color=colour, linewidth=1.4, linestyle="-" if name == "bias" else "--", zorder=2)
+        axes.annotate(
+            f"{value:+.1f}", (1, value), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            textcoords="offset points", va="center", color=colour, fontsize=9,
         )  # fmt: skip
-        axes.set(xlabel="mean of annotated and predicted objects", ylabel="predicted - annotated")
-        axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
-    return figure
+        interval = count.intervals.get(name)
+        if interval is not None:
+            axes.axhspan(interval.low, interval.high, color=colour, alpha=0.1, linewidth=0, zorder=0)
+    pairs = [(sum(one.true), sum(one.predicted)) for one in images]
+    axes.scatter(
+        [(true + found) / 2 for true, found in pairs], [found - true for true, found in pairs],
+        s=22, color=dots, alpha=0.65, linewidths=0, zorder=3,
+    )  # fmt: skip
+    axes.set_ylabel("predicted - annotated")
+    axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
 
 
 def mistake_rates(evaluation: Evaluation) -> Figure:
@@ -88,7 +105,7 @@ def mistake_rates(evaluation: Evaluation) -> Figure:
     rates = [one for one in evaluation.overall.mistakes if one.per_100 is not None][::-1]
     values = [one.per_100 or 0.0 for one in rates]
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = new_axes()
         axes.barh([one.count.name for one in rates], values, color=COLOURS[0], alpha=0.75, height=0.6)
         for k, one in enumerate(rates):
             if one.interval is not None:
@@ -106,7 +123,8 @@ def to_svg(figure: Figure) -> str:
     return text.getvalue()
 
 
-def _axes() -> tuple[Figure, Axes]:
+def new_axes() -> tuple[Figure, Axes]:
+    """An empty plot with a grid, in the size that plots have on a page."""
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=True)

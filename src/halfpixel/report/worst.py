@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from halfpixel.data.images import read_image
-from halfpixel.data.sample import Dataset
+from halfpixel.data.sample import Dataset, Sample
 from halfpixel.errors import ImageError
 from halfpixel.evaluation.evaluate import Evaluation
 from halfpixel.evaluation.mistakes import Mistakes
 from halfpixel.evaluation.pairing import paired
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
-from halfpixel.viz.overlay import default_zoom, draw_overlay
+from halfpixel.viz.overlay import Picture, default_zoom, draw_overlay
 from halfpixel.viz.palette import Colours
 
 WINDOW_PX = 800
@@ -76,11 +75,8 @@ def draw_worst(
         if len(found) >= at_most:
             break
         sample, count, mistakes = dataset.samples[k], evaluation.images[k], evaluation.mistakes[k]
-        try:
-            image = read_image(sample.path)
-        except (ImageError, OSError):
-            continue
-        if image.shape[:2] != sample.size_hw:
+        image = read_sample(sample)
+        if image is None:
             continue
         named = _named(mistakes)
         caption = f"{sample.path.name}: annotated {sum(count.true):,}, predicted {sum(count.predicted):,}. {named}"
@@ -90,16 +86,28 @@ def draw_worst(
 
 def _worst_first(evaluation: Evaluation) -> list[int]:
     """By count error and by number of mistakes in turn; images without either are not there."""
-    n = range(len(evaluation.images))
-    by_count = sorted((k for k in n if evaluation.images[k].error), key=lambda k: -abs(evaluation.images[k].error))
-    by_mistakes = sorted((k for k in n if len(evaluation.mistakes[k])), key=lambda k: -len(evaluation.mistakes[k]))
+    return in_turn([one.error for one in evaluation.images], [len(one) for one in evaluation.mistakes])
+
+
+def in_turn(*measured: Sequence[float]) -> list[int]:
+    """The images by each of some numbers in turn, the one furthest from 0 first; those with all 0 are not there."""
+    rankings = [sorted((k for k, one in enumerate(some) if one), key=lambda k: -abs(some[k])) for some in measured]
     order: list[int] = []
-    while by_count or by_mistakes:
-        for ranking in (by_count, by_mistakes):
+    while any(rankings):
+        for ranking in rankings:
             rest = [k for k in ranking if k not in order]
             order += rest[:1]
             ranking[:] = rest[1:]
     return order
+
+
+def read_sample(sample: Sample) -> Picture | None:
+    """The image as it was annotated; None where it cannot be read or has another size."""
+    try:
+        image = read_image(sample.path)
+    except (ImageError, OSError):
+        return None
+    return image if image.shape[:2] == sample.size_hw else None
 
 
 def _named(mistakes: Mistakes) -> str:
@@ -108,10 +116,10 @@ def _named(mistakes: Mistakes) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
 
 
-def _draw(image: npt.NDArray[np.uint8], truth: Instances, predicted: Instances, mistakes: Mistakes) -> bytes:
+def _draw(image: Picture, truth: Instances, predicted: Instances, mistakes: Mistakes) -> bytes:
     tags = _tags(truth, predicted, mistakes)
     objects, colours = _both(truth, predicted, mistakes)
-    x, y, width, height = _window(tags, objects.size_hw)
+    x, y, width, height = window([(tag.x, tag.y) for tag in tags], objects.size_hw, WINDOW_PX)
     boxes = objects.boxes_xyxy
     seen = (boxes[:, 0] < x + width) & (boxes[:, 2] > x) & (boxes[:, 1] < y + height) & (boxes[:, 3] > y)
     shown = objects[seen].translate(-x, -y, (height, width))
@@ -163,12 +171,14 @@ def _tags(truth: Instances, predicted: Instances, mistakes: Mistakes) -> list[_T
     return tags
 
 
-def _window(tags: Sequence[_Tag], size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the part that shows most words."""
-    height, width = (min(side, WINDOW_PX) for side in size_hw)
-    if (height, width) == size_hw or not tags:
+def window(
+    points_xy: Sequence[tuple[float, float]], size_hw: tuple[int, int], side_px: int
+) -> tuple[int, int, int, int]:
+    """Left, top, width, height of the part of an image, at most `side_px` each way, that holds most of the points."""
+    height, width = (min(side, side_px) for side in size_hw)
+    if (height, width) == size_hw or not points_xy:
         return 0, 0, width, height
-    points = np.array([(tag.x, tag.y) for tag in tags])
+    points = np.array(points_xy)
     corners = np.clip(points - (width / 2, height / 2), 0, (size_hw[1] - width, size_hw[0] - height)).astype(np.int64)
     inside = (points >= corners[:, None]) & (points < corners[:, None] + (width, height))
     x, y = corners[int(inside.all(2).sum(1).argmax())].tolist()

@@ -1,0 +1,145 @@
+"""Pictures of the images on which two models differ most."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from halfpixel.data.sample import Dataset
+from halfpixel.evaluation.audit import Candidate
+from halfpixel.evaluation.comparison import Comparison
+from halfpixel.evaluation.matching import masks_of
+from halfpixel.evaluation.mistakes import Mistakes
+from halfpixel.evaluation.pairing import paired
+from halfpixel.report.worst import QUALITY, WorstImage, in_turn, read_sample, window
+from halfpixel.structures.instances import Instances
+from halfpixel.viz.overlay import Picture, draw_overlay
+from halfpixel.viz.palette import Colours
+
+WINDOW_PX = 320
+"""Of larger images a part is shown."""
+PANEL_PX, GAP_PX, TITLE_PX, LINE_PX = 480, 8, 30, 2
+
+Colour = tuple[int, int, int]
+
+RIGHT: Colour = (96, 190, 255)
+LEGEND: Mapping[str, Colour] = {
+    "annotated, or found": RIGHT,
+    "merge": (255, 60, 190),
+    "split": (255, 225, 50),
+    "miss": (255, 70, 40),
+    "false positive": (255, 255, 255),
+    "localisation": (60, 205, 130),
+    "duplicate": (165, 110, 255),
+    "class confusion": (255, 160, 60),
+}
+"""What the outlines' colours mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One of the pictures that stand side by side: objects, each outlined in its own colour."""
+
+    title: str
+    objects: Instances
+    colours: Colours
+
+
+def draw_differences(
+    dataset: Dataset, a: Candidate, b: Candidate, comparison: Comparison, *, at_most: int = 8
+) -> list[WorstImage]:
+    """The images on which count errors or numbers of mistakes differ most: annotated, A and B side by side.
+
+    Outlines are predictions, in the colours of `LEGEND`, and annotated objects that nothing was found of. Images that
+    cannot be read are passed over.
+
+    Args:
+        dataset: the annotations.
+        a: what was compared.
+        b: what was compared.
+        comparison: of the two.
+        at_most: how many pictures.
+    """
+    kept_a, kept_b = ([one.above(side.threshold) for one in paired(dataset, side.predictions)] for side in (a, b))
+    found: list[WorstImage] = []
+    for k in _order(comparison):
+        if len(found) >= at_most:
+            break
+        image = read_sample(dataset.samples[k])
+        if image is None:
+            continue
+        truth = dataset.samples[k].objects
+        panels = [
+            Panel("Annotated", truth, np.full((len(truth), 3), RIGHT, dtype=np.uint8)),
+            _panel("A", truth, kept_a[k], comparison.a.mistakes[k]),
+            _panel("B", truth, kept_b[k], comparison.b.mistakes[k]),
+        ]
+        boxes = [box for panel in panels for box in panel.objects.boxes_xyxy[(panel.colours != RIGHT).any(1)].tolist()]
+        centres = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
+        found.append(
+            WorstImage(_caption(comparison, k), _draw(image, panels, window(centres, truth.size_hw, WINDOW_PX)))
+        )
+    return found
+
+
+def _order(comparison: Comparison) -> list[int]:
+    """By how far apart the count errors and the numbers of mistakes are, in turn."""
+    n, a, b = range(len(comparison.a.images)), comparison.a, comparison.b
+    by_count = [abs(a.images[k].error) - abs(b.images[k].error) for k in n]
+    by_mistakes = [len(a.mistakes[k]) - len(b.mistakes[k]) for k in n]
+    return in_turn(by_count, by_mistakes)
+
+
+def _caption(comparison: Comparison, k: int) -> str:
+    count = comparison.a.images[k]
+    text = f"{count.path.name}: annotated {sum(count.true):,}."
+    for name, side in (("A", comparison.a), ("B", comparison.b)):
+        wrong = ", ".join(f"{mistake} {number:,}" for mistake, number in side.events[k].items() if number)
+        text += f" {name}: {sum(side.images[k].predicted):,} ({wrong or 'no mistakes'})."
+    return text
+
+
+def _panel(title: str, truth: Instances, predicted: Instances, mistakes: Mistakes) -> Panel:
+    """The predictions, and the annotated objects that nothing was found of."""
+    colours = np.full((len(predicted), 3), RIGHT, dtype=np.uint8)
+    for name, named in mistakes.predictions.items():
+        colours[named] = LEGEND[name]
+    for _, pieces in mistakes.splits:
+        colours[pieces] = LEGEND["split"]
+    for merging, _ in mistakes.merges:
+        colours[merging] = LEGEND["merge"]
+    missed = truth[torch.from_numpy(mistakes.truths["miss"])]
+    objects = Instances.concatenate([replace(one, masks=masks_of(one)) for one in (predicted, missed)])
+    return Panel(title, objects, np.concatenate([colours, np.full((len(missed), 3), LEGEND["miss"], dtype=np.uint8)]))
+
+
+def _draw(image: Picture, panels: Sequence[Panel], part: tuple[int, int, int, int]) -> bytes:
+    """The same part (left, top, width, height) of the image in all panels, as a JPEG file."""
+    x, y, width, height = part
+    crop = np.ascontiguousarray(image[y : y + height, x : x + width])
+    scale = PANEL_PX / max(width, height)
+    size = round(width * scale), round(height * scale)
+    step = size[0] + GAP_PX
+    sheet = Image.new("RGB", (step * len(panels) - GAP_PX, size[1] + TITLE_PX), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=TITLE_PX * 0.6)
+    for k, panel in enumerate(panels):
+        left, top, right, bottom = panel.objects.boxes_xyxy.T
+        seen = (left < x + width) & (right > x) & (top < y + height) & (bottom > y)
+        shown = panel.objects[seen].translate(-x, -y, (height, width))
+        # drawn at twice the size, so that the outlines come out smooth
+        zoom = max(math.ceil(2 * scale), 1)
+        line_px = max(zoom / scale * LINE_PX, 1)
+        drawn = draw_overlay(
+            crop, shown, zoom=zoom, line_px=line_px, fill=0.12, labels=False, colours=panel.colours[seen.numpy()]
+        )
+        sheet.paste(Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS), (k * step, TITLE_PX))
+        draw.text((k * step, TITLE_PX / 2), panel.title, (34, 48, 60), font, "lm")
+    data = io.BytesIO()
+    sheet.save(data, format="JPEG", quality=QUALITY, subsampling=0)
+    return data.getvalue()
