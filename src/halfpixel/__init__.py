@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from halfpixel.data.coco import read_coco, write_coco
     from halfpixel.data.formats import read_dataset
     from halfpixel.data.images import read_image
+    from halfpixel.data.picture import read_pictures
     from halfpixel.data.sample import Dataset, Sample
     from halfpixel.engine.predictor import Predictor, from_torchvision, load
     from halfpixel.evaluation.evaluate import evaluate
+    from halfpixel.measure.density import density
+    from halfpixel.measure.geojson import write_geojson
+    from halfpixel.measure.objects import measure_objects
     from halfpixel.structures.instances import Instances
     from halfpixel.structures.masks import CropMasks
     from halfpixel.train.loop import fit
     from halfpixel.train.recipe import Recipe
+    from halfpixel.viz.blur import blurred
     from halfpixel.viz.cutouts import cut_out
     from halfpixel.viz.overlay import draw_overlay
 
@@ -28,6 +33,11 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for: the command line's help must not wait for torch.
 _HOMES = {
+    "read_pictures": "data.picture",
+    "blurred": "viz.blur",
+    "write_geojson": "measure.geojson",
+    "density": "measure.density",
+    "measure_objects": "measure.objects",
     "CropMasks": "structures.masks",
     "Dataset": "data.sample",
     "Instances": "structures.instances",
@@ -54,17 +64,22 @@ __all__ = [
     "Predictor",
     "Recipe",
     "Sample",
+    "blurred",
     "check_dataset",
     "cut_out",
+    "density",
     "draw_overlay",
     "evaluate",
     "fit",
     "from_torchvision",
     "load",
+    "measure_objects",
     "read_coco",
     "read_dataset",
     "read_image",
+    "read_pictures",
     "write_coco",
+    "write_geojson",
 ]
 
 

@@ -27,7 +27,7 @@ def test_cores_cover_the_image_once_and_pieces_are_small_enough(
         x0, y0, x1, y1 = tile.core_xyxy
         covered[y0:y1, x0:x1] += 1
         u0, v0, u1, v1 = tile.outer_xyxy
-        assert max(u1 - u0, v1 - v0) <= most_px + 1  # cores are rounded to whole pixels
+        assert max(u1 - u0, v1 - v0) <= most_px
         for core, outer, edge in [(x0, u0, 0), (y0, v0, 0), (-x1, -u1, -size_hw[1]), (-y1, -v1, -size_hw[0])]:
             assert outer == max(core - margin_px, edge) or outer == core == edge
     assert (covered == 1).all()
@@ -43,6 +43,12 @@ def test_a_region_is_cut_inside_of_itself() -> None:
     assert [piece.outer_xyxy for piece in pieces] == [(100, 50, 210, 90), (190, 50, 300, 90)]
 
 
+def test_pieces_begin_on_the_grid_of_the_whole_image() -> None:
+    pieces = tiles((0, 0, 4000, 3000), (3000, 4000), 1400, 96)
+    assert {piece.core_xyxy[0] for piece in pieces} == {0, 1024, 2048, 3072}
+    assert all(value % 32 == 0 for piece in pieces for value in piece.outer_xyxy[:2])
+
+
 def found(
     boxes: list[tuple[int, int, int, int]], scores: list[float], size_hw: tuple[int, int] = (60, 200)
 ) -> Instances:
@@ -55,8 +61,10 @@ def found(
 
 
 def test_merging() -> None:
-    pieces = tiles((0, 0, 200, 60), (60, 200), 150, 40)
-    assert [piece.core_xyxy[::2] for piece in pieces] == [(0, 67), (67, 133), (133, 200)]
+    pieces = [
+        Tile((x0, 0, x1, 60), (max(x0 - 40, 0), 0, min(x1 + 40, 200), 60))
+        for x0, x1 in ((0, 67), (67, 133), (133, 200))
+    ]
     first = found([(10, 10, 20, 20), (62, 10, 72, 20), (90, 30, 99, 40)], [0.6, 0.7, 0.9])
     second = found([(62, 10, 73, 20), (90, 30, 100, 40), (66, 40, 72, 50)], [0.8, 0.5, 0.4])
     third = found([(150, 5, 160, 15), (90, 30, 100, 40)], [0.3, 0.95])

@@ -150,12 +150,15 @@ def test_halves_share_no_image_and_lose_none() -> None:
 
 def test_the_count_correction_finds_a_plain_factor() -> None:
     rng = np.random.default_rng(10)
-    listed = rng.integers(1, 200, 300).astype(float)
-    expected = listed * rng.uniform(0.7, 1.3, 300)
-    evidence = Evidence(listed, expected, np.ones(300))
+    listed = rng.integers(1, 200, 5000).astype(float)
+    expected = listed * rng.uniform(0.7, 1.3, 5000)
+    evidence = Evidence(listed, expected, np.ones(5000))
     np.testing.assert_allclose(fit_count(evidence, 0.8 * listed), [0.8, 0], atol=0.1)
     np.testing.assert_allclose(fit_count(evidence, 0.3 * listed + 0.5 * expected), [0.3, 0.5], atol=0.1)
     assert min(fit_count(evidence, 2 * expected - listed)) >= 0
+    # a few images do not undo the listed count
+    few = Evidence(listed[:5], expected[:5], np.ones(5))
+    np.testing.assert_allclose(fit_count(few, 0.8 * listed[:5]), [1, 0], atol=0.15)
 
 
 def test_the_spread_finds_how_errors_grow() -> None:

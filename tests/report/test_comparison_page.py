@@ -58,7 +58,7 @@ def test_page_and_file(tmp_path):
     assert "script" not in parsed.tags
     assert len(parsed.links) == 4
     assert all(link.startswith("data:image/svg+xml;base64,") for link in parsed.links)
-    assert parsed.text.count(NASTY) == 3  # both names and the data
+    assert parsed.text.count(NASTY) == 2  # both names
     assert "left out: 1 image" in parsed.text
     assert "0.00 | 1.00" in parsed.text
     assert "0.00 | 33.33" in parsed.text  # merges
@@ -77,19 +77,17 @@ def test_nothing_to_compare(tmp_path):
         data, a, b = scene(tmp_path, found, found)
         comparison = compare(data, a, b, ap_resamples=10)
         text = write_comparison(comparison, tmp_path / name).read_text(encoding="utf-8")
-        assert not re.search(
-            r"\b(nan|inf|none)\b", Page(text).text.replace("None for one image", ""), re.IGNORECASE
-        ) or ("B has none" in text)
+        assert not re.search(r"\b(nan|inf)\b", Page(text).text, re.IGNORECASE)
 
 
 def near(picture: np.ndarray, colour, share=0.0005) -> bool:
     """Whether more than a few pixels are about this colour."""
-    return (np.abs(picture.astype(int) - colour).max(2) < 60).mean() > share
+    return (np.abs(picture.astype(int) - colour).max(2) < 30).mean() > share
 
 
 def test_pictures_mark_merges_splits_misses_and_false_objects(tmp_path):
-    halves = ((44, 28, 52, 44), (52, 28, 60, 44))
-    found_a = [(LEFT, MIDDLE, APART), (LEFT, MIDDLE, *halves)]
+    pieces = ((44, 28, 50, 44), (50, 28, 60, 44))
+    found_a = [(LEFT, MIDDLE, APART), (LEFT, MIDDLE, *pieces)]
     found_b = [(BOTH, (2, 30, 12, 40)), (LEFT, MIDDLE, APART)]
     data, a, b = scene(tmp_path, found_a, found_b)
     drawn = draw_differences(data, a, b, compare(data, a, b))

@@ -47,7 +47,7 @@ def test_a_file_is_its_own_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["nucleii", "/no/such/file.safetensors", ".", ""])
 def test_neither_a_name_nor_a_file(wrong: str) -> None:
     with pytest.raises(
-        ModelFileError, match=r"neither a model file nor one of the named models \(nuclei, coco, "
+        ModelFileError, match=r"neither a model file nor one of the named models \(nuclei, nuclei-unet, "
     ) as caught:
         locate(wrong)
     assert str(caught.value).startswith(wrong)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from halfpixel.data.coco import read_coco
+from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import load
 from halfpixel.evaluation.evaluate import evaluate
 from halfpixel.zoo.modelfile import read_info
@@ -34,3 +35,27 @@ def test_held_out_images(shared_data: Path) -> None:
     assert result.mask_ap.ap == pytest.approx(model.info.measured["mask_ap"], abs=0.002)
     quality = [one.counts.quality for one in result.slices["grey-dark"].quality]
     assert all(ours is not None and ours > best for ours, best in zip(quality, BEST_PUBLISHED, strict=False))
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("nuclei-unet", 2), ("nuclei-unet-boundary", 3)])
+def test_the_predecessors_are_small_and_explain_themselves(name: str, outputs: int) -> None:
+    file = locate(name)
+    assert file.stat().st_size <= 4e6
+    predictor = load(name)
+    assert predictor.class_names == ("nucleus",)
+    assert predictor.info.licence == "Apache-2.0"
+    assert "BBBC038" in predictor.info.source
+    assert predictor.model.logits.out_channels == outputs  # type: ignore[union-attr]
+
+
+def test_the_predecessor_melts_what_touches() -> None:
+    """On drawn cells of which nearly all touch another; the boundary class tells some of them apart."""
+    cells = [touching_cells((160, 200), 24, touching=0.9, seed=seed) for seed in range(3)]
+    true = sum(len(one.objects) for one in cells)
+    found = {}
+    for name in ("nuclei", "nuclei-unet", "nuclei-unet-boundary"):
+        model = load(name)
+        found[name] = sum(len(model.predict(one.picture)) for one in cells)
+    assert abs(found["nuclei"] - true) <= 0.1 * true
+    assert found["nuclei-unet"] < 0.7 * true
+    assert found["nuclei-unet"] < found["nuclei-unet-boundary"]

@@ -27,11 +27,6 @@ def open_both(model: str, first_pass: str | None) -> Predictor:
     predictor = open_model(model)
     if first_pass is None:
         return predictor
-    if predictor.info.input.scale is None:
-        raise ArgumentError(
-            f"--first-pass: the model {model} brings all images to one size, and would every region of one: take a "
-            "model that was trained with a --scale"
-        )
     try:
         return predictor.with_first_pass(open_model(first_pass))
     except ArgumentError as error:

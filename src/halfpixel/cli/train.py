@@ -178,7 +178,7 @@ def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tu
         say(f"The classes are not those of {model}: the last layers start anew.")
     before = f" ({predictor.info.source})" if predictor.info.source else ""
     source = f"trained on {dataset.path.name}, starting from {Path(model).name}{before}"
-    return predictor.model, dataclasses.replace(predictor.info, source=source, measured={})
+    return predictor.model, dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
 
 
 def _train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import overload
@@ -17,7 +18,7 @@ from halfpixel.data.contrast import Rgb8
 from halfpixel.data.images import as_rgb8, from_pillow, read_image
 from halfpixel.engine.first_pass import FirstPass
 from halfpixel.engine.preprocess import light_factor, prepare
-from halfpixel.engine.tiles import Box, merge, tiles
+from halfpixel.engine.tiles import GRID_PX, Box, merge, tiles
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
 from halfpixel.structures.images import ImageBatch, Limits
@@ -124,7 +125,7 @@ class Predictor:
         """The objects in some regions of an image that do not overlap; at least one region."""
         rules, size_hw = self.info.input, (pixels.shape[0], pixels.shape[1])
         most_px = max(*size_hw) if rules.scale is None else max(int(rules.longest_side / rules.scale), 1)
-        margin_px = round(MARGIN_PX / (rules.scale or 1))
+        margin_px = math.ceil(MARGIN_PX / (GRID_PX * (rules.scale or 1))) * GRID_PX
         margin_px = min(margin_px, (most_px - 1) // 4)  # a small piece is still mostly core
         pieces = [one for region in regions_xyxy for one in tiles(region, size_hw, most_px, margin_px)]
         light = light_factor(pixels, rules.stretch_below)
@@ -149,8 +150,11 @@ class Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
 
         Raises:
-            ArgumentError: the other predictor's network does not say what each pixel shows.
+            ArgumentError: the other predictor's network does not say what each pixel shows; or this one brings all
+                images to one size, and so would show its network each region at another scale.
         """
+        if self.info.input.scale is None:
+            raise ArgumentError("a first pass needs a model that was trained with a scale, not one that fits sides")
         return Predictor(self.model, self.info, self.device, FirstPass(semantic.model, semantic.info, semantic.device))
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
@@ -162,7 +166,7 @@ class Predictor:
         named = not isinstance(class_names, str) and all(isinstance(name, str) and name for name in class_names)
         if not named or not class_names or len(set(class_names)) != len(class_names):
             raise ArgumentError(f"expected a list of different class names, at least one, got {class_names!r}")
-        info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={})
+        info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
         return Predictor(self.model.with_classes(class_names), info, self.device)
 
     def save(self, path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,10 @@ from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.structures.instances import Instances
 
 Box = tuple[int, int, int, int]
+
+GRID_PX = 32
+"""Pieces begin at multiples of this where there is room: a network with whole strides then sees the very pixels that it
+would see in the whole image, not ones between them."""
 
 SAME_OBJECT_IOU = 0.5
 """Two masks that two pieces found at their common border are one object from this overlap on."""
@@ -58,9 +63,13 @@ def tiles(region_xyxy: Box, size_hw: tuple[int, int], most_px: int, margin_px: i
 def _cuts(low: int, high: int, most_px: int, margin_px: int) -> list[int]:
     """Where pieces of one axis begin and end."""
     length = high - low
-    core = max(most_px - 2 * margin_px, 1)
-    n = 1 if length <= most_px else -(-length // core)
-    return [low + round(k * length / n) for k in range(n + 1)]
+    if length <= most_px:
+        return [low, high]
+    room = max(most_px - 2 * margin_px, 1)
+    step = math.gcd(GRID_PX, margin_px) if room >= 2 * GRID_PX else 1
+    n = -(-length // (room // step * step))
+    core = -(-length // (n * step)) * step
+    return [*range(low, high, core), high]
 
 
 def merge(parts: Sequence[tuple[Tile, Instances]], margin_px: int) -> Instances:

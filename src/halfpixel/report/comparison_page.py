@@ -28,7 +28,7 @@ from halfpixel.report.html import (
 from halfpixel.report.plots import to_svg
 from halfpixel.report.worst import WorstImage
 
-OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "quality_50", "mask_ap")
+OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "quality_50")
 """What is shown of each slice; the file has all."""
 
 
@@ -203,16 +203,16 @@ def _slices(comparison: Comparison) -> str:
     explained = "A and B in each cell; a letter below says which is better, where the interval of the slice says so."
     rows = []
     for name, part in comparison.slices.items():
-        cells: list[Cell | str] = [name, f"{part.n_images:,}", f"{part.n_objects:,}"]
+        cells: list[Cell | str] = [Cell(name, f"{part.n_objects:,} objects"), f"{part.n_images:,}"]
         for measure in OF_SLICES:
-            one, digits = part.contrasts[measure], MEASURES[measure].digits
-            text = " | ".join(number(value, digits, sign=measure == "count_bias") for value in (one.a, one.b))
+            one = part.contrasts[measure]
+            text = " | ".join(number(value, 2, sign=measure == "count_bias") for value in (one.a, one.b))
             cells.append(Cell(text, f"{one.better} is better" if one.better else ""))
         ratio = part.contrasts["count_mae"]
-        cells.insert(4, estimate(ratio.ratio, ratio.ratio_interval, 2))
+        cells.insert(3, estimate(ratio.ratio, ratio.ratio_interval, 2))
         rows.append(cells)
-    names = [MEASURES[name].label for name in OF_SLICES]
-    header = ["", "images", "objects", names[0], "A / B", *names[1:]]
+    names = [MEASURES[name].label.replace(" at IoU", "") for name in OF_SLICES]
+    header = ["", "images", names[0], "A / B", *names[1:]]
     return f"{heading(f'By {comparison.slice_by}', comparison.definitions['slices'], explained)}\n{table(header, rows)}"
 
 
