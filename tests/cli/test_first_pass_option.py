@@ -223,7 +223,7 @@ def test_models_that_do_not_go_together(
     out = ("--out", tmp_path / "out")
     for words, message in (
         (("count", image, "--model", tiny_model, "--first-pass", tiny_model), "says what every pixel shows, not a"),
-        (("count", image, "--model", tmp_path / "fitted.safetensors", "--first-pass", unet), "to one size"),
+        (("count", image, "--model", tmp_path / "fitted.safetensors", "--first-pass", unet), "trained with a scale"),
         (("predict", image, "--model", tiny_model, "--first-pass", "nowhere", *out), "nowhere"),
         (("evaluate", annotated, "--predictions", annotated, "--first-pass", unet, *out), "a file needs no model"),
     ):

@@ -123,6 +123,13 @@ def test_a_detector_is_no_first_pass(nuclei: Predictor) -> None:
         nuclei.with_first_pass(nuclei)
 
 
+def test_regions_of_other_sizes_need_a_scale(nuclei: Predictor) -> None:
+    fitted = Predictor(nuclei.model, replace(nuclei.info, input=InputRules()))
+    unet = Predictor(unet_lite(("nucleus",)), ModelInfo("unet_lite", ("nucleus",), InputRules(scale=1.0)))
+    with pytest.raises(ArgumentError, match="trained with a scale"):
+        fitted.with_first_pass(unet)
+
+
 def test_a_u_net_is(nuclei: Predictor) -> None:
     info = ModelInfo("unet_lite", ("nucleus",), replace(InputRules(), scale=1.0))
     combined = nuclei.with_first_pass(Predictor(unet_lite(("nucleus",)), info))

@@ -20,6 +20,7 @@ from halfpixel import load
 from halfpixel.data.images import from_pillow, read_image
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
+from halfpixel.evaluation.calibration import Calibration
 from halfpixel.models import mask_rcnn
 from halfpixel.structures.images import ImageBatch, InputRules
 from halfpixel.structures.instances import Instances
@@ -96,6 +97,14 @@ def test_how_it_shows(predictor: Predictor) -> None:
 def test_class_names_must_be_different_texts(predictor: Predictor, names: Any) -> None:
     with pytest.raises(ArgumentError, match="list of different class names"):
         predictor.with_classes(names)
+
+
+def test_other_classes_are_not_calibrated(predictor: Predictor) -> None:
+    calibration = Calibration(
+        0.3, 0.05, 0.9, (0.05, 0.9), (0.1, 0.95), (1.0, 0.0), (0.0, 0.5, 0.0), (1.5, 2.5), (10, 12)
+    )
+    calibrated = Predictor(predictor.model, replace(predictor.info, calibration=calibration), CPU)
+    assert calibrated.with_classes(["seed"]).info.calibration is None
 
 
 def test_the_objects_fit_the_image(predictor: Predictor) -> None:

@@ -21,8 +21,7 @@ def open_both(model: str, first_pass: str | None) -> Predictor:
     """A model that looks only where another one, if there is one, sees something in the reduced image.
 
     Raises:
-        ArgumentError: the other is no U-Net, or the model sees small images enlarged more than large ones, and so would
-            see the regions.
+        ArgumentError: the two do not go together.
     """
     predictor = open_model(model)
     if first_pass is None:
