@@ -27,7 +27,7 @@ from halfpixel.evaluation.bootstrap import bootstrap_ratio
 from halfpixel.evaluation.calibration import Calibration, Floats
 from halfpixel.evaluation.calibration_fit import calibrate_found, conformal_rank, winkler
 from halfpixel.evaluation.calibration_scores import Cell, find_cells
-from halfpixel.evaluation.sweep import Goal
+from halfpixel.evaluation.goals import Goal
 from halfpixel.files import write_whole
 
 OURS, BASELINE, NONSENSE = "halfpixel calibrate", "constant width", "nonsense"

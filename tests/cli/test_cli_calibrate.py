@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,9 @@ def test_a_model_is_calibrated_with_a_file_of_predictions(
     assert f"Score threshold {after.score_threshold:g}, the best for count" in ran.out
     numbers = json.loads(out.with_suffix(".json").read_text())
     assert Calibration.from_json(numbers["calibration"]) == after.calibration
-    assert f"{numbers['count_mae']['listed']:.2f}" in ran.out
+    mae = [f"{numbers['count_mae'][one]:.2f}" for one in ("listed", "estimated")]
+    assert ["count", "MAE", *mae] in [line.split() for line in ran.out.splitlines()]
+    assert "stays that of the listed objects" in ran.out
     with Image.open(out.with_suffix(".png")) as picture:
         assert picture.height > 500
 
@@ -105,6 +108,23 @@ def test_scores_that_start_too_high_are_warned_about(
     )
     assert ran.code == 0
     assert "no object scores under 0.5; intervals are wrong if" in ran.err
+
+
+def test_predictions_of_other_images_are_refused(
+    halfpixel: Halfpixel, tiny_model: Path, lab: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, predictions = lab
+    moved = [
+        one | {"segmentation": [[x, 38, x + 10, 38, x + 10, 40, x, 40]], "bbox": [x, 38, 10, 2]}
+        for one in json.loads(predictions.read_text())
+        for x in one["bbox"][:1]
+    ]
+    predictions.write_text(json.dumps(moved))
+    out = tmp_path / "made" / "lab.safetensors"
+    ran = halfpixel("calibrate", data, "--model", tiny_model, "--predictions", predictions, "--out", out)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert re.search(r"only 0 of \d+ found objects overlap an annotated one: are these the same images\?", ran.err)
+    assert not out.parent.exists()
 
 
 def test_unusable_wishes_are_one_line(

@@ -36,6 +36,7 @@ def test_two_files(halfpixel: Halfpixel, annotated: Path, files: tuple[Path, Pat
     rows = [line.split() for line in ran.out.splitlines()]
     assert ["merge", "per", "100", "objects", "0.00", "16.67"] in [row[:6] for row in rows]
     assert ["dark", "1", "2", "0.00", "1.00", "0.00", "0", "1"] in rows
+    assert "they are not counted as misses" in ran.out
     assert ran.err.count("\n") == 3  # the fault of the data, and that both files are cut at high scores
     assert "data:image/jpeg" in (tmp_path / "out" / "index.html").read_text()
 
@@ -50,6 +51,19 @@ def test_two_files(halfpixel: Halfpixel, annotated: Path, files: tuple[Path, Pat
     assert [written[key]["threshold"] for key in "ab"] == [0.65, 0.75]
     assert [written[key]["max_detections"] for key in "ab"] == [1, 1]
     assert written["overall"]["b"]["objects"] == 0
+
+
+def test_a_file_of_other_images_is_doubted(
+    halfpixel: Halfpixel, annotated: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    a, b = files
+    other = [one | {"segmentation": [[0, 30, 10, 30, 10, 38, 0, 38]]} for one in json.loads(a.read_text())]
+    a.write_text(json.dumps(other))
+    doubt = f"{a}: only 0 of 5 found objects overlap an annotated one: are these the same images?"
+    ran = halfpixel("compare", annotated, "--predictions", a, "--predictions", b, "--out", tmp_path / "two")
+    assert (ran.code, doubt in ran.err, ran.err.count("same images")) == (0, True, 1)
+    ran = halfpixel("evaluate", annotated, "--predictions", a, "--out", tmp_path / "one")
+    assert (ran.code, doubt in ran.err) == (0, True)
 
 
 def test_a_model_and_a_file(

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +101,37 @@ def test_a_goal_out_of_reach_and_scores_that_are_missing(
     assert json.loads(ran.out)["recommended"] is None
     warnings = ran.err.splitlines()
     assert "no object scores under 0.35" in warnings[0]
-    assert "no threshold from 0.3 to 0.9 reaches precision=0.5" in warnings[1]
+    assert "only 0 of 6 found objects overlap an annotated one: are these the same images?" in warnings[1]
+    assert "no threshold from 0.3 to 0.9 reaches precision=0.5" in warnings[2]
+
+
+def test_a_tie_is_told(halfpixel: Halfpixel, annotated: Path, results: Path, tmp_path: Path) -> None:
+    ran = halfpixel(
+        "sweep", annotated, "--predictions", results, "--out", tmp_path / "out", "--from", 0.36, "--to", 0.44,
+        "--step", 0.02,
+    )  # fmt: skip
+    said = "the best of these thresholds is 0.4, the middle one of 5 that are equally good, from 0.36 to 0.44; other"
+    assert (ran.code, said in ran.out) == (0, True)
+
+
+def test_bad_numbers_are_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    good = ["--out", str(tmp_path / "out")]
+    for wrong, message in (
+        ([*good, "--from", "0.9", "--to", "0.3"], "from <= to < 1"),
+        ([*good, "--to", "1"], "from <= to < 1"),
+        ([*good, "--step", "0"], "step above 0"),
+        ([*good, "--iou", "0"], "above 0 and at most 1"),
+        (["--out", str(tmp_path / "file")], "file"),
+    ):
+        arguments = ["halfpixel", "sweep", "gone.json", *wrong]
+        code = (
+            f"import sys\nsys.argv = {arguments}\nfrom halfpixel.cli import main\n"
+            "try:\n    main()\nfinally:\n"
+            "    print(*sorted({'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)))"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stdout, message in ran.stderr) == (2, "\n", True), (wrong, ran)
 
 
 def test_unusable_wishes_are_one_line(halfpixel: Halfpixel, annotated: Path, results: Path, tmp_path: Path) -> None:

@@ -103,3 +103,41 @@ def test_an_unusable_csv_is_told_before_counting(halfpixel: Halfpixel, noise: No
         "",
         f"halfpixel: error: --csv {tmp_path}: this is a folder, not a file\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        ("image,class,count,score_threshold,limit_reached\n", False),
+        ("image,class,counted\n", True),
+        ("\x89PNG", True),
+        ("", True),
+    ],
+)
+def test_only_a_table_of_counts_is_replaced(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path, content: str, kept: bool
+) -> None:
+    image, table = noise(tmp_path / "cells.png"), tmp_path / "n.csv"
+    table.write_text(content)
+    ran = halfpixel("count", image, "--model", tmp_path / "no model" if kept else tiny_model, "--csv", table)
+    assert (ran.code, table.read_text() == content) == ((2, True) if kept else (0, False))
+    message = f"halfpixel: error: --csv {table}: this file exists and is no table of counts; choose another name\n"
+    assert ran.err == (message if kept else "")
+
+
+def test_a_csv_below_a_file_is_told_before_counting(halfpixel: Halfpixel, noise: Noise, tmp_path: Path) -> None:
+    image = noise(tmp_path / "cells.png")
+    ran = halfpixel("count", image, "--csv", image / "in" / "n.csv", "--model", tmp_path / "no model")
+    message = f"halfpixel: error: --csv {image / 'in' / 'n.csv'}: {image} is a file, not a folder\n"
+    assert (ran.code, ran.out, ran.err) == (2, "", message)
+
+
+def test_summaries_tell_what_could_not_be_used(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path
+) -> None:
+    good, bad = noise(tmp_path / "b.png"), tmp_path / "a.png"
+    bad.write_bytes(good.read_bytes()[:200])
+    arguments = (bad, good, tmp_path / "missing.png", "--model", tiny_model)
+    assert " on 1 image (2 could not be used), scoring at least 0.3." in halfpixel("count", *arguments).out
+    ran = halfpixel("predict", *arguments, "--save", "coco", "--out", tmp_path / "out")
+    assert " on 1 image (2 could not be used): nucleus " in ran.out

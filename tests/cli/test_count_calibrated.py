@@ -1,4 +1,4 @@
-"""Counts with intervals and densities."""
+"""Counts with intervals and densities, and the probabilities of objects."""
 
 import csv
 import json
@@ -110,6 +110,26 @@ def test_a_limit_that_spoils_the_interval(
     assert ran.err.count("\n") == 1
     assert "no interval for 1 image" in ran.err
     assert "raise --limit" in ran.err
+    assert "In brackets" not in halfpixel("count", image, "--model", model).out
+
+
+def test_tables_have_probabilities(halfpixel: Halfpixel, noise: Noise, tmp_path: Path) -> None:
+    """Only at the threshold that the model is calibrated for."""
+    model, predictor = calibrated(tmp_path)
+    image = noise(tmp_path / "a.png")
+    scores = predictor.predict(image, threshold=0.05).scores.numpy()
+    cut = middle(scores)
+    predictor.info = replace(predictor.info, calibration=replace(CALIBRATION, threshold=cut), score_threshold=cut)
+    predictor.save(model)
+    arguments = ("predict", image, "--model", model, "--save", "table", "--out")
+    assert halfpixel(*arguments, tmp_path / "in force").code == 0
+    rows = rows_of(tmp_path / "in force" / "objects.csv")
+    assert list(rows[0])[2:5] == ["class", "score", "probability"]
+    kept = np.sort(scores[scores >= cut])[::-1]
+    expected = 0.2 + (kept - 0.1) / 0.8 * 0.75  # the calibration has two knots
+    assert [float(row["probability"]) for row in rows] == pytest.approx(np.clip(expected, 0.2, 0.95), abs=1e-5)
+    assert halfpixel(*arguments, tmp_path / "other", "--threshold", 0.05).code == 0
+    assert "probability" not in rows_of(tmp_path / "other" / "objects.csv")[0]
 
 
 @pytest.mark.parametrize("pixel_size_um", [None, 0.5])

@@ -19,6 +19,9 @@ from halfpixel.data.images import read_image
 Noise = Callable[..., Path]
 
 
+RGB = ["Red", "Green", "Blue"]
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -104,7 +107,7 @@ def test_the_pixel_size(halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tm
     arguments = ("predict", tmp_path / "cells.ome.tif", "--model", tiny_model, "--save", "table", "--out")
     ran = halfpixel(*arguments, tmp_path / "given", "--pixel-size-um", 0.25)
     assert ran.code == 0
-    assert ran.err.startswith("halfpixel: warning: 1 image (")
+    assert "halfpixel: warning: 1 image (" in ran.err
     assert "0.25 micrometres, is used; the file's metadata say 0.5" in ran.err
     row = rows_of(tmp_path / "given" / "objects.csv")[0]
     assert float(row["perimeter_um"]) == pytest.approx(float(row["perimeter_px"]) / 4)
@@ -124,8 +127,42 @@ def test_a_stack_of_which_only_the_first_plane_is_read(halfpixel: Halfpixel, tin
     write_ome(tmp_path / "cells.ome.tif", planes=3)
     ran = halfpixel("count", tmp_path / "cells.ome.tif", "--model", tiny_model)
     assert "only the first frame was read of 1 file with several" in ran.err
-    assert ran.err.endswith("cells.ome.tif: 3); --planes all takes each as an image of its own\n")
+    assert "cells.ome.tif: 3); --planes all takes each as an image of its own\n" in ran.err
     assert "#" not in ran.out
+
+
+def test_channels_that_are_no_colours(halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path) -> None:
+    """Only where nobody chose, and each file once."""
+    stack, many = tmp_path / "two.ome.tif", tmp_path / "many.tif"
+    write_ome(stack, planes=2)
+    pixels = np.random.default_rng(2).integers(0, 9000, (5, 40, 48), dtype=np.uint16)
+    tifffile.imwrite(many, pixels, imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(tmp_path / "grey.tif", pixels[0])
+    tifffile.imwrite(tmp_path / "named.tif", pixels[:3], ome=True, metadata={"axes": "CYX", "Channel": {"Name": RGB}})
+    rest = (noise(tmp_path / "rgb.png"), tmp_path / "grey.tif", tmp_path / "named.tif")
+    arguments = ("count", "--model", tiny_model, "--planes", "all")
+    assert halfpixel(*arguments, *rest).err == ""
+    assert halfpixel(*arguments, *rest, stack, many, "--channels", "1").err == ""
+    ran = halfpixel(*arguments, *rest, stack, many)
+    assert ran.code == 0
+    assert ran.err == (
+        f"halfpixel: warning: 2 files have several channels ({stack}: DAPI, actin, {many}: channel 1, channel 2, "
+        "channel 3 without 2 more), taken as red, green and blue; choose with --channels\n"
+    )
+
+
+def test_force_is_for_a_given_size(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path) -> None:
+    """The file's own size, if it is an unlikely one, has to be given to be used."""
+    image = tmp_path / "overview.ome.tif"
+    facts = {"axes": "YX", "PhysicalSizeX": 50.0, "PhysicalSizeY": 50.0}
+    tifffile.imwrite(image, np.zeros((40, 48), np.uint8), ome=True, metadata=facts)
+    arguments = ("predict", image, "--model", tiny_model, "--save", "table", "--out", tmp_path / "out")
+    ran = halfpixel(*arguments, "--force")
+    assert (ran.code, ran.out, ran.err) == (2, "", "halfpixel: error: --force is for --pixel-size-um only\n")
+    ran = halfpixel(*arguments)
+    assert ran.code == 2
+    assert f"{image}: the file's pixel size, 50 micrometres, is outside of 0.02 to 20; give the right one" in ran.err
+    assert halfpixel(*arguments, "--pixel-size-um", 50, "--force").code == 0
 
 
 def test_only_chosen_classes_are_blurred(halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path) -> None:
@@ -182,3 +219,16 @@ def test_imagej_rois(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path, noi
     names = [roi.name for roi in roifile.roiread(out / "rois" / "a.zip")]
     numbers = [int(row["object"]) for row in rows_of(out / "objects.csv") if row["area_px"] not in ("", "0")]
     assert names == [f"{number:04d}" for number in numbers]
+
+
+def test_nothing_found_leaves_no_regions(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path, noise: Noise) -> None:
+    pytest.importorskip("roifile")
+    out = tmp_path / "out"
+    arguments = ("predict", noise(tmp_path / "a.png"), "--model", tiny_model, "--save", "table,rois,cutouts,labels")
+    ran = halfpixel(*arguments, "--threshold", 0.99, "--out", out)
+    assert (ran.code, ran.err) == (0, "")
+    assert not list(out.rglob("*.zip"))
+    assert "regions for ImageJ and Fiji, 0 ZIP files, nothing to write" in ran.out
+    assert "one picture per object, 0 pictures, nothing to write" in ran.out
+    assert "1 label image\n" in ran.out
+    assert (out / "objects.csv").read_text().startswith("image,object,class,score,")

@@ -8,8 +8,9 @@ from scenes import blocks, dataset, random_blobs, sample
 from halfpixel.data.sample import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.counting import count_error, image_counts
+from halfpixel.evaluation.goals import Goal, thresholds_between
 from halfpixel.evaluation.matching import pooled_detection_quality
-from halfpixel.evaluation.sweep import Goal, Sweep, SweepPoint, count_curve, sweep, thresholds_between
+from halfpixel.evaluation.sweep import Sweep, SweepPoint, count_curve, sweep
 from halfpixel.structures.instances import Instances
 
 LEFT, MIDDLE, RIGHT, BELOW = (0, 0, 10, 10), (15, 0, 25, 10), (30, 0, 40, 10), (0, 20, 10, 30)
@@ -54,11 +55,13 @@ def test_goals_by_hand() -> None:
     assert [point.found for point in swept.points] == [4, 3, 2, 2, 1]
     assert [point.quality.precision for point in swept.points] == [0.5, pytest.approx(2 / 3), 1, 1, 1]
     assert [point.count.bias for point in swept.points] == [2, 1, 0, 0, -1]
-    # of equal ones the highest
-    assert swept.recommend(Goal("f1")).threshold == 0.55
-    assert swept.recommend(Goal("count")).threshold == 0.55
+    # of two equal ones the lower
+    for goal in (Goal("f1"), Goal("count")):
+        assert swept.recommend(goal).threshold == 0.5
+        assert swept.recommend(goal).tied == (0.5, 0.55)
     # the lowest that is precise enough
     assert swept.recommend(Goal("precision", 1.0)).threshold == 0.5
+    assert swept.recommend(Goal("precision", 1.0)).tied == (0.5,)
     assert swept.recommend(Goal("precision", 0.6)).threshold == 0.35
     assert swept.recommend(Goal("count")).interval is None  # one image
 
@@ -71,6 +74,13 @@ def of_errors(*errors: tuple[int, ...]) -> Sweep:
 
 def test_of_equal_mean_absolute_errors_the_one_with_less_bias() -> None:
     assert of_errors((2, 2), (2, -2), (-2, -2), (4, 0)).recommend(Goal("count")).threshold == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("n_tied", "place"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_of_tied_thresholds_the_middle_one(n_tied: int, place: int) -> None:
+    best = of_errors((3, 3), *[(1, -1)] * n_tied, (1, 1)).recommend(Goal("count"))
+    assert best.threshold == pytest.approx(0.1 * place)
+    assert best.tied == tuple(pytest.approx(0.1 * k) for k in range(1, n_tied + 1))
 
 
 def test_nothing_is_precise_enough() -> None:

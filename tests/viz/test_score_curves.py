@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from halfpixel.viz.score_curves import draw_reliability, draw_sweep
@@ -43,5 +44,13 @@ def test_one_threshold_nothing_defined_and_many(rows: list[dict[str, float | Non
 
 def test_reliability() -> None:
     described = pixels(draw_reliability(BINS, ["(error 0.1)", "(error 0.01)"]))
-    assert (described.shape, (described != 255).any()) == ((840, 780, 3), True)
+    assert (described.shape, (described != 255).any()) == ((885, 780, 3), True)
     pixels(draw_reliability({"scores": [], "probabilities": []}))
+
+
+def test_small_bins_are_not_in_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, **how: (lines.append(list(x)), plot(self, x, y, **how)))
+    draw_reliability({"scores": [(0.1, 0.05, 30), (0.4, 1.0, 9), (0.6, 0.5, 10)], "probabilities": [(0.5, 0.0, 1)]})
+    assert lines[1:] == [[0.1, 0.6], []]  # the first is the diagonal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset
+from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset
 from halfpixel.cli.results import refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
@@ -24,7 +24,7 @@ from halfpixel.cli.run import (
     warn,
     write_with_folder,
 )
-from halfpixel.cli.sweep import open_predictions
+from halfpixel.cli.sweep import open_predictions, say_tied
 from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from halfpixel.evaluation.calibration import Calibration
     from halfpixel.evaluation.calibration_fit import CalibrationReport
     from halfpixel.zoo.modelfile import ModelInfo
+
+COUNTS = ("listed objects", "estimate")
+"""Two ways to count that are shown side by side, which are no before and after."""
 
 
 def calibrate(
@@ -72,7 +75,7 @@ def calibrate(
     from halfpixel.evaluation.calibration_fit import calibrate as fit
     from halfpixel.evaluation.calibration_fit import check_enough, check_wishes
     from halfpixel.evaluation.calibration_scores import LOWEST_SCORE
-    from halfpixel.evaluation.sweep import Goal
+    from halfpixel.evaluation.goals import Goal
 
     if threshold is not None and goal is not None:
         raise ArgumentError("--threshold and --for: give one of the two")
@@ -95,6 +98,8 @@ def calibrate(
         lowest = f"no object scores under {found.lowest_score:.2g}"
         warn(f"{predictions}: {lowest}; intervals are wrong if the model finds more from {LOWEST_SCORE} upwards")
     report = fit(found.dataset, found.objects, level=level, goal=aim, threshold=threshold)
+    if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
+        raise ArgumentError(f"{predictions}: {doubt}")
     about = {"model": model, "data": str(data), "predictions": None if predictions is None else str(predictions)}
     everything = {**about, **report.to_json(), "failed": walk.failures_json()}
     _store(out, model, info, report.calibration)
@@ -142,16 +147,21 @@ def _print(report: CalibrationReport, whose: str, n_images: int) -> None:
     say(f"{whose}, calibrated on {plural(n_images, 'image')}: fitted on {fitted}, measured on {measured} others.")
     say()
     why = "as given" if report.goal is None else f"the best for {report.goal} on the images of the fit"
-    say(f"Score threshold {calibration.threshold:g}, {why}.")
+    say(f"Score threshold {calibration.threshold:g}, {why}{say_tied(report.tied)}.")
+    say()
     error, mae, bias = report.calibration_error, report.count_mae, report.count_bias
-    table = plain_table("on the images that nothing was fitted on", "before", "after", right=("before", "after"))
-    table.add_row("expected calibration error", f"{error['scores']:.3f}", f"{error['probabilities']:.3f}")
+    kinds = ("scores", "probabilities")
+    table = plain_table("on the images that nothing was fitted on", *kinds, right=kinds)
+    table.add_row("expected calibration error", *(f"{error[one]:.3f}" for one in kinds))
+    show(table)
+    say()
+    table = plain_table("counts of the same images", *COUNTS, right=COUNTS)
     table.add_row("count MAE", f"{mae['listed']:.2f}", f"{mae['estimated']:.2f}")
     table.add_row("count bias", f"{bias['listed']:+.2f}", f"{bias['estimated']:+.2f}")
     show(table)
     other = ", ".join(f"{name} {loss:.4f}" for name, loss in report.log_loss.items())
     say(f"  probabilities: {report.method} (cross-validated log loss: {other})")
-    say("  count: before, the objects that are listed; after, the estimate without bias")
+    say("  the count that `count` prints stays that of the listed objects; its interval is made around the estimate")
     say()
     say(f"For {calibration.level:.0%} of images like these the true count is inside the interval that `count` prints;")
     say(f"here it reaches {report.median_width:g} objects from end to end on half of the images.")

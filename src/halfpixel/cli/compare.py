@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset, read_predictions
+from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset, read_predictions
 from halfpixel.cli.evaluate import FILE_LIMIT, FILE_THRESHOLD, write_predictions
 from halfpixel.cli.results import refuse_to_overwrite
 from halfpixel.cli.run import (
@@ -23,6 +23,7 @@ from halfpixel.cli.run import (
     say,
     say_json,
     show,
+    warn,
 )
 from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
@@ -105,6 +106,10 @@ def compare(
     # an image that one of the two could not use is left out for both
     a, b = (one.on(dataset, found) for one, found in zip(contenders, ran, strict=True))
     comparison = measure(dataset, a, b, slice_by=slice_by, ap_resamples=AP_RESAMPLES)
+    for one, total in zip(contenders, (comparison.overall.a, comparison.overall.b), strict=True):
+        half = total.quality[0]  # at IoU .5
+        if one.predictor is None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
+            warn(f"{one.name}: {doubt}")
     for key, one, side in zip("ab", contenders, (a, b), strict=True):
         if one.predictor is not None:
             write_predictions(out / key, dataset, list(side.predictions))
@@ -200,6 +205,7 @@ def print_comparison(comparison: Comparison) -> None:
     show(table)
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
     say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    say("  merge: objects that one prediction covers together; they are not counted as misses")
     say("  better: where the interval leaves no doubt; the page says how, and shows where the two differ")
     say()
     if comparison.slices:

@@ -17,6 +17,8 @@ from halfpixel.cli.results import csv_bytes
 from halfpixel.cli.run import (
     Note,
     Walk,
+    calibration_at,
+    check_folder,
     check_limits,
     describe,
     model_digest,
@@ -34,13 +36,14 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.picture import Picture
-    from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.calibration import Calibration
     from halfpixel.structures.instances import Instances
 
 MANY_CLASSES = 10
 """With more classes than this, those that were found nowhere are left out of tables."""
 
+OURS = ("image", "class", "count")
+"""The columns that every table of counts begins with."""
 INTERVAL = ("low", "high", "level", "estimate")
 DENSITY = ("counted", "area_px", "per_megapixel", "per_mm2")
 
@@ -75,14 +78,14 @@ def count(
         density: Also objects per mm2, or per megapixel where the size of a pixel is not known: plain takes all objects
             and the whole image; unbiased corrects for objects that the border cuts, with a counting frame (Gundersen
             1977).
-        csv: Write the table to this file as well; an existing file is replaced.
+        csv: Write the table to this file as well. An earlier table of counts is replaced, any other file kept.
         resume: Go on with an interrupted run that had --csv: give the same command again. At most one image was lost.
         as_json: Print JSON instead of the table.
         images: How images are read and measured.
     """
     check_limits(threshold, limit)
-    if csv is not None and csv.is_dir():
-        raise ArgumentError(f"--csv {csv}: this is a folder, not a file")
+    if csv is not None:
+        _check_csv(csv)
     if resume and csv is None:
         raise ArgumentError("--resume: only a run with --csv can be resumed")
     reading = images.reading()
@@ -93,7 +96,7 @@ def count(
     predictor = open_both(model, first_pass)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
-    counting = Counting(threshold, _calibration(predictor, threshold), density, images)
+    counting = Counting(threshold, calibration_at(predictor, threshold), density, images)
     options: dict[str, object] = {"--threshold": threshold, "--limit": limit, "--density": density}
     if csv is not None:
         options |= {"model (SHA-256)": model_digest(model), **for_resuming(first_pass), **images.for_resuming()}
@@ -120,9 +123,9 @@ def count(
         say_json({**how, "images": rows, "total": total, "failed": walk.failures_json()})
     else:
         _show_table(found, total, counting)
-        sentence = f"{plural(sum(total.values()), 'object')} on {plural(len(found), 'image')}"
+        sentence = f"{plural(sum(total.values()), 'object')} on {walk.n_images}"
         say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}.")
-        counting.explain(predictor.info.calibration)
+        counting.explain(found, total, predictor.info.calibration)
         if first_pass is not None:
             explain_savings(first_pass, savings_of(found))
     walk.warn(limit, advice=images.advice)
@@ -130,10 +133,26 @@ def count(
     return walk.exit_code
 
 
-def _calibration(predictor: Predictor, threshold: float) -> Calibration | None:
-    """The model's calibration, if it holds for this threshold."""
-    calibration = predictor.info.calibration
-    return calibration if calibration is not None and calibration.threshold == threshold else None
+def _check_csv(csv: Path) -> None:
+    """Refuse a file that cannot be written, or that is not ours to replace, before a model is opened.
+
+    Raises:
+        ArgumentError: a folder, a path through a file, or an existing file that is no table of counts.
+    """
+    if csv.is_dir():
+        raise ArgumentError(f"--csv {csv}: this is a folder, not a file")
+    check_folder(csv.parent, f"--csv {csv}")
+    if csv.exists() and not _is_ours(csv):
+        raise ArgumentError(f"--csv {csv}: this file exists and is no table of counts; choose another name")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins as a table of counts does."""
+    if not path.is_file():  # a device or a pipe, which reading might wait for
+        return False
+    start = f"{','.join(OURS)},".encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 @dataclass(frozen=True)
@@ -211,7 +230,7 @@ class Counting:
                 cells = ["" if one is None else f"{one:.10g}" for one in numbers]
                 count = facts["counts"].get(name, 0)
                 rows.append((facts["image"], name, count, *cells, f"{self.threshold:g}", reached))
-        header = ("image", "class", "count", *self.columns(), "score_threshold", "limit_reached")
+        header = (*OURS, *self.columns(), "score_threshold", "limit_reached")
         return csv_bytes(header, rows)
 
     def json(self, facts: Facts, class_names: Sequence[str]) -> Facts:
@@ -232,9 +251,11 @@ class Counting:
         density = f"{numbers['per_megapixel']:,.4g} per Mpx" if per_mm2 is None else f"{per_mm2:,.4g} per mm2"
         return text, density
 
-    def explain(self, of_model: Calibration | None) -> None:
+    def explain(self, found: Sequence[Facts], total: Mapping[str, int], of_model: Calibration | None) -> None:
         """Say what is not obvious of the numbers."""
         if self.calibration is not None:
+            if not any(facts["intervals"] and _rows_of(facts, total) for facts in found):
+                return
             level = f"{self.calibration.level:.0%}"
             say(f"In brackets where the true count is, for {level} of images like those of the calibration.")
         elif of_model is not None:
@@ -252,13 +273,16 @@ def _shown(total: Mapping[str, int]) -> list[str]:
     return [name for name in total if total[name] or len(total) <= MANY_CLASSES]
 
 
+def _rows_of(facts: Facts, total: Mapping[str, int]) -> list[str]:
+    """The classes that have a row in the table of an image."""
+    return [name for name in _shown(total) if facts["counts"].get(name) or len(total) <= MANY_CLASSES]
+
+
 def _show_table(found: Sequence[Facts], total: Mapping[str, int], counting: Counting) -> None:
     numbers = ("count",) if counting.density is None else ("count", "density")
     table = plain_table("image", "class", *numbers, right=numbers)
-    few = len(total) <= MANY_CLASSES
     for facts in found:
-        names = [name for name in _shown(total) if facts["counts"].get(name) or few]
-        rows = [(name, *counting.cells(facts, name)) for name in names] or [("nothing", "0")]
+        rows = [(name, *counting.cells(facts, name)) for name in _rows_of(facts, total)] or [("nothing", "0")]
         for k, row in enumerate(rows):
             table.add_row("" if k else facts["image"], *row)
     if len(found) > 1:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
     from halfpixel.structures.instances import Instances
 
+SAME_IMAGES = 0.05
+"""Where a smaller part of the objects is paired with an annotated one, file names may agree but images do not."""
+
 
 def open_dataset(data: Path, images: Path | None, format: Format | None = None, quiet: bool = False) -> Dataset:
     """Read annotated images of any known format, and unless `quiet` pass on what was wrong with them.
@@ -82,6 +85,14 @@ def read_predictions(path: Path, dataset: Dataset) -> list[Instances]:
     if lowest > 2 * AP_SCORE:
         warn(f"{path}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
     return found
+
+
+def few_overlap(n_paired: int, n_found: int, n_true: int) -> str | None:
+    """What to say of predictions that look as if they were of other images, None of all others."""
+    if not n_true or n_paired >= SAME_IMAGES * n_found:
+        return None
+    found, overlap = ("found object", "overlaps") if n_found == 1 else ("found objects", "overlap")
+    return f"only {n_paired:,} of {n_found:,} {found} {overlap} an annotated one: are these the same images?"
 
 
 def check_classes(dataset: Dataset, class_names: tuple[str, ...], whose: str) -> None:

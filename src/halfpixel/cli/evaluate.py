@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset, read_predictions
+from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset, read_predictions
 from halfpixel.cli.first_pass import explain_savings, open_both
 from halfpixel.cli.results import output_names, refuse_to_overwrite
 from halfpixel.cli.run import (
@@ -112,6 +112,9 @@ def evaluate(
     )  # fmt: skip
     if boundary and evaluation.boundary_ap is None:
         warn(f"boundary AP is {evaluation.boundary_note}")
+    half = next(one.counts for one in evaluation.overall.quality if round(one.counts.iou, 2) == 0.5)
+    if predictions is not None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
+        warn(f"{predictions}: {doubt}")
     about = {"predictions" if predictions is not None else "model": whose}
     if first_pass is not None:
         about["first pass"] = first_pass

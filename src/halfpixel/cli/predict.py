@@ -24,6 +24,7 @@ from halfpixel.cli.results import (
 from halfpixel.cli.run import (
     Note,
     Walk,
+    calibration_at,
     check_folder,
     check_limits,
     describe,
@@ -102,7 +103,7 @@ def predict(
     elif overwrite:
         remove_earlier(out, kinds)
         remove_parts(out / HIDDEN)
-    results = Results(out, kinds, names, parts, blurred, gzip)
+    results = Results(out, kinds, names, parts, blurred, gzip, calibration_at(predictor, threshold))
     with resumable():
         for picture, objects in parts.walk(walk, predictor, threshold, limit, reading):
             pixel_size_um, doubt = images.pixel_size(picture)
@@ -113,18 +114,18 @@ def predict(
         places = results.finish(predictor.class_names)
         parts.remove()
     say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
-    _show(parts.facts(), places)
+    _show(parts.facts(), walk.n_images, places)
     if first_pass is not None:
         explain_savings(first_pass, savings_of(parts.facts()))
     walk.warn(limit, advice=images.advice)
     return walk.exit_code
 
 
-def _show(found: Sequence[Facts], places: Sequence[tuple[str, str]]) -> None:
+def _show(found: Sequence[Facts], n_images: str, places: Sequence[tuple[str, str]]) -> None:
     """Print how many objects of each class there are, and where."""
     totals = sum((Counter(facts["counts"]) for facts in found), Counter[str]())
     per_class = ", ".join(f"{name} {count:,}" for name, count in totals.most_common())
-    sentence = f"{plural(totals.total(), 'object')} on {plural(len(found), 'image')}"
+    sentence = f"{plural(totals.total(), 'object')} on {n_images}"
     say(f"{sentence}: {per_class}." if per_class else f"{sentence}.")
     table = plain_table("written", "what it is")
     for place in places:

@@ -38,11 +38,13 @@ class ImageOptions:
         """The part for the reader of images, after a look at the rest.
 
         Raises:
-            ArgumentError: an unusable list of channels, or a pixel size out of range.
+            ArgumentError: an unusable list of channels, a pixel size out of range, or `force` without one.
         """
         from halfpixel.data.picture import Reading
         from halfpixel.measure.pixel_size import agree
 
+        if self.force and self.pixel_size_um is None:
+            raise ArgumentError("--force is for --pixel-size-um only")
         agree(self.pixel_size_um, None, self.force)
         if self.channels is None:
             return Reading(None, self.planes)
@@ -52,9 +54,19 @@ class ImageOptions:
         return Reading(channels, self.planes)
 
     def pixel_size(self, picture: Picture) -> tuple[float | None, str]:
-        """The size of a picture's pixels in micrometres, where it is known, and a doubt about it, or an empty text."""
-        from halfpixel.measure.pixel_size import agree
+        """The size of a picture's pixels in micrometres, where it is known, and a doubt about it, or an empty text.
 
+        Raises:
+            ArgumentError: none was given, and the file's is out of range.
+        """
+        from halfpixel.measure.pixel_size import LARGEST_UM, SMALLEST_UM, agree
+
+        of_file = picture.pixel_size_um
+        if self.pixel_size_um is None and of_file is not None and not SMALLEST_UM <= of_file <= LARGEST_UM:
+            raise ArgumentError(
+                f"{picture.path}: the file's pixel size, {of_file:g} micrometres, is outside of {SMALLEST_UM:g} to "
+                f"{LARGEST_UM:g}; give the right one with --pixel-size-um, and --force if it is this one"
+            )
         size = agree(self.pixel_size_um, picture.pixel_size_um, self.force)
         if size.um is None and picture.pixel_size_xy_um is not None:
             width, height = picture.pixel_size_xy_um

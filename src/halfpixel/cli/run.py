@@ -30,6 +30,7 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from halfpixel.data.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.calibration import Calibration
     from halfpixel.structures.instances import Instances
 
 OUT = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -137,15 +138,19 @@ def check_limits(threshold: float | None, limit: int | None) -> None:
         raise ArgumentError(f"--limit must be at least 1, got {limit}")
 
 
-def check_folder(out: Path) -> None:
+def check_folder(out: Path, option: str = "") -> None:
     """Refuse an output folder that cannot be one.
+
+    Args:
+        out: the folder.
+        option: how the message calls what was given. Default: `--out` and the folder.
 
     Raises:
         ArgumentError: it, or a part of its path, is a file.
     """
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise ArgumentError(f"--out {out}: {path} is a file, not a folder")
+            raise ArgumentError(f"{option or f'--out {out}'}: {path} is a file, not a folder")
 
 
 def open_model(model: str) -> Predictor:
@@ -163,6 +168,12 @@ def open_model(model: str) -> Predictor:
             bar.update(bar.tasks[0].id, completed=done, total=total)
 
         return load(model, progress=tell)
+
+
+def calibration_at(predictor: Predictor, threshold: float) -> Calibration | None:
+    """The model's calibration, if it holds for this threshold."""
+    calibration = predictor.info.calibration
+    return calibration if calibration is not None and calibration.threshold == threshold else None
 
 
 def model_digest(model: str) -> str:
@@ -191,11 +202,13 @@ class Note:
         saturated: the detection limit was reached.
         frames: how many the file has, of which the first was read.
         doubt: about the size of its pixels.
+        channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
     """
 
     saturated: bool = False
     frames: int = 1
     doubt: str = ""
+    channels: str = ""
 
 
 @dataclass
@@ -214,6 +227,12 @@ class Walk:
     def done(self) -> list[str]:
         """The images that were predicted."""
         return list(self.notes)
+
+    @property
+    def n_images(self) -> str:
+        """How many images were predicted, and how many not, for summaries."""
+        unused = f" ({len(self.failed):,} could not be used)" if self.failed else ""
+        return plural(len(self.done), "image") + unused
 
     def find(self, patterns: Iterable[str]) -> list[Path]:
         """The images that files, folders and globs stand for, each once."""
@@ -265,7 +284,8 @@ class Walk:
                             continue
                         objects = predictor.predict(picture.rgb, threshold=threshold, limit=limit)
                         frames = picture.n_planes if reading.planes == "first" else 1
-                        note = Note(objects.above(counted_from).saturated, frames)
+                        channels = "" if reading.channels is not None else _false_colours(picture)
+                        note = Note(objects.above(counted_from).saturated, frames, channels=channels)
                         self.notes[label_of(path, picture.plane)] = note
                         yield picture, objects
                 except (ImageError, MemoryError) as error:
@@ -297,6 +317,10 @@ class Walk:
         if stacks:
             files = f"{plural(len(stacks), 'file')} with several ({name_some(stacks)})"
             warn(f"only the first frame was read of {files}{advice}")
+        channels = list(dict.fromkeys(note.channels for note in self.notes.values() if note.channels))  # not each plane
+        if channels:
+            files = f"{plural(len(channels), 'file has', 'files have')} several channels ({name_some(channels)})"
+            warn(f"{files}, taken as red, green and blue; choose with --channels")
         saturated = [image for image, note in self.notes.items() if note.saturated]
         if saturated:
             where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
@@ -318,3 +342,14 @@ class Walk:
     def failures_json(self) -> list[dict[str, Any]]:
         """The failures, for `--json`."""
         return [{"path": path, "error": error} for path, error in self.failed.items()]
+
+
+def _false_colours(picture: Picture) -> str:
+    """A file and its channels, where the first three are not red, green and blue; else an empty text."""
+    from halfpixel.data.stack import COLOURS
+
+    seen = picture.channel_names[: len(COLOURS)]
+    unseen = len(picture.channel_names) - len(seen)
+    if len(seen) == 1 or all(name.casefold() == colour for name, colour in zip(seen, COLOURS, strict=False)):
+        return ""
+    return f"{picture.path}: {', '.join(seen)}" + (f" without {unseen} more" if unseen else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
+from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset
 from halfpixel.cli.evaluate import FILE_LIMIT
 from halfpixel.cli.results import csv_bytes, refuse_to_overwrite
 from halfpixel.cli.run import (
@@ -31,7 +31,8 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset
-    from halfpixel.evaluation.sweep import Goal, Recommendation, Sweep
+    from halfpixel.evaluation.goals import Goal
+    from halfpixel.evaluation.sweep import Recommendation, Sweep
     from halfpixel.structures.instances import Instances
 
 WRITTEN = ("sweep.csv", "sweep.png")
@@ -62,10 +63,10 @@ def sweep(
             globs in quotes), for which only the counts are shown.
         out: The folder for the table (sweep.csv) and the plot (sweep.png).
         model: A named model (see `halfpixel models`) or a model file. Default: nuclei.
-        first: The lowest score threshold, 0 to 1.
-        last: The highest.
-        step: From one threshold to the next.
-        iou: The mask IoU from which a found and an annotated object count as the same.
+        first: The lowest score threshold, from 0 up to --to.
+        last: The highest, from --from up to, but not including, 1.
+        step: From one threshold to the next, above 0.
+        iou: The mask IoU from which a found and an annotated object count as the same, above 0 and at most 1.
         goal: What to recommend a threshold for: f1, count (the smallest mean absolute error of counts), or
             precision=0.95 (the lowest threshold that is that precise).
         images: The folder of the images, where they are not beside the annotation file.
@@ -75,9 +76,7 @@ def sweep(
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
     """
-    from halfpixel.evaluation.sweep import Goal, check_wishes, count_curve, thresholds_between
-    from halfpixel.evaluation.sweep import sweep as measure
-    from halfpixel.viz.score_curves import draw_sweep
+    from halfpixel.evaluation.goals import Goal, check_wishes, thresholds_between
 
     check_limits(None, limit)
     check_folder(out)
@@ -87,6 +86,10 @@ def sweep(
         raise ArgumentError("--predictions and --model: give one of the two")
     if not overwrite:
         refuse_to_overwrite([out / name for name in WRITTEN])
+    from halfpixel.evaluation.sweep import count_curve
+    from halfpixel.evaluation.sweep import sweep as measure
+    from halfpixel.viz.score_curves import draw_sweep
+
     walk, dataset = Walk(), open_if_annotated(data, images, format)
     if dataset is not None:
         opened = open_predictions(walk, dataset, predictions, model, thresholds[0], limit)
@@ -101,6 +104,8 @@ def sweep(
     if not found:
         return walk.exit_code
     swept = count_curve(found, thresholds) if dataset is None else measure(dataset, found, thresholds, iou=iou)
+    if predictions is not None and (doubt := _doubt(swept)):
+        warn(f"{predictions}: {doubt}")
     best = None if dataset is None else swept.recommend(aim)
     rows = [point.to_json() for point in swept.points]
     write_with_folder(out / "sweep.csv", csv_bytes(tuple(rows[0]), [_csv_row(row) for row in rows]))
@@ -192,6 +197,15 @@ def _predict_plain(
     return describe(model), [objects for _, objects in found], limit
 
 
+def _doubt(swept: Sweep) -> str | None:
+    """Whether even at the best threshold hardly anything overlaps; a strict IoU says nothing of that."""
+    some = [one for one in swept.points if one.quality is not None and one.quality.precision is not None]
+    if not some or swept.iou > 0.5:
+        return None
+    quality = max((one.quality for one in some if one.quality), key=lambda one: one.precision or 0.0)
+    return few_overlap(quality.tp, quality.tp + quality.fp, quality.tp + quality.fn)
+
+
 def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) -> None:
     say(f"{whose} on {plural(swept.n_images, 'image')}:")
     say()
@@ -215,10 +229,17 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
         say("  no annotations here: how many objects survive, and nothing about how many are right")
     say()
     if best is not None:
-        text = f"For {goal} the best of these thresholds is {best.threshold:g}"
+        text = f"For {goal} the best of these thresholds is {best.threshold:g}{say_tied(best.tied)}"
         if best.interval is not None:
             text += f"; other images like these would choose from {best.interval.low:g} to {best.interval.high:g} (95%)"
         say(f"{text}.")
+
+
+def say_tied(tied: Sequence[float]) -> str:
+    """That there are others, for the middle of a sentence; nothing where there are none."""
+    if len(tied) < 2:
+        return ""
+    return f", the middle one of {len(tied)} that are equally good, from {tied[0]:g} to {tied[-1]:g}"
 
 
 def _csv_row(row: dict[str, object]) -> list[object]:

@@ -16,11 +16,15 @@ from halfpixel.files import open_whole
 
 if TYPE_CHECKING:
     from halfpixel.data.picture import Picture
-    from halfpixel.measure.table import Table
+    from halfpixel.evaluation.calibration import Calibration
+    from halfpixel.measure.table import Column, Table
     from halfpixel.structures.instances import Instances
 
 MEASURED = {"table", "parquet", "geojson"}
 """The kinds that take the measurements of all objects."""
+
+ZIP_ENTRY = b"PK\x03\x04"
+"""How a ZIP file begins that has something in it."""
 
 ANNOTATIONS, MEASUREMENTS = 0, 1
 """The records of a part."""
@@ -86,10 +90,14 @@ def write_geojson(out: Path, stem: str, found: Found) -> None:
 
 
 def write_rois(out: Path, stem: str, found: Found) -> None:
-    """Regions for ImageJ."""
+    """Regions for ImageJ, if there are any."""
     from halfpixel.measure.imagej_rois import roi_zip_bytes
 
-    write_with_folder(out / f"{stem}.zip", roi_zip_bytes(found.objects))
+    path, data = out / f"{stem}.zip", roi_zip_bytes(found.objects)
+    if data.startswith(ZIP_ENTRY):
+        write_with_folder(path, data)
+    else:
+        path.unlink(missing_ok=True)  # of an interrupted run that saw another file under this name
 
 
 def write_blurred(out: Path, stem: str, found: Found) -> None:
@@ -122,6 +130,7 @@ class Results:
         parts: what each image gave.
         blurred: names of the classes to make unrecognisable; None for all.
         gzip: compress what is text.
+        calibration: gives tables the probability of each object, where there is one for the threshold.
     """
 
     out: Path
@@ -130,6 +139,7 @@ class Results:
     parts: Parts
     blurred: Collection[str] | None = None
     gzip: bool = False
+    calibration: Calibration | None = None
 
     def add(self, picture: Picture, objects: Instances, pixel_size_um: float | None, facts: Facts) -> None:
         """Write what belongs to one image."""
@@ -154,10 +164,23 @@ class Results:
             if kind in WRITERS:
                 WRITERS[kind](self.out / KINDS[kind].place, self.names.stem(path, plane), found)
         annotations = prediction_entries(objects) if "coco" in self.kinds else []
-        kept = table if {"table", "parquet"} & set(self.kinds) else None
+        kept = None
+        if table is not None and {"table", "parquet"} & set(self.kinds):
+            kept = self._with_probability(table, objects)
         columns = [] if kept is None else list(kept.columns)
         facts = facts | {"name": name, "columns": columns}
         self.parts.add(picture, facts, (annotations, _plain(kept)))
+
+    def _with_probability(self, table: Table, objects: Instances) -> Table:
+        """The table with a column right after the score, if the model is calibrated."""
+        from halfpixel.measure.table import Table
+
+        columns: dict[str, Column] = {}
+        for name, values in table.columns.items():
+            columns[name] = values
+            if name == "score" and self.calibration is not None:
+                columns["probability"] = self.calibration.probability(objects.scores.numpy())
+        return Table(columns)
 
     def finish(self, class_names: tuple[str, ...]) -> list[tuple[str, str]]:
         """Write the files that span all images; what is where, for people."""
@@ -173,9 +196,11 @@ class Results:
         places = []
         for name, kind in KINDS.items():
             if name in self.kinds:
-                number = len(facts) if kind.of == "image" else objects
+                # files are counted: images without objects have no regions and no cut-outs
+                number = sum(1 for _ in self.out.glob(kind.pattern)) if name in WRITERS else objects
                 what = f"{kind.what}, {plural(number, kind.each)}" if kind.each else kind.what
-                places.append((str(self.out / kind.place), what))
+                nothing = ", nothing to write" if name in WRITERS and not number else ""
+                places.append((str(self.out / kind.place), what + nothing))
         return places
 
     def _write_coco(self, facts: list[Facts], class_names: tuple[str, ...]) -> None:

@@ -33,7 +33,8 @@ from halfpixel.evaluation.calibration_scores import (
     pooled,
     reliability_bins,
 )
-from halfpixel.evaluation.sweep import Goal, Sweep, SweepPoint, thresholds_between
+from halfpixel.evaluation.goals import Goal, thresholds_between
+from halfpixel.evaluation.sweep import Sweep, SweepPoint
 from halfpixel.structures.instances import Instances
 
 FEWEST_FITTED = 5
@@ -55,6 +56,10 @@ class CalibrationReport:
         count_mae: mean absolute error of the `listed` counts and of the `estimated` ones.
         count_bias: their mean error, above 0 is too many.
         median_width: of the intervals, from end to end, in objects.
+        n_listed: objects that score at least the threshold, on the same images...
+        n_real: ...and those of them that are paired with an annotated one...
+        n_true: ...of which there are this many.
+        tied: thresholds that are as good for the goal on the images of the fit, and the one chosen; empty if given.
     """
 
     calibration: Calibration
@@ -66,6 +71,10 @@ class CalibrationReport:
     count_mae: dict[str, float]
     count_bias: dict[str, float]
     median_width: float
+    n_listed: int
+    n_real: int
+    n_true: int
+    tied: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Plain values, with what they mean."""
@@ -83,6 +92,10 @@ DEFINITIONS = {
     "count_mae": "Mean of |count - true| over images (and classes) that nothing was fitted on.",
     "count_bias": "Mean of count - true over the same: above 0 is too many.",
     "median_width": "Of the intervals around counts, high - low, on the same images.",
+    "n_listed": "Objects that score at least the threshold, on the same images.",
+    "n_real": "Those of them that are real.",
+    "n_true": "Annotated objects on the same images.",
+    "tied": "Thresholds that are equally good for the goal on the images of the fit; the middle one is taken.",
 }
 
 
@@ -135,7 +148,7 @@ def calibrate_found(
     best = sweep_cells(fitted, THRESHOLDS).recommend(goal)
     if best is None:
         raise AnnotationError(f"{whose}: no threshold from .1 to .9 reaches {goal} on half of these images")
-    return calibrate_cells(fitted, measured, best.threshold, level, goal)
+    return dataclasses.replace(calibrate_cells(fitted, measured, best.threshold, level, goal), tied=best.tied)
 
 
 def sweep_cells(cells: Sequence[Cell], thresholds: Sequence[float]) -> Sweep:
@@ -330,6 +343,7 @@ def _report(
     said = {"scores": scores, "probabilities": calibration.probability(scores)}
     reliability = {name: reliability_bins(one, real) for name, one in said.items()}
     evidence, true = _evidence(calibration, measured)
+    above = scores.astype(np.float32) >= np.float32(calibration.threshold)
     errors = {"listed": evidence.listed - true, "estimated": calibration.estimates(evidence) - true}
     return CalibrationReport(
         calibration,
@@ -344,4 +358,7 @@ def _report(
         {name: float(np.abs(one).mean()) for name, one in errors.items()},
         {name: float(one.mean()) for name, one in errors.items()},
         float(np.median([one.high - one.low for one in calibration.intervals([cell.scores for cell in measured])])),
+        n_listed=int(above.sum()),
+        n_real=int(real[above].sum()),
+        n_true=int(true.sum()),
     )

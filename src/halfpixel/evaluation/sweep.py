@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +12,7 @@ from halfpixel.data.sample import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.counting import CountError, ImageCount, count_error, image_counts
+from halfpixel.evaluation.goals import ROUNDING, Goal, check_wishes
 from halfpixel.evaluation.matching import DetectionQuality, match_dataset, pool
 from halfpixel.structures.instances import Instances
 
@@ -21,58 +21,6 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES, LEVEL = 2000, 0.95
 _BLOCK = 100
 """Resamples drawn at a time, to bound the memory."""
-_ROUNDING = 1e-9
-
-
-def thresholds_between(first: float = 0.3, last: float = 0.9, step: float = 0.1) -> tuple[float, ...]:
-    """Score thresholds from `first` up to `last`, without the digits that adding floats leaves behind.
-
-    Raises:
-        ArgumentError: not 0 <= first <= last < 1, a step that is not above 0, or more than 1,000 thresholds.
-    """
-    if not (0 <= first <= last < 1 and step > 0):
-        raise ArgumentError(f"expected 0 <= from <= to < 1 and a step above 0, got {first}, {last} and {step}")
-    n = int((last - first) / step + _ROUNDING) + 1
-    if n > 1000:
-        raise ArgumentError(f"from {first} to {last} by {step} are {n:,} thresholds; at most 1,000 are swept")
-    return tuple(round(first + k * step, 10) for k in range(n))
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a threshold is to be good for.
-
-    Attributes:
-        kind: `f1`, the largest F1; `count`, the smallest count MAE, of equal ones that with the smallest bias;
-            `precision`, the lowest threshold at which precision is at least `precision`, so that most is found. Of
-            thresholds that are equally good, the highest is taken for `f1` and `count`.
-        precision: in 0..1, for that kind only.
-    """
-
-    kind: str
-    precision: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Goal:
-        """From `f1`, `count` or `precision=0.95`.
-
-        Raises:
-            ArgumentError: anything else.
-        """
-        kind, _, number = text.partition("=")
-        try:
-            if kind == "precision":
-                precision = float(number)
-                if 0 < precision <= 1:
-                    return cls(kind, precision)
-            elif kind in ("f1", "count") and text == kind:
-                return cls(kind)
-        except ValueError:
-            pass
-        raise ArgumentError(f"expected the goal f1, count or precision=0.95 (above 0, at most 1), got {text!r}")
-
-    def __str__(self) -> str:
-        return self.kind if self.precision is None else f"{self.kind}={self.precision:g}"
 
 
 @dataclass(frozen=True)
@@ -112,12 +60,14 @@ class Recommendation:
         interval: what would have been chosen on other images of the same kind: 95% of bootstrap resamples of the images
             choose from `low` to `high`. None for fewer than two images, or where no resample reaches the goal.
         unreached: the part of the resamples in which no threshold reaches the goal, in 0..1; left out of the interval.
+        tied: all thresholds that are as good as the choice, ascending, and the choice among them.
     """
 
     goal: Goal
     threshold: float
     interval: Interval | None
     unreached: float
+    tied: tuple[float, ...]
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -126,6 +76,7 @@ class Recommendation:
             "threshold": self.threshold,
             "interval": None if self.interval is None else asdict(self.interval),
             "unreached": self.unreached,
+            "tied": list(self.tied),
         }
 
 
@@ -154,9 +105,11 @@ class Sweep:
         """
         if self.outcomes is None:
             raise ArgumentError("a threshold can be recommended only where objects are annotated")
-        once = int(self._chosen(goal, np.ones((1, self.n_images), dtype=np.int64))[0])
+        best = self._best(goal, np.ones((1, self.n_images), dtype=np.int64))
+        once = int(_middle(best)[0])
         if once < 0:
             return None
+        tied = tuple(self.points[k].threshold for k in np.flatnonzero(best[0]).tolist())
         rng, share = np.random.default_rng(seed), np.full(self.n_images, 1 / self.n_images)
         blocks = [
             self._chosen(goal, rng.multinomial(self.n_images, share, size=min(_BLOCK, RESAMPLES - k)))
@@ -168,21 +121,25 @@ class Sweep:
         if self.n_images > 1 and len(reached):
             low, high = np.quantile(reached, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest").tolist()
             interval = Interval(low, high, LEVEL, RESAMPLES, seed)
-        return Recommendation(goal, self.points[once].threshold, interval, float(np.mean(chosen < 0)))
+        return Recommendation(goal, self.points[once].threshold, interval, float(np.mean(chosen < 0)), tied)
 
     def _chosen(self, goal: Goal, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """`[draws]` the best threshold's place, -1 for none, when images are taken `[draws, images]` times."""
+        return _middle(self._best(goal, times))
+
+    def _best(self, goal: Goal, times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """`[draws, thresholds]` which are best, and equally good; none of a row where none reaches the goal."""
         assert self.outcomes is not None
         tp, fp, fn, errors = np.moveaxis(self.outcomes, 2, 0)
         if goal.precision is not None:
             hits, false = times @ tp.T, times @ fp.T
-            enough = (hits > 0) & (hits >= goal.precision * (hits + false) - _ROUNDING)
-            return np.where(enough.any(1), enough.argmax(1), -1)
+            enough = (hits > 0) & (hits >= goal.precision * (hits + false) - ROUNDING)
+            first: npt.NDArray[np.bool_] = enough & (enough.cumsum(1) == 1)
+            return first
         if goal.kind == "f1":
-            return _last_smallest(-(times @ (2 * tp).T) / np.maximum(times @ (2 * tp + fp + fn).T, 1))
+            return _smallest(-(times @ (2 * tp).T) / np.maximum(times @ (2 * tp + fp + fn).T, 1))
         mae, bias = times @ np.abs(errors).T / self.n_images, times @ errors.T / self.n_images
-        tied = mae <= mae.min(1, keepdims=True) + _ROUNDING
-        return _last_smallest(np.where(tied, np.abs(bias), np.inf))
+        return _smallest(np.where(_smallest(mae), np.abs(bias), np.inf))
 
 
 def sweep(
@@ -225,25 +182,17 @@ def count_curve(predictions: Sequence[Instances], thresholds: Sequence[float]) -
     return Sweep(0.5, points, len(predictions), None)
 
 
-def check_wishes(thresholds: Sequence[float], iou: float) -> None:
-    """Refuse numbers out of range before a model is run.
-
-    Raises:
-        ArgumentError: thresholds that do not ascend or are outside of 0..1, or an IoU that is not in 0..1 or is 0.
-    """
-    inside = all(0 <= one <= 1 for one in thresholds)
-    if not thresholds or not inside or any(a >= b for a, b in itertools.pairwise(thresholds)):
-        raise ArgumentError(f"expected ascending score thresholds in 0..1, got {list(thresholds)}")
-    if not 0 < iou <= 1:
-        raise ArgumentError(f"the IoU must be above 0 and at most 1, got {iou}")
-
-
 def _error(one: ImageCount) -> int:
     return sum(one.predicted) - sum(one.true)
 
 
-def _last_smallest(values: Floats) -> npt.NDArray[np.int64]:
-    """`[draws]` where each row is smallest; of equal places the last, which lists the fewest doubtful objects."""
-    smallest = values <= values.min(1, keepdims=True) + _ROUNDING
-    last: npt.NDArray[np.int64] = values.shape[1] - 1 - smallest[:, ::-1].argmax(1)
-    return last
+def _smallest(values: Floats) -> npt.NDArray[np.bool_]:
+    """Where each row is smallest."""
+    places: npt.NDArray[np.bool_] = values <= values.min(1, keepdims=True) + ROUNDING
+    return places
+
+
+def _middle(tied: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """`[draws]` the middle one of each row's places, the lower of two, -1 for none: the ends are so by chance."""
+    rank = (tied.sum(1, keepdims=True) + 1) // 2
+    return np.where(tied.any(1), (tied.cumsum(1) >= rank).argmax(1), -1)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -18,6 +19,8 @@ Row = Mapping[str, float | None]
 
 RATIOS = {"precision": "precision", "recall": "recall", "f1": "F1", "quality": "TP / (TP + FP + FN)"}
 FAINT = "#9aa5ae"
+FEWEST_IN_BIN = 10
+"""Of fewer objects the part that is real is mostly chance: the bin is drawn faint and the line leaves it out."""
 
 
 def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None, goal: str = "") -> bytes:
@@ -56,7 +59,7 @@ def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None
 
 
 def draw_reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], spreads: Sequence[str] = ()) -> bytes:
-    """How often objects are real against how often they should be, as PNG.
+    """How often objects are real against how often they should be, as PNG; bins of fewer than 10 objects are faint.
 
     Args:
         bins: for each curve, for example "scores" and "probabilities", its bins: the mean of what was said, the part
@@ -64,20 +67,31 @@ def draw_reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], spr
         spreads: a line of text for each curve, for example its expected calibration error.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 5.6), layout="constrained", dpi=150)
+        figure = Figure(figsize=(5.2, 5.9), layout="constrained", dpi=150)
         axes = figure.add_subplot()
+        most = max([n for points in bins.values() for *_, n in points], default=0)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=1)
         texts = list(spreads) or [""] * len(bins)
         for (name, points), text, colour in zip(bins.items(), texts, COLOURS, strict=False):
             said, real, sizes = np.array(points, dtype=np.float64).reshape(-1, 3).T
-            area = 12 + 90 * sizes / max(1.0, sizes.max(initial=1.0))
-            axes.plot(said, real, color=colour, linewidth=1.4, label=f"{name} {text}".strip())
-            axes.scatter(said, real, s=area, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False)
+            many = sizes >= FEWEST_IN_BIN
+            axes.plot(said[many], real[many], color=colour, linewidth=1.4, label=f"{name} {text}".strip())
+            colours = [to_rgba(colour, 0.75 if one else 0.25) for one in many]
+            axes.scatter(said, real, s=_dot_area(sizes, most), c=colours, linewidths=0, zorder=3, clip_on=False)
+        key = [(most, 0.75, f"the more objects in a bin, the larger; here {most:,}")]
+        if any(n < FEWEST_IN_BIN for points in bins.values() for *_, n in points):
+            key.append((FEWEST_IN_BIN, 0.25, f"fewer than {FEWEST_IN_BIN} objects: mostly chance, not in the line"))
+        for n, alpha, label in key:
+            axes.scatter([], [], s=_dot_area(n, most), color=INK, alpha=alpha, linewidths=0, label=label)
         axes.set(xlabel="said: the mean of each bin", ylabel="part of the objects that is real")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.grid(visible=True)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
         return _png(figure)
+
+
+def _dot_area(n: npt.ArrayLike, most: int) -> npt.NDArray[np.float64]:
+    return 12 + 90 * np.minimum(np.asarray(n, dtype=np.float64) / max(1, most), 1)
 
 
 def _draw_counts(axes: Axes, rows: Sequence[Row]) -> None:
