@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset
+from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, open_predictions
 from halfpixel.cli.results import refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
@@ -20,11 +20,11 @@ from halfpixel.cli.run import (
     plural,
     say,
     say_json,
+    say_tied,
     show,
     warn,
     write_with_folder,
 )
-from halfpixel.cli.sweep import open_predictions, say_tied
 from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL

@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset, read_predictions
-from halfpixel.cli.evaluate import FILE_LIMIT, FILE_THRESHOLD, write_predictions
+from halfpixel.cli.dataset import (
+    FILE_LIMIT,
+    FILE_THRESHOLD,
+    check_classes,
+    few_overlap,
+    open_dataset,
+    predict_dataset,
+    read_predictions,
+    write_predictions,
+)
 from halfpixel.cli.results import refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
+    between,
     check_folder,
     check_limits,
     describe,
+    number,
     open_model,
     plain_table,
     plural,
@@ -32,7 +42,6 @@ if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset, Sample
     from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.audit import Candidate
-    from halfpixel.evaluation.bootstrap import Interval
     from halfpixel.evaluation.comparison import Comparison
     from halfpixel.structures.instances import Instances
 
@@ -197,10 +206,10 @@ def print_comparison(comparison: Comparison) -> None:
             continue
         label = f"{measure.label} per 100 objects" if measure.group == "mistakes" else measure.label
         digits = measure.digits
-        difference = f"{_number(one.difference, digits, '+')}{_range(one.difference_interval, digits)}"
-        ratio = f"{_number(one.ratio, 2)}{_range(one.ratio_interval, 2)}" if measure.with_ratio else ""
+        difference = f"{number(one.difference, digits, '+')}{between(one.difference_interval, digits)}"
+        ratio = f"{number(one.ratio, 2)}{between(one.ratio_interval, 2)}" if measure.with_ratio else ""
         sign = "+" if key == "count_bias" else ""
-        a, b = (_number(value, digits, sign) for value in (one.a, one.b))
+        a, b = (number(value, digits, sign) for value in (one.a, one.b))
         table.add_row(label, a, b, difference, ratio, one.better or "")
     show(table)
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
@@ -217,17 +226,9 @@ def _print_slices(comparison: Comparison) -> None:
     table = plain_table(comparison.slice_by or "", *numbers, right=numbers)
     for name, part in comparison.slices.items():
         mae = part.contrasts["count_mae"]
-        ratio = f"{_number(mae.ratio, 2)}{_range(mae.ratio_interval, 2)}"
+        ratio = f"{number(mae.ratio, 2)}{between(mae.ratio_interval, 2)}"
         merges = (f"{one.events['merge']:,}" for one in (part.a, part.b))
-        cells = (f"{part.n_images:,}", f"{part.n_objects:,}", _number(mae.a, 2), _number(mae.b, 2), ratio)
+        cells = (f"{part.n_images:,}", f"{part.n_objects:,}", number(mae.a, 2), number(mae.b, 2), ratio)
         table.add_row(name, *cells, *merges)
     show(table)
     say()
-
-
-def _number(value: float | None, digits: int, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.{digits}f}"
-
-
-def _range(interval: Interval | None, digits: int) -> str:
-    return "" if interval is None else f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"

@@ -1,19 +1,25 @@
-"""What `evaluate` and `train` share: opening an annotated data set and predicting all of it."""
+"""What the verbs for annotated images share: opening a data set, and predictions of a model or a file for all of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from halfpixel.cli.run import NAMED_AT_MOST, Walk, name_some, plural, warn
+from halfpixel.cli.results import output_names
+from halfpixel.cli.run import NAMED_AT_MOST, Walk, describe, name_some, open_model, plural, warn
 from halfpixel.errors import AnnotationError
+from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.formats import Format
     from halfpixel.data.sample import Dataset
     from halfpixel.engine.predictor import Predictor
     from halfpixel.structures.instances import Instances
+
+FILE_THRESHOLD, FILE_LIMIT = 0.5, 1000
+"""For predictions from a file, which no model gives defaults."""
 
 SAME_IMAGES = 0.05
 """Where a smaller part of the objects is paired with an annotated one, file names may agree but images do not."""
@@ -71,6 +77,11 @@ def predict_dataset(
     return replace(dataset, samples=tuple(samples)), predictions
 
 
+def lowest_score(found: Iterable[Instances]) -> float:
+    """Of the objects of all images; 0 when there are none."""
+    return min((float(objects.scores.min()) for objects in found if len(objects)), default=0.0)
+
+
 def read_predictions(path: Path, dataset: Dataset) -> list[Instances]:
     """Predictions from a COCO file, one per sample, with a warning where average precision will not do them justice.
 
@@ -81,10 +92,61 @@ def read_predictions(path: Path, dataset: Dataset) -> list[Instances]:
     from halfpixel.evaluation.evaluate import AP_SCORE
 
     found = read_coco_results(path, dataset)
-    lowest = min((float(objects.scores.min()) for objects in found if len(objects)), default=0.0)
+    lowest = lowest_score(found)
     if lowest > 2 * AP_SCORE:
         warn(f"{path}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
     return found
+
+
+class Found(NamedTuple):
+    """Predictions for a data set."""
+
+    whose: str
+    dataset: Dataset
+    """The images that could be used."""
+    objects: list[Instances]
+    """Of each image, from a low score up."""
+    limit: int
+    """At most this many an image."""
+
+    @property
+    def lowest_score(self) -> float:
+        """Of all objects; 0 when there are none."""
+        return lowest_score(self.objects)
+
+
+def open_predictions(
+    walk: Walk, dataset: Dataset, predictions: Path | None, model: str | None, threshold: float, limit: int | None
+) -> Found:
+    """Predictions from a file or, with no file, from a model, which runs once."""
+    if predictions is not None:
+        from halfpixel.data.coco import read_coco_results
+
+        found = read_coco_results(predictions, dataset)
+        limit = FILE_LIMIT if limit is None else limit
+        return Found(str(predictions), dataset, [one[:limit] for one in found], limit)
+    name = model or DEFAULT_MODEL
+    predictor = open_model(name)
+    check_classes(dataset, predictor.class_names, f"the model {name}")
+    limit = predictor.info.detection_limit if limit is None else limit
+    dataset, found = predict_dataset(walk, predictor, dataset, threshold, limit)
+    return Found(describe(name), dataset, found, limit)
+
+
+def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:
+    """Write `instances.json` with the data set's own numbers of images and, where names agree, of classes."""
+    from halfpixel.data.coco import write_coco
+
+    names = output_names([sample.path for sample in dataset.samples])
+    class_names = found[0].class_names
+    known = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
+    free = max(known.values(), default=0) + 1
+    numbers = [known.get(name, free + k) for k, name in enumerate(class_names)]
+    images = [
+        (sample.image_id, name, objects) for sample, name, objects in zip(dataset.samples, names, found, strict=True)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    write_coco(out / "instances.json", images, class_names, numbers)
 
 
 def few_overlap(n_paired: int, n_found: int, n_true: int) -> str | None:

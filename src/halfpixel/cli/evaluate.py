@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset, read_predictions
+from halfpixel.cli.dataset import (
+    FILE_LIMIT,
+    FILE_THRESHOLD,
+    check_classes,
+    few_overlap,
+    open_dataset,
+    predict_dataset,
+    read_predictions,
+    write_predictions,
+)
 from halfpixel.cli.first_pass import explain_savings, open_both
-from halfpixel.cli.results import output_names, refuse_to_overwrite
+from halfpixel.cli.results import refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
+    between,
     check_folder,
     check_limits,
     describe,
+    number,
     plain_table,
     plural,
     say,
@@ -28,14 +39,11 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.sample import Dataset
-    from halfpixel.evaluation.bootstrap import Interval
     from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
     from halfpixel.structures.instances import Instances
 
 SHOWN_IOUS = (0.5, 0.75)
 CLASSES_AT_MOST = 20
-FILE_THRESHOLD, FILE_LIMIT = 0.5, 1000
-"""For predictions from a file, which no model gives defaults."""
 
 
 def evaluate(
@@ -160,22 +168,6 @@ def _show_search(first_pass: str, evaluation: Evaluation, found: list[Instances]
     say()
 
 
-def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:
-    """Write `instances.json` with the data set's own numbers of images and, where names agree, of classes."""
-    from halfpixel.data.coco import write_coco
-
-    names = output_names([sample.path for sample in dataset.samples])
-    class_names = found[0].class_names
-    known = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
-    free = max(known.values(), default=0) + 1
-    numbers = [known.get(name, free + k) for k, name in enumerate(class_names)]
-    images = [
-        (sample.image_id, name, objects) for sample, name, objects in zip(dataset.samples, names, found, strict=True)
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    write_coco(out / "instances.json", images, class_names, numbers)
-
-
 def print_evaluation(evaluation: Evaluation, whose: str) -> None:
     """The main numbers, each with what it means."""
     overall = evaluation.overall
@@ -187,13 +179,13 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
         ("box", evaluation.box_ap, evaluation.box_ap_100),
     ):
         say(
-            f"COCO {name} AP {_number(ap.ap)}{_range(ap.intervals.get('ap'))}   at IoU .50 {_number(ap.ap50)}   "
-            f"at IoU .75 {_number(ap.ap75)}   with 100 detections {_number(usual.ap)}"
+            f"COCO {name} AP {number(ap.ap)}{between(ap.intervals.get('ap'))}   at IoU .50 {number(ap.ap50)}   "
+            f"at IoU .75 {number(ap.ap75)}   with 100 detections {number(usual.ap)}"
         )
     say(f"  mean over classes and IoU .50 to .95, at most {evaluation.max_detections:,} objects of a class and image")
     if evaluation.boundary_ap is not None:
         outlines = evaluation.boundary_ap
-        say(f"Boundary AP {_number(outlines.ap)}{_range(outlines.intervals.get('ap'))}   (Cheng et al. 2021)")
+        say(f"Boundary AP {number(outlines.ap)}{between(outlines.intervals.get('ap'))}   (Cheng et al. 2021)")
     say()
     say(f"Of objects that score at least {evaluation.threshold:g}, with 95% intervals:")
     quality = [f"quality at IoU {_iou(iou)}" for iou in SHOWN_IOUS]
@@ -221,8 +213,7 @@ def _print_classes(evaluation: Evaluation) -> None:
     numbers = ("annotated", "found", "count MAE", "count bias")
     table = plain_table("class", *numbers, right=numbers)
     for name, error in shown:
-        bias = "-" if error.bias is None else f"{error.bias:+.2f}"
-        table.add_row(name, f"{error.true:,}", f"{error.predicted:,}", _number(error.mae, 2), bias)
+        table.add_row(name, f"{error.true:,}", f"{error.predicted:,}", number(error.mae, 2), number(error.bias, 2, "+"))
     show(table)
     if len(some) > len(shown):
         say(f"  and {plural(len(some) - len(shown), 'more class', 'more classes')}")
@@ -231,18 +222,9 @@ def _print_classes(evaluation: Evaluation) -> None:
 
 def _cells(one: SliceEvaluation) -> list[str]:
     by_iou = {round(q.counts.iou, 2): q for q in one.quality}
-    quality = [f"{_number(by_iou[iou].counts.quality)}{_range(by_iou[iou].interval)}" for iou in SHOWN_IOUS]
-    mae = f"{_number(one.count.mae, 2)}{_range(one.count_mae_interval, 2)}"
-    bias = "-" if one.count.bias is None else f"{one.count.bias:+.2f}"
-    return [f"{one.n_images:,}", f"{one.n_objects:,}", *quality, mae, bias]
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _range(interval: Interval | None, digits: int = 3) -> str:
-    return "" if interval is None else f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+    quality = [f"{number(by_iou[iou].counts.quality)}{between(by_iou[iou].interval)}" for iou in SHOWN_IOUS]
+    mae = f"{number(one.count.mae, 2)}{between(one.count_mae_interval, 2)}"
+    return [f"{one.n_images:,}", f"{one.n_objects:,}", *quality, mae, number(one.count.bias, 2, "+")]
 
 
 def _iou(iou: float) -> str:

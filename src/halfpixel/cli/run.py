@@ -30,6 +30,7 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from halfpixel.data.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.bootstrap import Interval
     from halfpixel.evaluation.calibration import Calibration
     from halfpixel.structures.instances import Instances
 
@@ -104,6 +105,23 @@ def name_some(names: Sequence[object]) -> str:
 def plural(n: int, one: str, many: str = "") -> str:
     """A number and its noun: "1 image", "1,200 images"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """A number for a table, a dash where there is none; with `sign="+"` positive ones have a plus."""
+    return "-" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def between(interval: Interval | None, digits: int = 3) -> str:
+    """An interval to stand after its number, nothing where there is none."""
+    return "" if interval is None else f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def say_tied(tied: Sequence[float]) -> str:
+    """That there are others, for the middle of a sentence; nothing where there are none."""
+    if len(tied) < 2:
+        return ""
+    return f", the middle one of {len(tied)} that are equally good, from {tied[0]:g} to {tied[-1]:g}"
 
 
 def progress_bar(*columns: str | ProgressColumn) -> Progress:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, predict_dataset
-from halfpixel.cli.evaluate import FILE_LIMIT
+from halfpixel.cli.dataset import few_overlap, open_dataset, open_predictions
 from halfpixel.cli.results import csv_bytes, refuse_to_overwrite
 from halfpixel.cli.run import (
     Walk,
     check_folder,
     check_limits,
     describe,
+    number,
     open_model,
     plain_table,
     plural,
     say,
     say_json,
+    say_tied,
     show,
     warn,
     write_with_folder,
@@ -153,41 +154,6 @@ def open_if_annotated(data: Sequence[str], images: Path | None, format: Format |
     return open_dataset(path, images, format)
 
 
-class Found(NamedTuple):
-    """Predictions for a data set."""
-
-    whose: str
-    dataset: Dataset
-    """The images that could be used."""
-    objects: list[Instances]
-    """Of each image, from a low score up."""
-    limit: int
-    """At most this many an image."""
-
-    @property
-    def lowest_score(self) -> float:
-        """Of all objects; 0 when there are none."""
-        return min((float(one.scores.min()) for one in self.objects if len(one)), default=0.0)
-
-
-def open_predictions(
-    walk: Walk, dataset: Dataset, predictions: Path | None, model: str | None, threshold: float, limit: int | None
-) -> Found:
-    """Predictions from a file or, with no file, from a model, which runs once."""
-    if predictions is not None:
-        from halfpixel.data.coco import read_coco_results
-
-        found = read_coco_results(predictions, dataset)
-        limit = FILE_LIMIT if limit is None else limit
-        return Found(str(predictions), dataset, [one[:limit] for one in found], limit)
-    name = model or DEFAULT_MODEL
-    predictor = open_model(name)
-    check_classes(dataset, predictor.class_names, f"the model {name}")
-    limit = predictor.info.detection_limit if limit is None else limit
-    dataset, found = predict_dataset(walk, predictor, dataset, threshold, limit)
-    return Found(describe(name), dataset, found, limit)
-
-
 def _predict_plain(
     walk: Walk, data: Sequence[str], model: str, threshold: float, limit: int | None
 ) -> tuple[str, list[Instances], int]:
@@ -218,8 +184,8 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
         cells = [f"{point.threshold:g}", f"{point.found:,}"]
         if point.count is not None and point.quality is not None:
             quality = point.quality
-            cells += [f"{point.count.true:,}", _signed(point.count.bias), _shown(point.count.mae, 2)]
-            cells += [_shown(one) for one in (quality.precision, quality.recall, quality.f1, quality.quality)]
+            cells += [f"{point.count.true:,}", number(point.count.bias, 2, "+"), number(point.count.mae, 2)]
+            cells += [number(one) for one in (quality.precision, quality.recall, quality.f1, quality.quality)]
         table.add_row(*cells)
     show(table)
     if annotated:
@@ -235,20 +201,5 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
         say(f"{text}.")
 
 
-def say_tied(tied: Sequence[float]) -> str:
-    """That there are others, for the middle of a sentence; nothing where there are none."""
-    if len(tied) < 2:
-        return ""
-    return f", the middle one of {len(tied)} that are equally good, from {tied[0]:g} to {tied[-1]:g}"
-
-
 def _csv_row(row: dict[str, object]) -> list[object]:
     return ["" if one is None else f"{one:.6g}" if isinstance(one, float) else one for one in row.values()]
-
-
-def _shown(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -102,9 +102,7 @@ def _each_once(objects: Instances, doubtful: Tensor) -> Tensor:
     some = objects[rows]
     if objects.masks is None or some.masks is None or len(rows) == 0:
         return torch.arange(len(objects))
-    masks = replace(some.masks, soft=None)
-    offsets = masks.offsets_xy + torch.tensor(masks.origin_xy)
-    best = suppress_masks(masks.crops, offsets, some.scores, some.labels, SAME_OBJECT_IOU)
+    best = suppress_masks(some.masks.crops, some.masks.offsets_xy, some.scores, some.labels, SAME_OBJECT_IOU)
     stays = ~doubtful
     stays[rows[best]] = True
     return torch.nonzero(stays).ravel()

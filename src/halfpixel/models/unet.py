@@ -23,7 +23,6 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from skimage.measure import label as connected_components
-from skimage.segmentation import watershed
 from torch import Tensor, nn
 
 from halfpixel.nn.backbones import EfficientNetLite
@@ -168,12 +167,13 @@ class UNet(Network):
         kinds = probabilities.argmax(dim=0).numpy()
         masks, labels, scores = [CropMasks.empty(kinds.shape)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
         outline = probabilities[1 + classes].numpy() if self.settings.boundary else None
+        whole = kinds if outline is None else _nearest_class(probabilities, kinds)
         for k in range(classes):
             said = probabilities[1 + k].numpy()
             if outline is None:
                 components = connected_components(kinds == 1 + k, connectivity=1)
             else:
-                components = _grown(kinds == 1 + k, _nearest_class(probabilities, kinds) == 1 + k, outline)
+                components = _grown(kinds == 1 + k, whole == 1 + k, outline)
                 said = said + outline
             sizes_px = np.bincount(components.ravel())
             sums = np.bincount(components.ravel(), weights=said.ravel())
@@ -214,6 +214,8 @@ def _grown(
     inside: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], outline: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int32]:
     """Components of `inside` grown over `whole`; what is whole and has nothing inside is an object, too."""
+    from skimage.segmentation import watershed  # takes a while, and only outlines need it
+
     seeds = connected_components(inside, connectivity=1)
     components = connected_components(whole, connectivity=1)
     with_seed = np.zeros(components.max() + 1, dtype=bool)

@@ -25,7 +25,7 @@ from halfpixel.report.html import (
     table,
     write_page,
 )
-from halfpixel.report.plots import to_svg
+from halfpixel.report.plots import side_by_side
 from halfpixel.report.worst import WorstImage
 
 OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "quality_50")
@@ -151,8 +151,7 @@ def _plots(comparison: Comparison) -> str:
             "in addition to the right of it.",
         ),
     ]
-    figures = [figure("image/svg+xml", to_svg(drawing).encode(), caption) for drawing, caption in drawn]
-    return f'<div class="plots">{"".join(figures)}</div>'
+    return side_by_side(drawn)
 
 
 def _numbers(comparison: Comparison) -> str:

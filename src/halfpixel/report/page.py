@@ -136,8 +136,7 @@ def _plots(evaluation: Evaluation) -> str:
             "95% interval of all images; beside each slice, its number of images.",
         ),
     ]
-    figures = [figure("image/svg+xml", plots.to_svg(drawing).encode(), caption) for drawing, caption in drawn]
-    return f'<div class="plots">{"".join(figures)}</div>'
+    return plots.side_by_side(drawn)
 
 
 def _worst(worst: Sequence[WorstImage]) -> str:

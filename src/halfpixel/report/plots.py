@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from halfpixel.evaluation.counting import CountError, ImageCount
 from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
+from halfpixel.report.html import figure
 from halfpixel.viz.plot_style import COLOURS, INK, STYLE
 
 
@@ -115,12 +116,18 @@ def mistake_rates(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def to_svg(figure: Figure) -> str:
+def to_svg(plot: Figure) -> str:
     """The same figure gives the same text."""
     with mpl.rc_context(STYLE):
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        plot.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
+
+
+def side_by_side(drawn: Iterable[tuple[Figure, str]]) -> str:
+    """Plots and their captions, as HTML."""
+    figures = [figure("image/svg+xml", to_svg(plot).encode(), caption) for plot, caption in drawn]
+    return f'<div class="plots">{"".join(figures)}</div>'
 
 
 def new_axes() -> tuple[Figure, Axes]:
