@@ -18,11 +18,13 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel import load
 from halfpixel.data.images import from_pillow, read_image
+from halfpixel.engine.backends.torch_backend import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
 from halfpixel.evaluation.calibration import Calibration
 from halfpixel.models import mask_rcnn
-from halfpixel.structures.images import ImageBatch, InputRules
+from halfpixel.nn.network import Outputs
+from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.modelfile import ModelInfo, settings_of
 
@@ -241,10 +243,16 @@ def test_an_unusable_pth_file(content: object, tmp_path: Path) -> None:
     assert "odd.pth" in str(caught.value)
 
 
+class Seeing(TorchBackend):
+    seen: list[tuple[int, ...]]
+
+    def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
+        self.seen = [*getattr(self, "seen", []), tuple(batch.tensor.shape)]
+        return super().run(batch, limits)
+
+
 def test_the_batch_is_padded_by_the_model_s_rule(predictor: Predictor) -> None:
-    seen: list[tuple[int, ...]] = []
-    hook = predictor.model.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
-    predictor.predict(photograph(60, 50))
-    hook.remove()
-    assert seen == [(1, 3, 96, 96)]
+    backend = Seeing(predictor.model, CPU)
+    predictor.on(backend).predict(photograph(60, 50))
+    assert backend.seen == [(1, 3, 96, 96)]
     assert ImageBatch.pad([torch.zeros(3, 90, 75)], RULES.divisor).tensor.shape == (1, 3, 96, 96)

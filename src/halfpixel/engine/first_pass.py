@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from halfpixel.engine.backends.backend import Backend
 from halfpixel.engine.preprocess import light_factor, normalise, to_float
 from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
@@ -42,16 +43,16 @@ class FirstPass:
     Args:
         model: the U-Net.
         info: its description.
-        device: where it runs.
+        backend: runs it.
 
     Raises:
         ArgumentError: not a U-Net.
     """
 
-    def __init__(self, model: Network, info: ModelInfo, device: torch.device) -> None:
+    def __init__(self, model: Network, info: ModelInfo, backend: Backend) -> None:
         if not isinstance(model, UNet):
             raise ArgumentError(f"a first pass needs a network that says what every pixel shows, not a {info.variant}")
-        self.model, self.info, self.device = model.eval(), info, device
+        self.info, self.backend = info, backend
 
     def look(
         self, pixels: npt.NDArray[np.uint8], network: Callable[[Sequence[Box]], Instances]
@@ -89,9 +90,7 @@ class FirstPass:
         image = normalise(to_float(pixels, light), rules)[None]
         reduced = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
         batch = ImageBatch.pad([reduced], rules.divisor)
-        with torch.inference_mode():
-            tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
-            outputs = self.model(tensor, batch.sizes_hw, Limits.of(0.0, 1))
+        outputs = self.backend.run(batch, Limits.of(0.0, 1))
         background: Tensor = outputs["probabilities"][0, 0, :height, :width].cpu()
         return 1 - background
 

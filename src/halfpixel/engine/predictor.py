@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from halfpixel.data.contrast import Rgb8
 from halfpixel.data.images import as_rgb8, from_pillow, read_image
+from halfpixel.engine.backends.backend import Backend
+from halfpixel.engine.backends.torch_backend import TorchBackend
 from halfpixel.engine.first_pass import FirstPass
 from halfpixel.engine.preprocess import light_factor, prepare
 from halfpixel.engine.tiles import GRID_PX, Box, merge, tiles
@@ -44,6 +46,8 @@ class Predictor:
         info: what its model file says.
         device: where it runs.
         first_pass: looks first, and decides where the network looks; None for everywhere.
+        backend: runs the network's `forward`; default torch, in the device's own precision. The weights are taken
+            when it first runs.
     """
 
     def __init__(
@@ -52,11 +56,13 @@ class Predictor:
         info: ModelInfo,
         device: torch.device | None = None,
         first_pass: FirstPass | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.device = device or _best_device()
         self.model = model.eval().to(self.device)
         self.info = info
         self.first_pass = first_pass
+        self.backend = backend or TorchBackend(model, self.device)
 
     def __repr__(self) -> str:
         return f"Predictor({self.info.variant}, classes: {', '.join(self.class_names)}, on {self.device})"
@@ -140,9 +146,8 @@ class Predictor:
         """The objects in one piece, which goes through the network at once."""
         prepared, size = prepare(pixels, self.info.input, light)
         batch = ImageBatch.pad([prepared], self.info.input.divisor)
+        outputs = self.backend.run(batch, Limits.of(threshold, self.model.asks_for(limit)))
         with torch.inference_mode():
-            tensor = batch.tensor.to(self.device).contiguous(memory_format=torch.channels_last)
-            outputs = self.model(tensor, batch.sizes_hw, Limits.of(threshold, self.model.asks_for(limit)))
             (objects,) = self.model.decode(outputs, [size])
         return objects
 
@@ -155,7 +160,12 @@ class Predictor:
         """
         if self.info.input.scale is None:
             raise ArgumentError("a first pass needs a model that was trained with a scale, not one that fits sides")
-        return Predictor(self.model, self.info, self.device, FirstPass(semantic.model, semantic.info, semantic.device))
+        look = FirstPass(semantic.model, semantic.info, semantic.backend)
+        return Predictor(self.model, self.info, self.device, look, self.backend)
+
+    def on(self, backend: Backend) -> Predictor:
+        """The same predictor with another backend."""
+        return Predictor(self.model, self.info, self.device, self.first_pass, backend)
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.
