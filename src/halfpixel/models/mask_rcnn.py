@@ -32,6 +32,7 @@ from halfpixel.ops import boxes
 from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.ops.paste import Alignment
 from halfpixel.ops.roi_align import roi_align
+from halfpixel.ops.rows import images_of, in_chunks
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Candidates, Instances
 from halfpixel.structures.masks import CropMasks, SoftMasks
@@ -39,6 +40,8 @@ from halfpixel.structures.targets import Targets
 
 DETECTION_BOX_WEIGHTS = (10.0, 5.0)
 SMALLEST_DETECTION_PX = 1e-2
+REGIONS_AT_ONCE, MASKS_AT_ONCE = 1024, 128
+"""The heads look at so many regions at a time: their memory does not grow with the number of objects."""
 REGION_CHOICE = 1
 """The random choice of `Targets.generator` that is made here; the proposal network has 0."""
 
@@ -102,7 +105,7 @@ class BoxHead(nn.Module):
         """Logits `[n, 1 + classes]` (background first) and refinements `[n, 1 + classes, 4]`, in float32."""
         hidden = self.convs(crops).flatten(1)
         for fc in self.fcs:
-            hidden = fc(hidden).relu()
+            hidden = fc(hidden).relu_()
         return self.logits(hidden).float(), self.deltas(hidden).float().unflatten(1, (-1, 4))
 
 
@@ -127,7 +130,7 @@ class MaskHead(nn.Module):
 
     def forward(self, crops: Float[Tensor, "n c 14 14"]) -> Float[Tensor, "n k 28 28"]:
         """Logits of every class, in float32."""
-        masks: Tensor = self.logits(self.upsample(self.convs(crops)).relu())
+        masks: Tensor = self.logits(self.upsample(self.convs(crops)).relu_())
         return masks.float()
 
 
@@ -156,12 +159,9 @@ class MaskRCNN(Network):
     ) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
-        self.backbone = backbone
         self.settings: Settings = settings
-        self.pyramid = pyramid
-        self.rpn = rpn
-        self.box_head = box_head
-        self.mask_head = mask_head
+        self.backbone, self.pyramid, self.rpn = backbone, pyramid, rpn
+        self.box_head, self.mask_head = box_head, mask_head
         self.sample_regions = BalancedSampler(settings.region_samples, 0.25)
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
@@ -174,26 +174,20 @@ class MaskRCNN(Network):
 
         Returns:
             Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
-            pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities, covering the box
-            and its `mask_margin`). And per
-            image `candidates` `[b, 2]` (regions and detections before their limits) and `saturated` `[b]`.
+            pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities in the box and its
+            `mask_margin`). For each image `candidates` `[b, 2]` (regions and detections before their limits) and
+            `saturated` `[b]`.
         """
         pyramid = self.pyramid(self.backbone(images))
         scored = self.rpn(pyramid, images)
         regions, counts = self.rpn.propose(scored, sizes_hw, *self.proposal_limits(limits))
-        image_index = _image_index(regions)
-        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
-        found = []
-        split = [region.shape[0] for region in regions]
+        logits, deltas = self._named(pyramid, torch.cat(regions), images_of(regions))
+        found, split = [], [region.shape[0] for region in regions]
         for k, (scores, refinements) in enumerate(zip(logits.split(split), deltas.split(split), strict=True)):
             found.append(self._detect(regions[k], scores, refinements, sizes_hw[k], limits))
         outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
-        outputs["image_index"] = _image_index([one["scores"] for one in found])
-        regions_of_masks = boxes.expand(outputs["boxes_xyxy"], self.settings.mask_margin)
-        crops = self._crop(pyramid, regions_of_masks, outputs["image_index"], 14)
-        mask_logits: Tensor = self.mask_head(crops)
-        rows = torch.arange(crops.shape[0], device=images.device)
-        outputs["masks"] = mask_logits[rows, outputs["labels"]].sigmoid()
+        outputs["image_index"] = images_of([one["scores"] for one in found])
+        outputs["masks"] = self._masks(pyramid, outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"])
         detections = torch.stack([one["candidates"] for one in found])
         outputs["candidates"] = torch.stack([counts, detections], dim=1)
         outputs["saturated"] = detections > limits.detections.to(detections.device)
@@ -212,6 +206,20 @@ class MaskRCNN(Network):
     def anchor_sizes_px(self) -> tuple[float, ...]:
         """Sides of the proposal network's anchors, in pixels of the input."""
         return self.rpn.plan.sizes
+
+    def _named(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and refinements of each region."""
+        chunks = in_chunks(REGIONS_AT_ONCE, regions, image_index)
+        logits, deltas = zip(*(self.box_head(self._crop(pyramid, some, of, 7)) for some, of in chunks), strict=True)
+        return torch.cat(logits), torch.cat(deltas)
+
+    def _masks(self, pyramid: list[Tensor], boxes_xyxy: Tensor, labels: Tensor, image_index: Tensor) -> Tensor:
+        """Probabilities of each detection's own class, `[n, 28, 28]`."""
+        parts, regions = [], boxes.expand(boxes_xyxy, self.settings.mask_margin)
+        for some, label, of in in_chunks(MASKS_AT_ONCE, regions, labels, image_index):
+            logits: Tensor = self.mask_head(self._crop(pyramid, some, of, 14))
+            parts.append(logits[torch.arange(label.shape[0], device=label.device), label].sigmoid())
+        return torch.cat(parts)
 
     def _crop(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
         """RoIAlign, each region from the level that suits its size (Lin et al. 2017, equation 1)."""
@@ -264,8 +272,8 @@ class MaskRCNN(Network):
             labels = target.labels.to(region.device)
             classes.append(torch.cat([labels[found[positive]] + 1, torch.zeros_like(negative)]))
             wanted.append(boxes.encode(objects[found[positive]], region[positive], DETECTION_BOX_WEIGHTS))
-        image_index, truth = _image_index(regions), torch.cat(classes)
-        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), image_index, 7))
+        truth = torch.cat(classes)
+        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), images_of(regions), 7))
         positive = torch.nonzero(truth > 0).ravel()
         chosen_deltas = deltas[positive, truth[positive]]
         count = mean_count(len(truth), truth.device)
@@ -286,7 +294,7 @@ class MaskRCNN(Network):
             labels.append(target.labels.to(found)[found])
             truths.append(target.mask_grids(found, region, 28, self.settings.alignment))
         label = torch.cat(labels)
-        crops = self._crop(pyramid, torch.cat(positives), _image_index(positives), 14)
+        crops = self._crop(pyramid, torch.cat(positives), images_of(positives), 14)
         logits: Tensor = self.mask_head(crops)
         count = mean_count(len(label), label.device)
         chosen = logits[torch.arange(len(label), device=label.device), label]
@@ -336,14 +344,6 @@ class MaskRCNN(Network):
         swapped.box_head.set_classes(len(class_names))
         swapped.mask_head.set_classes(len(class_names))
         return swapped.to(self.box_head.logits.weight.device)
-
-
-def _image_index(rows: Sequence[Tensor]) -> Tensor:
-    """Which image each row of the concatenation comes from."""
-    return torch.cat([torch.full((r.shape[0],), k, dtype=torch.int64, device=r.device) for k, r in enumerate(rows)])
-
-
-# Variants
 
 
 def _rpn(channels: int, plan: AnchorPlan, settings: Settings, depth: int = 1) -> RegionProposalNetwork:

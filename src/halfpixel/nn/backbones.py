@@ -10,11 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
-from halfpixel.nn.layers import FrozenBatchNorm2d
+from halfpixel.nn.layers import FrozenBatchNorm2d, conv_norm_relu
 
 Features = list[Float[Tensor, "b _ _ _"]]
 
 STRIDES = (4, 8, 16, 32)
+
+CACHE_BYTES = 8 << 20
+"""What the widest map of a block may take when it should stay in the processor's cache."""
 
 
 class Bottleneck(nn.Module):
@@ -37,11 +40,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        out: Tensor = self.bn1(self.conv1(x)).relu_()
-        out = self.bn2(self.conv2(out)).relu_()
-        out = self.bn3(self.conv3(out))
-        out = out + self.downsample(x)
-        return out.relu_()
+        out = conv_norm_relu(self.conv1, self.bn1, x)
+        out = conv_norm_relu(self.conv2, self.bn2, out)
+        return conv_norm_relu(self.conv3, self.bn3, out, self.downsample(x))
 
 
 class ResNet(nn.Module):
@@ -77,7 +78,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """Four feature maps, `[b, channels[k], h / STRIDES[k], w / STRIDES[k]]`."""
-        x = self.maxpool(self.bn1(self.conv1(x)).relu_())
+        x = self.maxpool(conv_norm_relu(self.conv1, self.bn1, x))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -97,13 +98,18 @@ class SamePadConv2d(nn.Conv2d):
         return self._convolve(input)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        near = (kernel - stride) // 2
-        far = kernel - stride - near
+        near, far = self.margins
         if near != far:
             x = nn.functional.pad(x, (near, far, near, far))
             near = 0
         return nn.functional.conv2d(x, self.weight, self.bias, self.stride, near, 1, self.groups)
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Cells that the kernel reaches beyond the input at its near end and at its far end."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        near = (kernel - stride) // 2
+        return near, kernel - stride - near
 
 
 class InvertedResidual(nn.Module):
@@ -124,14 +130,38 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block."""
-        relu6 = nn.functional.relu6
-        out: Tensor
-        if self.expands:
-            out = self.conv_pwl(relu6(self.conv_dw(relu6(self.conv_pw(x)))))
+        """Apply the block.
+
+        In prediction on a CPU a large map goes through in strips of rows: the expanded map is six times as large, and
+        to write it to memory and read it back would take longer than to compute it. The result is the same.
+        """
+        height, stride = x.shape[2], self.conv_dw.stride[0]
+        row_bytes = self.conv_dw.in_channels * x.shape[3] * x.element_size()
+        rows = max(CACHE_BYTES // (row_bytes * stride), 1) * stride
+        predicting = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if not predicting or x.device.type != "cpu" or rows >= height:
+            out = self._project(self.conv_dw(self._expand(x)), x)
         else:
-            out = self.conv_pw(relu6(self.conv_dw(x)))
-        return out + x if self.shortcut else out
+            strips = (self._strip(x, first, min(first + rows, height)) for first in range(0, height, rows))
+            out = torch.cat(list(strips), dim=2)
+        return out
+
+    def _expand(self, x: Tensor) -> Tensor:
+        return nn.functional.relu6(self.conv_pw(x), inplace=True) if self.expands else x
+
+    def _project(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        x = nn.functional.relu6(x, inplace=True)
+        out: Tensor = self.conv_pwl(x) if self.expands else self.conv_pw(x)
+        return out.add_(shortcut) if self.shortcut else out
+
+    def _strip(self, x: Tensor, first: int, last: int) -> Tensor:
+        """What the block makes of some of its input's rows."""
+        conv, (near, far) = self.conv_dw, self.conv_dw.margins
+        top, bottom = max(first - near, 0), min(last + far, x.shape[2])
+        wide = self._expand(x[:, :, top:bottom])
+        wide = nn.functional.pad(wide, (near, far, top - (first - near), last + far - bottom))
+        out = nn.functional.conv2d(wide, conv.weight, conv.bias, conv.stride, 0, 1, conv.groups)
+        return self._project(out, x[:, :, first:last])
 
 
 class EfficientNetLite(nn.Module):
@@ -185,7 +215,7 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """A feature map for each output, fine to coarse; sides are multiples of 32."""
-        x = nn.functional.relu6(self.conv_stem(x))
+        x = nn.functional.relu6(self.conv_stem(x), inplace=True)
         maps = []
         for k, stage in enumerate(self.blocks):
             x = stage(x)

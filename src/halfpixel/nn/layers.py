@@ -35,6 +35,22 @@ class FrozenBatchNorm2d(nn.Module):
 Norm = Callable[[int], nn.Module]
 
 
+class FusedConv2d(nn.Module):
+    """What a copy for inference has in the place of a convolution: `forward` can do in one pass what comes after it."""
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Convolve, add `shortcut` (which may be overwritten), and cut off what is negative."""
+        raise NotImplementedError
+
+
+def conv_norm_relu(conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """Convolve, normalise, add a shortcut if there is one, and cut off what is negative."""
+    if isinstance(conv, FusedConv2d):
+        return conv.forward(x, shortcut, relu=True)
+    out: Tensor = norm(conv(x))
+    return (out if shortcut is None else out.add_(shortcut)).relu_()
+
+
 class ConvBlock(nn.Module):
     """Convolution, optional normalisation, optional ReLU."""
 
@@ -44,14 +60,14 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
         self.norm = norm(outputs) if norm is not None else nn.Identity()
-        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        self.activation = activation
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu" if activation else "linear")
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Same height and width out as in."""
-        out: Tensor = self.activation(self.norm(self.conv(x)))
+        out: Tensor = conv_norm_relu(self.conv, self.norm, x) if self.activation else self.norm(self.conv(x))
         return out
 
 
