@@ -323,7 +323,7 @@ def run_pair(module: MaskRCNN, predictor: Predictor, images: list[Tensor]) -> li
         # the same resized pixels, padded the same way: only the networks and what follows are compared here
         batch = ImageBatch(transformed.tensors, torch.tensor(transformed.image_sizes, dtype=torch.int64).reshape(-1, 2))
         limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
-        outputs = predictor.model(batch.tensor, batch.sizes_hw, limits)
+        outputs = predictor.on("torch", "fp32").backend.run(batch, limits)
     sizes = [
         Resized((image.shape[1], image.shape[2]), tuple(size))
         for image, size in zip(images, batch.sizes_hw.tolist(), strict=True)

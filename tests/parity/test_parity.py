@@ -69,7 +69,7 @@ def test_whole_predictor(pair: tuple[MaskRCNN, Predictor]) -> None:
     pixels = np.asarray(data.coffee())
     with torch.no_grad():
         (theirs,) = module([photograph("coffee")])
-    ours = predictor.predict(pixels)
+    ours = predictor.on("torch", "fp32").predict(pixels)
     assert len(ours) == len(theirs["boxes"])
     result = compare(theirs, ours, _NoExcuses)
     assert result.faults == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from io import TextIOWrapper
@@ -10,12 +12,14 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from halfpixel import __version__
+from halfpixel.cli.bench import bench
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.compare import compare
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
+from halfpixel.cli.export import export
 from halfpixel.cli.models import models
 from halfpixel.cli.predict import predict
 from halfpixel.cli.run import ERR, complain, one_line
@@ -25,6 +29,9 @@ from halfpixel.errors import HalfpixelError
 
 INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended."""
+
+NEW_OBJECTS = 10_000
+"""Garbage is looked for after so many (Python's own 700 means hundreds of times while torch is imported)."""
 
 
 def _show_default(value: object) -> object:
@@ -42,7 +49,7 @@ def build_app() -> App:
             negative_bool=(), negative_iterable=(), negative_none=(), show_default=_show_default
         ),
     )
-    for verb in (predict, count, evaluate, compare, sweep, calibrate, train, models):
+    for verb in (predict, count, evaluate, compare, sweep, calibrate, train, models, export, bench):
         app.command(verb)
     data = App(name="data", help="Look after annotated images: check them, bring them to another format.")
     data.command(check)
@@ -53,6 +60,8 @@ def build_app() -> App:
 
 def main() -> NoReturn:
     """Run the command that `sys.argv` holds; the exit code is 0, 1 (some files failed) or 2 (bad input)."""
+    gc.set_threshold(NEW_OBJECTS)
+    atexit.register(gc.freeze)  # the end of the process need not look for garbage among all that was imported
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")

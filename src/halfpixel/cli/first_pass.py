@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfpixel.cli.parts import Facts
 from halfpixel.cli.run import model_digest, open_model, plural, say
+from halfpixel.cli.speed import AS_USUAL, SpeedOptions
 from halfpixel.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from halfpixel.structures.instances import Search
 
 
-def open_both(model: str, first_pass: str | None) -> Predictor:
+def open_both(model: str, first_pass: str | None, speed: SpeedOptions = AS_USUAL) -> Predictor:
     """A model that looks only where another one, if there is one, sees something in the reduced image.
 
     Raises:
-        ArgumentError: the two do not go together.
+        ArgumentError: the two do not go together, or the model cannot be run as wanted.
+        MissingDependencyError: what is to run it is not installed.
     """
-    predictor = open_model(model)
+    predictor = speed.apply(open_model(model))
     if first_pass is None:
         return predictor
     try:

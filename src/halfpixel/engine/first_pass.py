@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from halfpixel.engine.backends.backend import Backend
@@ -102,6 +101,8 @@ def regions_of(something: Tensor, size_hw: tuple[int, int]) -> list[Box]:
         something: `[h', w']` where there may be an object, in the reduced image.
         size_hw: the image.
     """
+    from scipy import ndimage  # slow to import, and only a first pass needs it
+
     side = round(CELL_PX * REDUCED)
     rows, columns = (-(-length // CELL_PX) for length in size_hw)
     padding = (0, columns * side - something.shape[1], 0, rows * side - something.shape[0])

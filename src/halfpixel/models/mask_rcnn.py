@@ -31,7 +31,7 @@ from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops import boxes
 from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.ops.paste import Alignment
-from halfpixel.ops.roi_align import roi_align
+from halfpixel.ops.roi_align import FeatureTable, roi_align
 from halfpixel.ops.rows import images_of, in_chunks
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Candidates, Instances
@@ -175,21 +175,21 @@ class MaskRCNN(Network):
         Returns:
             Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
             pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities in the box and its
-            `mask_margin`). For each image `candidates` `[b, 2]` (regions and detections before their limits) and
-            `saturated` `[b]`.
+            `mask_margin`). For each image `candidates` `[b, 2]` (before the limits) and `saturated` `[b]`.
         """
         pyramid = self.pyramid(self.backbone(images))
         scored = self.rpn(pyramid, images)
         regions, counts = self.rpn.propose(scored, sizes_hw, *self.proposal_limits(limits))
-        logits, deltas = self._named(pyramid, torch.cat(regions), images_of(regions))
+        features = FeatureTable.of(pyramid[: len(STRIDES)])
+        logits, deltas = self._named(features, torch.cat(regions), images_of(regions))
         found, split = [], [region.shape[0] for region in regions]
         for k, (scores, refinements) in enumerate(zip(logits.split(split), deltas.split(split), strict=True)):
             found.append(self._detect(regions[k], scores, refinements, sizes_hw[k], limits))
         outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
         outputs["image_index"] = images_of([one["scores"] for one in found])
-        outputs["masks"] = self._masks(pyramid, outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"])
+        outputs["masks"] = self._masks(features, outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"])
         detections = torch.stack([one["candidates"] for one in found])
-        outputs["candidates"] = torch.stack([counts, detections], dim=1)
+        outputs["candidates"] = torch.stack([counts, detections], 1)
         outputs["saturated"] = detections > limits.detections.to(detections.device)
         return outputs
 
@@ -207,27 +207,26 @@ class MaskRCNN(Network):
         """Sides of the proposal network's anchors, in pixels of the input."""
         return self.rpn.plan.sizes
 
-    def _named(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
+    def _named(self, features: FeatureTable, regions: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and refinements of each region."""
         chunks = in_chunks(REGIONS_AT_ONCE, regions, image_index)
-        logits, deltas = zip(*(self.box_head(self._crop(pyramid, some, of, 7)) for some, of in chunks), strict=True)
+        logits, deltas = zip(*(self.box_head(self._crop(features, some, of, 7)) for some, of in chunks), strict=True)
         return torch.cat(logits), torch.cat(deltas)
 
-    def _masks(self, pyramid: list[Tensor], boxes_xyxy: Tensor, labels: Tensor, image_index: Tensor) -> Tensor:
+    def _masks(self, features: FeatureTable, boxes_xyxy: Tensor, labels: Tensor, image_index: Tensor) -> Tensor:
         """Probabilities of each detection's own class, `[n, 28, 28]`."""
         parts, regions = [], boxes.expand(boxes_xyxy, self.settings.mask_margin)
         for some, label, of in in_chunks(MASKS_AT_ONCE, regions, labels, image_index):
-            logits: Tensor = self.mask_head(self._crop(pyramid, some, of, 14))
+            logits: Tensor = self.mask_head(self._crop(features, some, of, 14))
             parts.append(logits[torch.arange(label.shape[0], device=label.device), label].sigmoid())
         return torch.cat(parts)
 
-    def _crop(self, pyramid: list[Tensor], regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
+    def _crop(self, features: FeatureTable, regions: Tensor, image_index: Tensor, output_size: int) -> Tensor:
         """RoIAlign, each region from the level that suits its size (Lin et al. 2017, equation 1)."""
         level = torch.floor(4 + torch.log2(boxes.area(regions).clamp(min=0).sqrt() / 224) + 1e-6)
         level = level.clamp(2, 1 + len(STRIDES)).long() - 2
         aligned = self.settings.alignment == "half_pixel"
-        fine = pyramid[: len(STRIDES)]
-        return roi_align(fine, regions, image_index, level, STRIDES, output_size, sampling=2, aligned=aligned)
+        return roi_align(features, regions, image_index, level, STRIDES, output_size, sampling=2, aligned=aligned)
 
     def _detect(
         self, regions: Tensor, logits: Tensor, deltas: Tensor, size_hw: Tensor, limits: Limits
@@ -253,12 +252,13 @@ class MaskRCNN(Network):
         """
         pyramid = self.pyramid(self.backbone(images.tensor))
         scored = self.rpn(pyramid, images.tensor)
-        limits = self.settings.training_proposals_per_level, self.settings.training_proposals
+        settings, features = self.settings, FeatureTable.of(pyramid[: len(STRIDES)])
+        limits = settings.training_proposals_per_level, settings.training_proposals
         regions, _ = self.rpn.propose(scored, images.sizes_hw, *limits)
-        return self.rpn.losses(scored, targets) | self._head_losses(pyramid, regions, targets)
+        return self.rpn.losses(scored, targets) | self._head_losses(features, regions, targets)
 
     def _head_losses(
-        self, pyramid: list[Tensor], proposals: list[Tensor], targets: Sequence[Targets]
+        self, features: FeatureTable, proposals: list[Tensor], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         regions, matches, classes, wanted = [], [], [], []
         for region, target in zip(proposals, targets, strict=True):
@@ -273,18 +273,18 @@ class MaskRCNN(Network):
             classes.append(torch.cat([labels[found[positive]] + 1, torch.zeros_like(negative)]))
             wanted.append(boxes.encode(objects[found[positive]], region[positive], DETECTION_BOX_WEIGHTS))
         truth = torch.cat(classes)
-        logits, deltas = self.box_head(self._crop(pyramid, torch.cat(regions), images_of(regions), 7))
+        logits, deltas = self.box_head(self._crop(features, torch.cat(regions), images_of(regions), 7))
         positive = torch.nonzero(truth > 0).ravel()
         chosen_deltas = deltas[positive, truth[positive]]
         count = mean_count(len(truth), truth.device)
         return {
             "class": nn.functional.cross_entropy(logits, truth, reduction="sum") / count,
             "box": smooth_l1_sum(chosen_deltas, torch.cat(wanted)) / count,
-            "mask": self._mask_loss(pyramid, regions, matches, targets),
+            "mask": self._mask_loss(features, regions, matches, targets),
         }
 
     def _mask_loss(
-        self, pyramid: list[Tensor], regions: list[Tensor], matches: list[Tensor], targets: Sequence[Targets]
+        self, features: FeatureTable, regions: list[Tensor], matches: list[Tensor], targets: Sequence[Targets]
     ) -> Tensor:
         margin = self.settings.mask_margin
         positives = [boxes.expand(r[found != BACKGROUND], margin) for r, found in zip(regions, matches, strict=True)]
@@ -294,7 +294,7 @@ class MaskRCNN(Network):
             labels.append(target.labels.to(found)[found])
             truths.append(target.mask_grids(found, region, 28, self.settings.alignment))
         label = torch.cat(labels)
-        crops = self._crop(pyramid, torch.cat(positives), images_of(positives), 14)
+        crops = self._crop(features, torch.cat(positives), images_of(positives), 14)
         logits: Tensor = self.mask_head(crops)
         count = mean_count(len(label), label.device)
         chosen = logits[torch.arange(len(label), device=label.device), label]

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
-from skimage.measure import label as connected_components
 from torch import Tensor, nn
 
 from halfpixel.nn.backbones import EfficientNetLite
@@ -163,6 +162,8 @@ class UNet(Network):
 
     def _objects(self, probabilities: Float[Tensor, "k h w"], threshold: float, limit: int) -> Instances:
         """Components, best score first."""
+        from skimage.measure import label as connected_components  # slow to import, and Mask R-CNN needs none of it
+
         classes = len(self.class_names)
         kinds = probabilities.argmax(dim=0).numpy()
         masks, labels, scores = [CropMasks.empty(kinds.shape)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
@@ -214,7 +215,8 @@ def _grown(
     inside: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], outline: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int32]:
     """Components of `inside` grown over `whole`; what is whole and has nothing inside is an object, too."""
-    from skimage.segmentation import watershed  # takes a while, and only outlines need it
+    from skimage.measure import label as connected_components
+    from skimage.segmentation import watershed
 
     seeds = connected_components(inside, connectivity=1)
     components = connected_components(whole, connectivity=1)

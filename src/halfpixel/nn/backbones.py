@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
-from halfpixel.nn.layers import FrozenBatchNorm2d, conv_norm_relu
+from halfpixel.nn.layers import FrozenBatchNorm2d, conv_norm
 
 Features = list[Float[Tensor, "b _ _ _"]]
 
@@ -40,9 +40,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        out = conv_norm_relu(self.conv1, self.bn1, x)
-        out = conv_norm_relu(self.conv2, self.bn2, out)
-        return conv_norm_relu(self.conv3, self.bn3, out, self.downsample(x))
+        out = conv_norm(self.conv1, self.bn1, x)
+        out = conv_norm(self.conv2, self.bn2, out)
+        return conv_norm(self.conv3, self.bn3, out, self.downsample(x))
 
 
 class ResNet(nn.Module):
@@ -78,7 +78,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """Four feature maps, `[b, channels[k], h / STRIDES[k], w / STRIDES[k]]`."""
-        x = self.maxpool(conv_norm_relu(self.conv1, self.bn1, x))
+        x = self.maxpool(conv_norm(self.conv1, self.bn1, x))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)

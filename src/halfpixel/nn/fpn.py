@@ -29,10 +29,8 @@ class FeaturePyramid(nn.Module):
         """One map per input (and a coarser one), fine to coarse."""
         merged: list[Tensor] = []
         for lateral, x in zip(reversed(self.lateral), reversed(maps), strict=True):
-            here = lateral(x)
-            if merged:
-                here = here + nn.functional.interpolate(merged[-1], size=here.shape[-2:], mode="nearest")
-            merged.append(here)
+            coarse = nn.functional.interpolate(merged[-1], size=x.shape[-2:], mode="nearest") if merged else None
+            merged.append(lateral(x, coarse))
         outputs = [output(x) for output, x in zip(self.output, reversed(merged), strict=True)]
         if self.coarser:
             outputs.append(outputs[-1][:, :, ::2, ::2])

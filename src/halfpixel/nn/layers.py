@@ -43,12 +43,15 @@ class FusedConv2d(nn.Module):
         raise NotImplementedError
 
 
-def conv_norm_relu(conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """Convolve, normalise, add a shortcut if there is one, and cut off what is negative."""
+def conv_norm(
+    conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None, *, relu: bool = True
+) -> Tensor:
+    """Convolve, normalise, add a shortcut if there is one (it may be overwritten), and cut off what is negative."""
     if isinstance(conv, FusedConv2d):
-        return conv.forward(x, shortcut, relu=True)
+        return conv.forward(x, shortcut, relu)
     out: Tensor = norm(conv(x))
-    return (out if shortcut is None else out.add_(shortcut)).relu_()
+    out = out if shortcut is None else out + shortcut
+    return out.relu_() if relu else out
 
 
 class ConvBlock(nn.Module):
@@ -65,10 +68,11 @@ class ConvBlock(nn.Module):
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Same height and width out as in."""
-        out: Tensor = conv_norm_relu(self.conv, self.norm, x) if self.activation else self.norm(self.conv(x))
-        return out
+    def forward(
+        self, x: Float[Tensor, "b c h w"], shortcut: Float[Tensor, "b d h w"] | None = None
+    ) -> Float[Tensor, "b d h w"]:
+        """Same height and width out as in; a shortcut is added before the ReLU, and may be overwritten."""
+        return conv_norm(self.conv, self.norm, x, shortcut, relu=self.activation)
 
 
 def conv_stack(inputs: int, widths: tuple[int, ...], norm: Norm | None = None) -> nn.Sequential:

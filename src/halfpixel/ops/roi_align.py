@@ -1,6 +1,7 @@
 """RoIAlign: crop regions from feature maps without rounding any coordinate (He et al. 2017, arXiv:1703.06870)."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +11,26 @@ SAMPLES_AT_ONCE = 1 << 22
 """Interpolated corners handled by one call of the kernel: bounds the memory of adaptive sampling."""
 
 
+class FeatureTable(NamedTuple):
+    """All levels of a pyramid as one table of feature vectors: to be made once where there are several crops."""
+
+    vectors: Float[Tensor, "rows c"]
+    cells_hw: Int[Tensor, "levels 2"]
+    starts: Int[Tensor, "levels"]
+    """The first row of each level."""
+
+    @classmethod
+    def of(cls, features: Sequence[Float[Tensor, "b c _ _"]]) -> "FeatureTable":
+        """From one map for each level, all with the same images and channels."""
+        channels, device = features[0].shape[1], features[0].device
+        vectors = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, channels) for level in features])
+        cells_hw = torch.tensor([level.shape[2:] for level in features], device=device)
+        rows = torch.tensor([0, *(f.shape[0] * f.shape[2] * f.shape[3] for f in features)], device=device)
+        return cls(vectors, cells_hw, rows.cumsum(0)[:-1])
+
+
 def roi_align(
-    features: Sequence[Float[Tensor, "b c _ _"]],
+    features: Sequence[Float[Tensor, "b c _ _"]] | FeatureTable,
     boxes_xyxy: Float[Tensor, "n 4"],
     image_index: Int[Tensor, "n"],
     levels: Int[Tensor, "n"],
@@ -26,7 +45,7 @@ def roi_align(
     vectors, channels last, and one `embedding_bag` with per-sample weights does the whole job, backward included.
 
     Args:
-        features: one map per pyramid level, all with the same images and channels.
+        features: one map per pyramid level, all with the same images and channels; or their table.
         boxes_xyxy: in pixels of the network's input. No gradient flows to them.
         image_index: which image of the batch each box is on.
         levels: which of `features` each box is cropped from.
@@ -39,11 +58,9 @@ def roi_align(
     Returns:
         The crops. Samples further than one cell outside of the map count as zero.
     """
-    channels = features[0].shape[1]
-    table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, channels) for level in features])
-    boxes_xyxy = boxes_xyxy.detach()
-    cells_hw = torch.tensor([level.shape[2:] for level in features], device=boxes_xyxy.device)[levels]
-    starts = _level_starts(features)[levels] + image_index * cells_hw.prod(dim=1)
+    table, cells_hw, starts = features if isinstance(features, FeatureTable) else FeatureTable.of(features)
+    boxes_xyxy, cells_hw = boxes_xyxy.detach(), cells_hw[levels]
+    starts = starts[levels] + image_index * cells_hw.prod(dim=1)
     scale = 1 / torch.tensor(strides, dtype=boxes_xyxy.dtype, device=boxes_xyxy.device)[levels]
     corners = boxes_xyxy * scale[:, None] - (0.5 if aligned else 0.0)
     sides = corners[:, 2:] - corners[:, :2]
@@ -60,13 +77,7 @@ def roi_align(
 
     everything = torch.arange(boxes_xyxy.shape[0], device=boxes_xyxy.device)
     bags = crop(everything, (sampling, sampling)) if sampling > 0 else _by_grid(crop, bins_yx, table, output_size)
-    return bags.reshape(-1, output_size, output_size, channels).permute(0, 3, 1, 2)
-
-
-def _level_starts(features: Sequence[Tensor]) -> Tensor:
-    """The table's first row of each level."""
-    rows = torch.tensor([0, *(f.shape[0] * f.shape[2] * f.shape[3] for f in features)], device=features[0].device)
-    return rows.cumsum(0)[:-1]
+    return bags.reshape(-1, output_size, output_size, table.shape[1]).permute(0, 3, 1, 2)
 
 
 def _axis_samples(origins: Tensor, bins: Tensor, output_size: int, grid: int, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +99,8 @@ def _axis_samples(origins: Tensor, bins: Tensor, output_size: int, grid: int, ce
 
 def _weighted_sums(table: Tensor, axes: list[tuple[Tensor, Tensor]], starts: Tensor, width: Tensor) -> Tensor:
     """Sum of table rows for every bin, `[n * output_size ** 2, c]`, from the samples along y and x."""
+    if torch.compiler.is_exporting():
+        return _unrolled_sums(table, axes, starts, width)
     (rows, row_weights), (columns, column_weights) = axes
     n, output_size = rows.shape[:2]
     indices = (rows * width[:, None, None])[:, :, None, :, None] + columns[:, None, :, None, :]
@@ -100,6 +113,18 @@ def _weighted_sums(table: Tensor, axes: list[tuple[Tensor, Tensor]], starts: Ten
         mode="sum",
         per_sample_weights=weights.reshape(n * output_size**2, samples).to(table.dtype),
     )
+
+
+def _unrolled_sums(table: Tensor, axes: list[tuple[Tensor, Tensor]], starts: Tensor, width: Tensor) -> Tensor:
+    """The same in operators that every runtime has and runs fast: one gather for each corner, multiply, add."""
+    (rows, row_weights), (columns, column_weights) = axes
+    first, total = rows * width[:, None, None] + starts[:, None, None], table.new_zeros(())
+    for y in range(rows.shape[2]):
+        for x in range(columns.shape[2]):
+            index = first[:, :, None, y] + columns[:, None, :, x]
+            weight = row_weights[:, :, None, y] * column_weights[:, None, :, x]
+            total = total + table.index_select(0, index.ravel()) * weight.reshape(-1, 1).to(table.dtype)
+    return total
 
 
 def _by_grid(

@@ -1,0 +1,199 @@
+"""`halfpixel bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from halfpixel.cli.run import (
+    Note,
+    Walk,
+    describe,
+    number,
+    open_model,
+    plain_table,
+    plural,
+    progress_bar,
+    say,
+    say_json,
+    show,
+)
+from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.contrast import Rgb8
+    from halfpixel.engine.bench import LeftOut, Measured, Way
+    from halfpixel.engine.predictor import Predictor
+
+
+def bench(
+    *paths: Annotated[str, Parameter("PATH")],
+    model: str = DEFAULT_MODEL,
+    calibrate: list[str] | None = None,
+    at_most: int = 3,
+    rounds: int = 3,
+    as_json: Annotated[bool, Parameter("--json")] = False,
+) -> int:
+    """Find out which backend and precision is the fastest on this machine, and whether the objects stay the same.
+
+    Every way that is installed finds the objects of the same images in turns. Each is compared with torch in fp32, the
+    exact one. The last line says which options to give to predict, count and evaluate.
+
+    Args:
+        paths: Image files, folders of images, or globs in quotes. Default: one example.
+        model: A named model (see `halfpixel models`) or a model file.
+        calibrate: Images (files, folders, globs) that int8 is calibrated on; others than those that are timed. Without
+            them int8 is left out.
+        at_most: Time so many of the images, evenly spread.
+        rounds: How often each image is timed in each way, after once that does not count.
+        as_json: Print JSON instead of the table.
+    """
+    if at_most < 1 or rounds < 1:
+        raise ArgumentError(f"--at-most and --rounds must be at least 1, got {at_most} and {rounds}")
+    walk = Walk()
+    images = _read(walk, paths, at_most)
+    calibration = walk.find(calibrate or [])
+    if (paths and not images) or (calibrate and not calibration):
+        return walk.exit_code or 2
+    predictor = open_model(model)
+    from halfpixel.engine.bench import all_ways, example_image, fastest
+    from halfpixel.engine.machine import describe_machine
+
+    ways = all_ways(predictor)
+
+    example = not images
+    if example:
+        images = dict([example_image(predictor.info.input)])
+    machine = describe_machine(predictor.device)
+    if not as_json:
+        about = f"an example ({next(iter(images))})" if example else plural(len(images), "image")
+        say(
+            f"Model {describe(model)}, {about} of {_sizes(images)} pixels, {plural(rounds, 'round')} after a first one."
+        )
+        say(", ".join(f"{name} {what}" for name, what in machine.items()))
+        say()
+    measured, left_out = _run(predictor, ways, images, calibration, rounds)
+    best = fastest(measured)
+    if as_json:
+        say_json({
+            "model": model, "machine": machine, "example": example, "rounds": rounds,
+            "images": [{"image": name, "size_hw": one.shape[:2]} for name, one in images.items()],
+            "ways": [one.to_json() for one in measured],
+            "left_out": [{**one.way._asdict(), "reason": one.reason} for one in left_out],
+            "fastest": best.way._asdict(), "default": _default(predictor)._asdict(), "failed": walk.failures_json(),
+        })  # fmt: skip
+    else:
+        _print(measured, left_out, _default(predictor))
+        say(advice(measured, best, _default(predictor), example))
+    return walk.exit_code
+
+
+def _read(walk: Walk, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]:
+    """The pixels of so many images that can be used, evenly spread over all, by their path."""
+    from halfpixel.data.images import read_image
+
+    files = walk.find(paths)
+    n = min(at_most, len(files))
+    images = {}
+    for path in [files[k * len(files) // n] for k in range(n)]:
+        try:
+            images[str(path)] = read_image(path)
+            walk.notes[str(path)] = Note()
+        except ImageError as error:
+            walk.fail(path, error)
+    return images
+
+
+def _run(
+    predictor: Predictor, ways: Sequence[Way], images: Mapping[str, Rgb8], calibration: Sequence[Path], rounds: int
+) -> tuple[list[Measured], list[LeftOut]]:
+    """All ways that there are, with a progress bar."""
+    from halfpixel.engine.bench import measure, open_ways
+
+    with progress_bar() as bar, TemporaryDirectory(prefix="halfpixel-bench-") as folder:
+        opening = bar.add_task("Opening", total=None)
+        told = lambda way: bar.update(opening, description=f"Opening {way}")  # noqa: E731
+        predictors, left_out = open_ways(predictor, ways, calibration, Path(folder), told)
+        bar.remove_task(opening)
+        timing = bar.add_task("Timing", total=len(predictors) * len(images) * (rounds + 1))
+        return measure(predictors, list(images.values()), rounds, lambda way: bar.advance(timing)), left_out
+
+
+def _default(predictor: Predictor) -> Way:
+    """What runs where no option is given."""
+    from halfpixel.engine.bench import Way
+
+    return Way(predictor.backend.name, predictor.backend.precision)
+
+
+def _sizes(images: Mapping[str, Rgb8]) -> str:
+    """Width and height of the images, of all where they differ only the smallest and the largest."""
+    sizes = sorted({(one.shape[1], one.shape[0]) for one in images.values()}, key=lambda size: size[0] * size[1])
+    ends = sizes if len(sizes) == 1 else (sizes[0], sizes[-1])
+    return " to ".join(f"{width:,} x {height:,}" for width, height in ends)
+
+
+def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: Way) -> None:
+    from halfpixel.engine.bench import EXACT, SAME_IOU
+
+    numbers = ("s an image", "times as fast", "objects", "same objects", "counts off by")
+    table = plain_table("backend", "precision", *numbers, "", right=numbers)
+    for one in measured:
+        speed = one.times_as_fast
+        exact = one.way == EXACT
+        notes = ["exact"] * exact + ["the default"] * (one.way == default)
+        table.add_row(
+            one.way.backend,
+            one.way.precision + (" --fast" if one.way.fast else ""),
+            _seconds(one.seconds_an_image),
+            "1" if exact else f"{speed.median:.2f} ({speed.low:.2f} to {speed.high:.2f})",
+            f"{one.objects:,}",
+            "" if exact else _share(one.same_objects),
+            "" if exact else number(float(sum(abs(off) for off in one.count_differences)), 0),
+            ", ".join(notes),
+        )
+    show(table)
+    say("  times as fast: torch fp32's seconds by this way's, same image, same round; the median and the quartiles")
+    say(f"  same objects: the share of both ways' objects that have a partner with a mask IoU of {SAME_IOU:g} or more")
+    say("  counts off by: the differences of each image's count from torch fp32's, without their signs, added up")
+    say()
+    for left in left_out:
+        say(f"Not timed: {left.way}: {left.reason}")
+    if left_out:
+        say()
+
+
+def advice(measured: Sequence[Measured], best: Measured, default: Way, example: bool = False) -> str:
+    """One sentence or two: what to use, and what would be faster but finds other objects."""
+    from halfpixel.engine.bench import EXACT
+
+    exact = next(one for one in measured if one.way == EXACT)
+    if not any(one.objects for one in measured):
+        return "Nothing was found on these images, so it is not known which ways agree: give images with objects."
+    asked = f"no option, the default ({best.way})" if best.way == default else best.way.options
+    if best.way == EXACT:
+        text = f"Fastest here with the same objects: {asked}, the exact way."
+    else:
+        took = f"{_seconds(best.seconds_an_image)} s an image instead of {_seconds(exact.seconds_an_image)}"
+        text = (
+            f"Fastest here with the same objects ({_share(best.same_objects)}): {asked}, "
+            f"{best.times_as_fast.median:.1f} times as fast as torch fp32 ({took})."
+        )
+    faster = max(measured, key=lambda one: one.times_as_fast.median)
+    if not faster.agrees:
+        share, off = _share(faster.same_objects), sum(abs(one) for one in faster.count_differences)
+        text += f" {faster.way} is faster still, but {share} of its objects are the same and counts are off by {off:,}."
+    return text + (" On your own images it may be otherwise: give some." if example else "")
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
