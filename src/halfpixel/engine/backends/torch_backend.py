@@ -33,7 +33,9 @@ class TorchBackend(Backend):
         self.device = device
         self.precision = precision or native_precision(device)
         if self.precision not in DTYPES:
-            raise ArgumentError(f"torch does not run networks in {self.precision}; export to openvino or onnx for it")
+            raise ArgumentError(
+                f"torch does not run networks in {self.precision}: `halfpixel export --int8` writes a file that does"
+            )
         self._dtype = DTYPES[self.precision]
         self._model = model
         self._ready: Network | None = None
