@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from halfpixel.data.contrast import Rgb8
-from halfpixel.engine.preprocess import light_factor, network_size, normalise, prepare, to_float
+from halfpixel.engine import preprocess
+from halfpixel.engine.preprocess import light_factor, network_size, normalise, prepare, prepare_batch, to_float
 from halfpixel.structures.images import ImageBatch, InputRules
 
 RULES = InputRules()
 SMALL = InputRules(shortest_side=80, longest_side=133)
+ROUNDING = 2e-6
+"""Of float32: normalised values go up to 2.6."""
 
 
 def transform(rules: InputRules) -> GeneralizedRCNNTransform:
@@ -31,7 +35,54 @@ def test_pixels_and_sizes_equal_torchvision(size_hw: tuple[int, int]) -> None:
     assert size.network_hw == expected.image_sizes[0] == tuple(found.shape[1:])
     assert size.original_hw == size_hw
     batch = ImageBatch.pad([found], SMALL.divisor)
-    assert torch.equal(batch.tensor, expected.tensors)
+    torch.testing.assert_close(batch.tensor, expected.tensors, atol=ROUNDING, rtol=0)
+    alone, _ = prepare_batch(image, SMALL)
+    assert torch.equal(alone.tensor, batch.tensor)
+    assert torch.equal(alone.sizes_hw, batch.sizes_hw)
+
+
+@pytest.mark.parametrize("scale", [0.07, 0.3, 0.5, 0.9, 1.0, 1.7, 3.0])
+@pytest.mark.parametrize("light", [1.0, 2.5])
+def test_every_scale_equals_torch_s_interpolation(scale: float, light: float) -> None:
+    rules = InputRules(scale=scale, divisor=16)
+    image = np.random.default_rng(1).integers(0, 256, (83, 131, 3), dtype=np.uint8)
+    batch, size = prepare_batch(image, rules, light)
+    expected = interpolate(normalise(to_float(image, light), rules)[None], size.network_hw, mode="bilinear")
+    height, width = size.network_hw
+    torch.testing.assert_close(batch.tensor[..., :height, :width], expected, atol=ROUNDING, rtol=0)
+    assert [side % 16 for side in batch.tensor.shape[2:]] == [0, 0]
+    assert not batch.tensor[..., height:, :].any()
+    assert not batch.tensor[..., width:].any()
+    assert batch.tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_positions_in_a_large_image_are_torch_s() -> None:
+    """Far from the corner, float32 leaves two binary digits less than it seems: they must be the same ones."""
+    image = np.zeros((9, 9001, 3), np.uint8)
+    image[:, ::2] = 255
+    rules = InputRules(scale=1.3)
+    found, size = prepare(image, rules)
+    expected = interpolate(normalise(to_float(image), rules)[None], size.network_hw, mode="bilinear")[0]
+    torch.testing.assert_close(found, expected, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 2.3])
+def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    image = np.random.default_rng(2).integers(0, 99, (57, 41, 3), dtype=np.uint8)
+    rules = InputRules(scale=scale, stretch_below=0.5)
+    expected, _ = prepare_batch(image, rules)
+    for strip_px in (1, 41, 500, 10**9):
+        monkeypatch.setattr(preprocess, "STRIP_PX", strip_px)
+        assert torch.equal(prepare_batch(image, rules)[0].tensor, expected.tensor)
+
+
+def test_views_and_read_only_pixels() -> None:
+    whole = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    piece = whole[10:50:2, 60:5:-1]
+    piece.flags.writeable = False
+    expected, _ = prepare_batch(np.array(piece), SMALL)
+    assert torch.equal(prepare_batch(piece, SMALL)[0].tensor, expected.tensor)
+    assert light_factor(piece, 0.9) == light_factor(np.array(piece), 0.9)
 
 
 def test_published_sizes_equal_torchvision() -> None:

@@ -6,7 +6,7 @@ import tifffile
 from masked import disc, masked
 from PIL import Image
 
-from halfpixel.measure.label_tiff import label_tiff_bytes
+from halfpixel.measure.label_tiff import STRIP_ROWS, label_tiff_bytes
 from halfpixel.structures.masks import CropMasks
 
 MASKS = masked(disc(6, (12, 14)), disc(6, (16, 14)), disc(8, (48, 38))).masks
@@ -37,3 +37,12 @@ def test_the_pixel_size_is_the_resolution() -> None:
 
 def test_an_image_without_objects_is_background() -> None:
     assert not tifffile.imread(io.BytesIO(label_tiff_bytes(CropMasks.empty((7, 9))))).any()
+
+
+def test_strips_make_the_whole() -> None:
+    size_hw = (2 * STRIP_ROWS + 30, 130)
+    places = ((12, 14), (60, STRIP_ROWS), (99, 2 * STRIP_ROWS))
+    large = masked(*(disc(radius, xy, size_hw) for radius, xy in zip((6, 90, 60), places, strict=True)))
+    labels = tifffile.imread(io.BytesIO(label_tiff_bytes(large.masks)))
+    assert np.array_equal(labels, large.masks.label_image().numpy())
+    assert set(np.unique(labels)) == {0, 1, 2, 3}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfpixel.ops.mask_nms import suppress_masks
+from halfpixel.ops.mask_nms import AT_ONCE, suppress_masks
 from halfpixel.structures.masks import CropMasks
 
 SIZE_HW = (40, 50)
@@ -76,3 +76,22 @@ def test_no_masks() -> None:
     assert suppress_masks([], torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0), none, 0.5).tolist() == []
     empty = torch.zeros(0, 4, dtype=torch.bool)
     assert suppress_masks([empty], torch.tensor([[2, 2]]), torch.ones(1), torch.zeros(1).long(), 0.5).tolist() == []
+
+
+def test_more_than_are_compared_at_once() -> None:
+    masks = blobs(2 * AT_ONCE + 30, 7)
+    n = len(masks)
+    generator = torch.Generator().manual_seed(8)
+    scores, groups = torch.rand(n, generator=generator), torch.randint(2, (n,), generator=generator)
+    cropped = CropMasks.from_dense(masks)
+    kept = suppress_masks(cropped.crops, cropped.offsets_xy, scores, groups, 0.3)
+    assert kept.tolist() == greedily(masks, scores, groups, 0.3)
+    assert 5 < len(kept) < n / 2
+
+
+def test_an_overlap_of_just_the_threshold_is_allowed() -> None:
+    """Two bars of four pixels that share two: an IoU of exactly one third, and of all that two such boxes can share."""
+    bar, offsets, scores = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[0, 0], [2, 0]]), torch.tensor([0.9, 0.8])
+    groups = torch.zeros(2, dtype=torch.int64)
+    assert suppress_masks([bar] * 2, offsets, scores, groups, 2 / 6).tolist() == [0, 1]
+    assert suppress_masks([bar] * 2, offsets, scores, groups, 2 / 6 - 1e-9).tolist() == [0]

@@ -8,7 +8,8 @@ from oracles.paste import paste_slowly
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from halfpixel.ops.paste import paste_mask
+from halfpixel.ops import paste
+from halfpixel.ops.paste import paste_mask, paste_masks
 
 SIZE_HW = (13, 17)
 Box = tuple[float, float, float, float]
@@ -107,3 +108,52 @@ def test_torchvision_s_pasting_is_not_exact() -> None:
     assert exact.nonzero().min() == 11
     assert exact.sum() == 100
     assert not torch.equal(exact, truncated)
+
+
+def many(n: int) -> tuple[Tensor, Tensor]:
+    """Maps and boxes, some of them odd."""
+    boxes = torch.tensor([*ODD_BOXES, *random_boxes(n - len(ODD_BOXES))])
+    return torch.rand(n, 7, 7, generator=torch.Generator().manual_seed(3)), boxes
+
+
+@pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
+@pytest.mark.parametrize("n", [0, 1, 16, 17, 40])
+def test_many_at_once_are_each_one(alignment: str, n: int) -> None:
+    masks, boxes = many(40)
+    crops, offsets_xy = paste_masks(masks[:n], boxes[:n], SIZE_HW, 0.5, alignment)
+    assert len(crops) == len(offsets_xy) == n
+    for mask, box, crop, offset_xy in zip(masks, boxes.tolist(), crops, offsets_xy.tolist(), strict=False):
+        values, expected_xy = paste_mask(mask, tuple(box), SIZE_HW, alignment)
+        assert tuple(offset_xy) == expected_xy
+        assert torch.equal(crop, values > 0.5)
+    assert n < 17 or sum(int(crop.sum()) for crop in crops) > 100
+
+
+@pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
+def test_strips_have_the_same_pixels_as_the_whole(monkeypatch: pytest.MonkeyPatch, alignment: str) -> None:
+    masks = torch.rand(5, 28, 28, generator=torch.Generator().manual_seed(4))
+    boxes = torch.rand(5, 4, generator=torch.Generator().manual_seed(5)) * 40
+    boxes[:, 2:] += 250
+    monkeypatch.setattr(paste, "STRIP_PX", 10**9)
+    whole, _ = paste_masks(masks, boxes, (300, 280), 0.5, alignment)
+    for strip_px in (1, 1000, 1 << 16):
+        monkeypatch.setattr(paste, "STRIP_PX", strip_px)
+        strips, _ = paste_masks(masks, boxes, (300, 280), 0.5, alignment)
+        assert all(torch.equal(a, b) for a, b in zip(strips, whole, strict=True))
+
+
+def test_no_floats_as_large_as_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What memory depends on: no product is larger than a strip."""
+    products = []
+    real = torch.Tensor.__matmul__
+
+    def watched(a: Tensor, b: Tensor) -> Tensor:
+        products.append(a.shape[0] * b.shape[1])
+        return real(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    ((crop,), _) = paste_masks(torch.ones(1, 28, 28), torch.tensor([[0.0, 0.0, 900.0, 700.0]]), (700, 900), 0.5)
+    assert crop.all()
+    assert crop.shape == (700, 900)
+    assert max(products) <= paste.STRIP_PX
+    assert len(products) > 2 * 9

@@ -31,6 +31,7 @@ from halfpixel.cli.run import (
     warn,
     write_with_folder,
 )
+from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed, speed_json
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -61,6 +62,7 @@ def count(
     resume: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     images: ImageOptions = AS_THEY_ARE,
+    speed: SpeedOptions = AS_USUAL,
 ) -> int:
     """Count the objects in images: a table of image, class and count, and a total.
 
@@ -82,6 +84,7 @@ def count(
         resume: Go on with an interrupted run that had --csv: give the same command again. At most one image was lost.
         as_json: Print JSON instead of the table.
         images: How images are read and measured.
+        speed: What the model runs on, and how fast.
     """
     check_limits(threshold, limit)
     if csv is not None:
@@ -93,13 +96,14 @@ def count(
     files = walk.find(paths)
     if not files:
         return walk.exit_code
-    predictor = open_both(model, first_pass)
+    predictor = open_both(model, first_pass, speed)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
     counting = Counting(threshold, calibration_at(predictor, threshold), density, images)
     options: dict[str, object] = {"--threshold": threshold, "--limit": limit, "--density": density}
     if csv is not None:
         options |= {"model (SHA-256)": model_digest(model), **for_resuming(first_pass), **images.for_resuming()}
+        options |= speed.for_resuming()
     folder = None if csv is None else csv.with_name(f".{csv.name}.halfpixel-run")
     parts = Parts(folder, options, {path: str(path) for path in files})
     if resume:
@@ -117,6 +121,7 @@ def count(
             parts.remove()
     if as_json:
         how: dict[str, object] = {"model": model, "threshold": threshold, "limit": limit}
+        how |= speed_json(predictor, speed)
         if first_pass is not None:
             how["first_pass"] = savings_json(first_pass, savings_of(found))
         rows = [counting.json(facts, predictor.class_names) for facts in found]
@@ -125,6 +130,7 @@ def count(
         _show_table(found, total, counting)
         sentence = f"{plural(sum(total.values()), 'object')} on {walk.n_images}"
         say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}.")
+        say(describe_speed(predictor, speed))
         counting.explain(found, total, predictor.info.calibration)
         if first_pass is not None:
             explain_savings(first_pass, savings_of(found))

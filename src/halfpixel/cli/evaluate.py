@@ -33,6 +33,7 @@ from halfpixel.cli.run import (
     show,
     warn,
 )
+from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed, speed_json
 from halfpixel.data.formats import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -63,6 +64,7 @@ def evaluate(
     pictures: int = 8,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    speed: SpeedOptions = AS_USUAL,
 ) -> int:
     """Compare what a model finds with annotations: average precision, quality, counts, and every mistake named.
 
@@ -82,6 +84,7 @@ def evaluate(
         pictures: How many of the worst images the page shows, at most.
         overwrite: Replace an earlier report in the folder.
         as_json: Print the whole report as JSON.
+        speed: What the model runs on, and how fast.
     """
     check_limits(threshold, limit)
     check_folder(out)
@@ -91,10 +94,13 @@ def evaluate(
         raise ArgumentError("--predictions and --model: give one of the two")
     if predictions is not None and first_pass is not None:
         raise ArgumentError("--predictions and --first-pass: a file needs no model")
+    if predictions is not None and speed != AS_USUAL:
+        raise ArgumentError("--predictions and --backend, --precision or --fast: a file needs no model")
     if not overwrite:
         refuse_to_overwrite([out / name for name in ("report.json", "index.html", "instances.json")])
     dataset = open_dataset(data, images, format)
     walk = Walk()
+    how: dict[str, object] = {}
     if predictions is not None:
         found = read_predictions(predictions, dataset)
         limit = FILE_LIMIT if limit is None else limit
@@ -102,7 +108,7 @@ def evaluate(
         whose = str(predictions)
     else:
         name = model or DEFAULT_MODEL
-        predictor = open_both(name, first_pass)
+        predictor = open_both(name, first_pass, speed)
         check_classes(dataset, predictor.class_names, f"the model {name}")
         limit = predictor.info.detection_limit if limit is None else limit
         threshold = predictor.info.score_threshold if threshold is None else threshold
@@ -111,6 +117,7 @@ def evaluate(
             return walk.exit_code
         write_predictions(out, dataset, found)
         whose = describe(name)
+        how = speed_json(predictor, speed)
     from halfpixel.evaluation.evaluate import AP_RESAMPLES
     from halfpixel.evaluation.evaluate import evaluate as measure
 
@@ -124,12 +131,14 @@ def evaluate(
     if predictions is not None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
         warn(f"{predictions}: {doubt}")
     about = {"predictions" if predictions is not None else "model": whose}
+    if predictions is None:
+        about["computed"] = describe_speed(predictor, speed)
     if first_pass is not None:
         about["first pass"] = first_pass
     _report(evaluation, dataset, found, pictures, out, about, walk)
     if as_json:
         passes = {} if first_pass is None else {"first_pass": first_pass}
-        say_json({"model": whose, **passes, "failed": walk.failures_json(), **evaluation.to_json()})
+        say_json({"model": whose, **how, **passes, "failed": walk.failures_json(), **evaluation.to_json()})
     else:
         print_evaluation(evaluation, whose)
         if first_pass is not None:

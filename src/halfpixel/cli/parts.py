@@ -101,6 +101,7 @@ class Parts:
             counted_from,
             reading=reading,
             skip=lambda path, plane: plane in self._facts[self.names[path]],
+            in_parallel=len(self.names) > 1 or reading.planes == "all",  # as if the run had not been interrupted
         )
 
     def _is_complete(self, path: Path, reading: Reading) -> bool:

@@ -35,6 +35,7 @@ from halfpixel.cli.run import (
     say,
     show,
 )
+from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed
 from halfpixel.cli.writers import Results
 from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -56,6 +57,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     images: ImageOptions = AS_THEY_ARE,
+    speed: SpeedOptions = AS_USUAL,
 ) -> int:
     """Find every object in images and write the objects, pictures and tables to a folder.
 
@@ -77,6 +79,7 @@ def predict(
         overwrite: Replace earlier results in the folder; without this, they are kept and nothing is done.
         resume: Go on with an interrupted run: give the same command again. At most one image was lost.
         images: How images are read and measured.
+        speed: What the model runs on, and how fast.
     """
     kinds = parse_save(save)
     check_limits(threshold, limit)
@@ -88,14 +91,14 @@ def predict(
     files = walk.find(paths)
     if not files:
         return walk.exit_code
-    predictor = open_both(model, first_pass)
+    predictor = open_both(model, first_pass, speed)
     threshold = predictor.info.score_threshold if threshold is None else threshold
     limit = predictor.info.detection_limit if limit is None else limit
     blurred = None if classes is None else _parse_classes(classes, predictor.class_names)
     names = Names.of(files, planes=images.planes == "all")
     options = {"model (SHA-256)": model_digest(model), "--threshold": threshold, "--limit": limit}
     options |= {"--save": sorted(kinds), "--classes": blurred, "--gzip": gzip, **images.for_resuming()}
-    options |= for_resuming(first_pass)
+    options |= for_resuming(first_pass) | speed.for_resuming()
     parts = Parts(out / HIDDEN, options, names.stems)
     if resume:
         parts.resume()
@@ -114,6 +117,7 @@ def predict(
         places = results.finish(predictor.class_names)
         parts.remove()
     say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
+    say(describe_speed(predictor, speed))
     _show(parts.facts(), walk.n_images, places)
     if first_pass is not None:
         explain_savings(first_pass, savings_of(parts.facts()))

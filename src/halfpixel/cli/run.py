@@ -277,8 +277,9 @@ class Walk:
         *,
         reading: Reading | None = None,
         skip: Callable[[Path, str], bool] = lambda path, plane: False,
+        in_parallel: bool | None = None,
     ) -> Iterator[tuple[Picture, Instances]]:
-        """Each image that can be used and its objects.
+        """Each image that can be used and its objects, in order; the next ones are looked at meanwhile.
 
         Args:
             predictor: the model.
@@ -287,27 +288,35 @@ class Walk:
             limit: at most so many objects an image.
             counted_from: images count as saturated when the limit cut off objects that score at least this.
             reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
-            skip: whether an image, given by its file and plane, is to be left out.
+            skip: whether an image, given by its file and plane, is to be left out; called in another thread.
+            in_parallel: whether small images are looked at several at once. Default: where there are several.
         """
-        from halfpixel.data.picture import Reading, read_pictures
+        from halfpixel.cli.views import View, false_colours, read_views
+        from halfpixel.data.picture import Reading
+        from halfpixel.engine.pipeline import predict_in_order
 
         reading = reading or Reading()
+        if in_parallel is None:
+            in_parallel = len(paths) > 1 or reading.planes == "all"
+        views = read_views(paths, reading, skip)
+        broken = -1
         with progress_bar() as bar:
-            for path in bar.track(paths, description="Predicting"):
+            task = bar.add_task("Predicting", total=len(paths))
+            for view, future in predict_in_order(predictor, views, View.rgb, threshold, limit, in_parallel):
+                bar.update(task, completed=view.number)
+                if view.number == broken:  # the rest of a file of which one plane failed
+                    continue
                 try:
-                    for picture in read_pictures(path, reading):
-                        if reading.planes == "first":
-                            picture = replace(picture, plane="")
-                        if skip(path, picture.plane):
-                            continue
-                        objects = predictor.predict(picture.rgb, threshold=threshold, limit=limit)
-                        frames = picture.n_planes if reading.planes == "first" else 1
-                        channels = "" if reading.channels is not None else _false_colours(picture)
-                        note = Note(objects.above(counted_from).saturated, frames, channels=channels)
-                        self.notes[label_of(path, picture.plane)] = note
-                        yield picture, objects
+                    objects, picture = future.result(), view.picture()
                 except (ImageError, MemoryError) as error:
+                    broken, path = view.number, paths[view.number]
                     self.fail(path, error if isinstance(error, ImageError) else f"{path}: too large for the memory")
+                    continue
+                frames = picture.n_planes if reading.planes == "first" else 1
+                channels = "" if reading.channels is not None else false_colours(picture)
+                note = Note(objects.above(counted_from).saturated, frames, channels=channels)
+                self.notes[label_of(picture.path, picture.plane)] = note
+                yield picture, objects
 
     def facts(self, picture: Picture, objects: Instances, doubt: str = "") -> dict[str, Any]:
         """What summaries need of an image that was predicted, as plain JSON values."""
@@ -360,14 +369,3 @@ class Walk:
     def failures_json(self) -> list[dict[str, Any]]:
         """The failures, for `--json`."""
         return [{"path": path, "error": error} for path, error in self.failed.items()]
-
-
-def _false_colours(picture: Picture) -> str:
-    """A file and its channels, where the first three are not red, green and blue; else an empty text."""
-    from halfpixel.data.stack import COLOURS
-
-    seen = picture.channel_names[: len(COLOURS)]
-    unseen = len(picture.channel_names) - len(seen)
-    if len(seen) == 1 or all(name.casefold() == colour for name, colour in zip(seen, COLOURS, strict=False)):
-        return ""
-    return f"{picture.path}: {', '.join(seen)}" + (f" without {unseen} more" if unseen else "")

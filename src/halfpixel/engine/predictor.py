@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import overload
 
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from halfpixel.data.contrast import Rgb8
 from halfpixel.data.images import as_rgb8, from_pillow, read_image
-from halfpixel.engine.backends.backend import Backend
+from halfpixel.engine.backends.backend import Backend, BackendName, Precision
 from halfpixel.engine.backends.torch_backend import TorchBackend
 from halfpixel.engine.first_pass import FirstPass
-from halfpixel.engine.preprocess import light_factor, prepare
+from halfpixel.engine.pipeline import predict_in_order
+from halfpixel.engine.preprocess import light_factor, prepare_batch
 from halfpixel.engine.tiles import GRID_PX, Box, merge, tiles
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
-from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.images import Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, load_model, save_model
@@ -36,6 +37,9 @@ AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
 
 MARGIN_PX = 256
 """What a piece of a large image sees beyond its own part, in pixels of the network's input."""
+
+FAST = 2 / 3
+"""How large `Predictor.fast` looks at images, by their usual side."""
 
 
 class Predictor:
@@ -90,7 +94,8 @@ class Predictor:
         Args:
             images: one image or several: files, Pillow pictures or arrays (uint8 as it is, floats in 0..1, anything
                 else stretched to its own range). Each goes through the network on its own, so that an image's objects
-                never depend on its neighbours in the list.
+                never depend on its neighbours in the list; only the last digits may be others than those of the image
+                alone, which has all processors. `predict_many` is for more than a list can hold.
             threshold: objects scoring less are left out, 0..1; default the model's own.
             limit: at most this many objects an image; default the model's own. `Instances.saturated` says when it
                 was reached.
@@ -103,8 +108,32 @@ class Predictor:
             ArgumentError: threshold or limit out of range.
         """
         if isinstance(images, Sequence) and not isinstance(images, str):
-            return [self._predict_one(image, threshold, limit) for image in images]
+            return list(self.predict_many(images, threshold=threshold, limit=limit))
         return self._predict_one(images, threshold, limit)
+
+    def predict_many(
+        self, images: Iterable[AnyImage], *, threshold: float | None = None, limit: int | None = None
+    ) -> Iterator[Instances]:
+        """Find objects on any number of images: others are read and looked at while you use the objects of one.
+
+        Only a few images are in memory at a time. Small ones are looked at by several workers, see
+        `halfpixel.engine.pipeline.predict_in_order`.
+
+        Args:
+            images: as for `predict`; may be a generator.
+            threshold: likewise.
+            limit: likewise.
+
+        Yields:
+            The objects of each image, in order.
+
+        Raises:
+            ImageError: an image cannot be read or used; no more images follow.
+            ArgumentError: threshold or limit out of range.
+        """
+        several = not isinstance(images, Sized) or len(images) > 1
+        for _, found in predict_in_order(self, images, _pixels, threshold, limit, in_parallel=several):
+            yield found.result()
 
     def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
@@ -144,8 +173,7 @@ class Predictor:
 
     def _look_at(self, pixels: Rgb8, light: float, threshold: float, limit: int) -> Instances:
         """The objects in one piece, which goes through the network at once."""
-        prepared, size = prepare(pixels, self.info.input, light)
-        batch = ImageBatch.pad([prepared], self.info.input.divisor)
+        batch, size = prepare_batch(pixels, self.info.input, light)
         outputs = self.backend.run(batch, Limits.of(threshold, self.model.asks_for(limit)))
         with torch.inference_mode():
             (objects,) = self.model.decode(outputs, [size])
@@ -163,9 +191,37 @@ class Predictor:
         look = FirstPass(semantic.model, semantic.info, semantic.backend)
         return Predictor(self.model, self.info, self.device, look, self.backend)
 
-    def on(self, backend: Backend) -> Predictor:
-        """The same predictor with another backend."""
+    def on(self, backend: Backend | BackendName, precision: Precision | None = None) -> Predictor:
+        """The same predictor with its network run by something else.
+
+        Args:
+            backend: torch, onnx or openvino, or one that is open already. For the latter two the network is exported
+                into the cache folder, which takes up to a minute; the next time the file is there.
+            precision: what the backend, given by its name, computes in; default the fastest without losing objects.
+
+        Raises:
+            ArgumentError: the backend does not run networks in this precision.
+            MissingDependencyError: the backend is not installed.
+        """
+        if isinstance(backend, str):
+            from halfpixel.engine.backends.opening import open_backend
+
+            backend = open_backend(self, backend, precision)
         return Predictor(self.model, self.info, self.device, self.first_pass, backend)
+
+    def fast(self) -> Predictor:
+        """The same predictor, looking at images at two thirds of the size: twice as fast, worse on small objects.
+
+        A calibration does not hold for it, and is left out.
+        """
+        rules = self.info.input
+        if rules.scale is not None:
+            rules = dataclasses.replace(rules, scale=rules.scale * FAST)
+        else:
+            sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
+            rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
+        info = dataclasses.replace(self.info, input=rules, calibration=None)
+        return Predictor(self.model, info, self.device, self.first_pass, self.backend)
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.
@@ -199,15 +255,22 @@ def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None)
     """A model, ready to predict.
 
     Args:
-        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, or a `.pth` file with the
-            weights of torchvision's Mask R-CNN.
+        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
+            was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
+            Mask R-CNN.
         progress: told of a download's pieces.
 
     Raises:
         ModelFileError: neither a name nor a usable file.
         DownloadError: a named model could not be fetched.
+        MissingDependencyError: what runs an exported file is not installed.
     """
     path = locate(model, progress)
+    if path.suffix in (".onnx", ".xml"):
+        from halfpixel.engine.backends.opening import open_exported
+
+        network, info, backend = open_exported(path)
+        return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
     if path.suffix not in (".pth", ".pt"):
         return Predictor(*load_model(path))
     try:

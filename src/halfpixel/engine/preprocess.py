@@ -7,7 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from halfpixel.structures.images import InputRules, Resized
+from halfpixel.structures.images import ImageBatch, InputRules, Resized
+
+STRIP_PX = 1 << 17
+"""Images are gone over in strips of about so many pixels: what each step makes of one stays in the processor's cache,
+and no float copy of a large image is ever made."""
 
 
 def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tuple[int, int]]:
@@ -26,13 +30,17 @@ def light_factor(image: npt.NDArray[np.uint8], below: float) -> float:
     if below <= 0:
         return 1.0
     rank = max(round(0.999 * image.size), 1)
-    bright = int(np.searchsorted(np.cumsum(np.bincount(image.ravel(), minlength=256)), rank)) / 255
+    step = max(STRIP_PX // image.shape[1], 1)
+    histogram = torch.zeros(256, dtype=torch.int64)
+    for top in range(0, image.shape[0], step):
+        histogram += torch.bincount(torch.tensor(image[top : top + step].ravel()), minlength=256)
+    bright = int(torch.searchsorted(histogram.cumsum(0), rank)) / 255
     return below / bright if 0 < bright < below else 1.0
 
 
 def to_float(image: npt.NDArray[np.uint8], light: float = 1.0) -> Tensor:
     """`[h, w, 3]` bytes as `[3, h, w]` float32 in 0..1, multiplied by `light` (at least 1) and clipped."""
-    pixels = torch.tensor(image).permute(2, 0, 1).float() / 255
+    pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
     return pixels if light == 1 else (pixels * light).clamp(max=1)
 
 
@@ -53,9 +61,57 @@ def prepare(image: npt.NDArray[np.uint8], rules: InputRules, light: float | None
     Returns:
         `[3, h', w']` float32, not yet padded, and both sizes.
     """
+    batch, size = prepare_batch(image, rules, light)
+    height, width = size.network_hw
+    return batch.tensor[0, :, :height, :width], size
+
+
+def prepare_batch(
+    image: npt.NDArray[np.uint8], rules: InputRules, light: float | None = None
+) -> tuple[ImageBatch, Resized]:
+    """As `prepare`, and pad the image to a batch of its own, channels last.
+
+    The values are those of bilinear interpolation between normalised pixels. It looks at four pixels for each one that
+    it makes, so of a large image that is made smaller most are never touched.
+    """
     size_hw = (image.shape[0], image.shape[1])
-    pixels = to_float(image, light_factor(image, rules.stretch_below) if light is None else light)
-    pixels = normalise(pixels, rules)
-    _, resized_hw = network_size(size_hw, rules)
-    pixels = torch.nn.functional.interpolate(pixels[None], size=resized_hw, mode="bilinear")[0]
-    return pixels.contiguous(), Resized(size_hw, resized_hw)
+    light = light_factor(image, rules.stretch_below) if light is None else light
+    (height, width) = resized_hw = network_size(size_hw, rules)[1]
+    padded_hw = [-(-side // rules.divisor) * rules.divisor for side in resized_hw]
+    padded = torch.empty(*padded_hw, 3)
+    padded[height:] = 0
+    padded[:, width:] = 0
+    rows, along_y = _neighbours(size_hw[0], height)
+    columns, along_x = _neighbours(size_hw[1], width)
+    along_x = along_x[:, None].repeat(1, 3)
+    used_columns, (left, right) = _used(columns)
+    step = max(STRIP_PX // width, 1)
+    for top in range(0, height, step):
+        strip = slice(top, min(top + step, height))
+        used_rows, (above, below) = _used(rows[:, strip])
+        source = image[used_rows]
+        if len(used_columns) < size_hw[1]:
+            source = source.take(used_columns, axis=1)
+        pixels = normalise(to_float(source, light), rules).permute(1, 2, 0)
+        pixels = torch.lerp(pixels.index_select(1, left), pixels.index_select(1, right), along_x)
+        upper, lower = pixels.index_select(0, above), pixels.index_select(0, below)
+        torch.lerp(upper, lower, along_y[strip, None, None], out=padded[strip, :width])
+    batch = ImageBatch(padded.permute(2, 0, 1)[None], torch.tensor([resized_hw]))
+    return batch, Resized(size_hw, resized_hw)
+
+
+def _neighbours(length: int, resized: int) -> tuple[Tensor, Tensor]:
+    """For resizing one axis: `[2, resized]` the two samples around each position, and its place between them.
+
+    Rounded as torch does it: in float32, after one fused step.
+    """
+    factor = float(np.float32(length) / np.float32(resized))
+    positions = ((torch.arange(resized, dtype=torch.float64) + 0.5) * factor - 0.5).clamp(min=0).float()
+    low = positions.long().clamp(max=length - 1)
+    return torch.stack([low, (low + 1).clamp(max=length - 1)]), (positions - low).clamp(max=1)
+
+
+def _used(neighbours: Tensor) -> tuple[npt.NDArray[np.int64], Tensor]:
+    """The samples that are in use, and the place of each neighbour among them."""
+    used, places = torch.unique(neighbours, return_inverse=True)
+    return used.numpy(), places

@@ -1,6 +1,8 @@
 """Objects as an image of their numbers."""
 
 import io
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import tifffile
@@ -8,6 +10,9 @@ import tifffile
 from halfpixel.structures.masks import CropMasks
 
 UM_PER_CM = 1e4
+
+STRIP_ROWS = 256
+"""Of the file, and of what is painted at once: the label image of a large image is never in memory as a whole."""
 
 
 def label_tiff_bytes(masks: CropMasks, pixel_size_um: float | None = None) -> bytes:
@@ -26,7 +31,10 @@ def label_tiff_bytes(masks: CropMasks, pixel_size_um: float | None = None) -> by
     file = io.BytesIO()
     tifffile.imwrite(
         file,
-        masks.label_image().numpy().astype(np.uint32),
+        _strips(masks),
+        shape=masks.size_hw,
+        dtype=np.uint32,
+        rowsperstrip=STRIP_ROWS,
         photometric="minisblack",
         compression="zlib",
         resolution=resolution,
@@ -35,3 +43,11 @@ def label_tiff_bytes(masks: CropMasks, pixel_size_um: float | None = None) -> by
         metadata=None,
     )
     return file.getvalue()
+
+
+def _strips(masks: CropMasks) -> Iterator[bytes]:
+    """The image piece by piece, compressed: tifffile would take all of it at once."""
+    height, width = masks.size_hw
+    for top in range(0, height, STRIP_ROWS):
+        strip = masks.translate(0, -top, (min(STRIP_ROWS, height - top), width)).label_image()
+        yield zlib.compress(strip.numpy().astype(np.uint32))

@@ -1,9 +1,9 @@
 """Write small mask maps as pixels, each inside its own box."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halfpixel.ops.interpolate import linear_weights
@@ -12,6 +12,12 @@ Alignment = Literal["half_pixel", "torchvision"]
 """Where coordinates point: `half_pixel` is exact, `torchvision` repeats that library's truncations."""
 
 Pasted = tuple[Float[Tensor, "h w"], tuple[int, int]]
+
+STRIP_PX = 1 << 16
+"""Large masks are pasted in strips of about so many pixels: no probabilities of a whole one are ever held."""
+
+AT_ONCE = 16
+"""Masks whose interpolation weights are worked out together: few enough to hold them, whatever the size."""
 
 
 def paste_mask(
@@ -33,43 +39,83 @@ def paste_mask(
     Returns:
         The values of a crop `[h, w]` (either may be 0) and the crop's first pixel `(x, y)`.
     """
-    if alignment == "torchvision":
-        return _paste_truncated(mask, box_xyxy, size_hw)
-    rows, top = _exact_positions(box_xyxy[1], box_xyxy[3], size_hw[0], mask)
-    columns, left = _exact_positions(box_xyxy[0], box_xyxy[2], size_hw[1], mask)
-    return _resample(mask, rows, columns), (left, top)
+    maps, rows, columns = _plan(mask[None], torch.tensor([box_xyxy], dtype=torch.float64), size_hw, alignment)
+    (down,), (across,) = rows.weights(maps), columns.weights(maps)
+    return down @ maps[0] @ across.T, (int(columns.first[0]), int(rows.first[0]))
 
 
-def _resample(mask: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return linear_weights(rows, mask.shape[0]) @ mask @ linear_weights(columns, mask.shape[1]).T
+def paste_masks(
+    masks: Float[Tensor, "n s s"],
+    boxes_xyxy: Float[Tensor, "n 4"],
+    size_hw: tuple[int, int],
+    threshold: float,
+    alignment: Alignment = "half_pixel",
+) -> tuple[list[Bool[Tensor, "_ _"]], Int[Tensor, "n 2"]]:
+    """Resample mask maps into the pixels of their boxes, as `paste_mask` does, and keep those above a threshold.
+
+    Returns:
+        The crops and their first pixels `(x, y)`.
+    """
+    crops: list[Tensor] = []
+    offsets_xy = torch.zeros(len(masks), 2, dtype=torch.int64)
+    for k in range(0, len(masks), AT_ONCE):
+        some = slice(k, k + AT_ONCE)
+        maps, rows, columns = _plan(masks[some], boxes_xyxy[some].double(), size_hw, alignment)
+        offsets_xy[some] = torch.stack([columns.first, rows.first], dim=1)
+        for one, down, across in zip(maps, rows.weights(maps), columns.weights(maps), strict=True):
+            crop = torch.empty(len(down), len(across), dtype=torch.bool, device=masks.device)
+            step = max(STRIP_PX // max(len(across), 1), 1)
+            for top in range(0, len(down), step):
+                strip = slice(top, top + step)
+                torch.gt(down[strip] @ one @ across.T, threshold, out=crop[strip])
+            crops.append(crop)
+    return crops, offsets_xy
 
 
-def _exact_positions(low: float, high: float, canvas: int, mask: Tensor) -> tuple[Tensor, int]:
-    """Map positions of the pixel centres in [low, high), and the first such pixel."""
-    first = min(max(-int(-(low - 0.5) // 1), 0), canvas)  # ceil: the first pixel whose centre is inside
-    last = min(max(-int(-(high - 0.5) // 1), first), canvas)
-    centres = torch.arange(first, last, dtype=torch.float64, device=mask.device) + 0.5
-    positions = (centres - low) / max(high - low, 1e-9) * mask.shape[0] - 0.5
-    return positions.to(mask.dtype), first
+class _Axis(NamedTuple):
+    """Where masks lie along one axis: in pixels `first` to `last`; their maps cover `length` from `start` on."""
+
+    first: Int[Tensor, "n"]
+    last: Int[Tensor, "n"]
+    start: Float[Tensor, "n"]
+    length: Float[Tensor, "n"]
+
+    def weights(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """For each mask `[pixels, s]`: what each cell of its map gives to each pixel."""
+        counts = self.last - self.first
+        whose = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        number = torch.arange(len(whose)) - (counts.cumsum(0) - counts)[whose]
+        centres = (self.first[whose] + number).to(self.start) + 0.5 - self.start[whose]
+        cells = torch.tensor(maps.shape[1]) / self.length  # a plain number would be multiplied by the reciprocal
+        positions = (centres * cells[whose] - 0.5).to(maps)
+        return tuple(torch.split(linear_weights(positions, maps.shape[1]), counts.tolist()))
 
 
-def _paste_truncated(mask: Tensor, box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> Pasted:
-    padded = torch.nn.functional.pad(mask, (1, 1, 1, 1))
+def _plan(
+    masks: Tensor, boxes_xyxy: Tensor, size_hw: tuple[int, int], alignment: Alignment
+) -> tuple[Tensor, _Axis, _Axis]:
+    """The maps as they are to be resampled, and where their rows and columns lie."""
+    boxes_xyxy = boxes_xyxy.cpu()
+    if alignment == "half_pixel":
+        rows = _exact(boxes_xyxy[:, 1], boxes_xyxy[:, 3], size_hw[0])
+        return masks, rows, _exact(boxes_xyxy[:, 0], boxes_xyxy[:, 2], size_hw[1])
+    padded = torch.nn.functional.pad(masks, (1, 1, 1, 1))
     # float32 throughout, as torchvision does it: another precision would truncate to another pixel
-    box = torch.tensor(box_xyxy, dtype=torch.float32)
-    growth = padded.shape[0] / mask.shape[0]
-    half = (box[2:] - box[:2]) * 0.5 * growth
-    centre = (box[2:] + box[:2]) * 0.5
-    left, top = (centre - half).to(torch.int64).tolist()
-    right, bottom = (centre + half).to(torch.int64).tolist()
-    rows, first_row = _truncated_positions(top, bottom, size_hw[0], padded)
-    columns, first_column = _truncated_positions(left, right, size_hw[1], padded)
-    return _resample(padded, rows, columns), (first_column, first_row)
+    low, high = boxes_xyxy.float().split(2, dim=1)
+    half = (high - low) * 0.5 * (padded.shape[1] / masks.shape[1])
+    centre = (high + low) * 0.5
+    low, high = (centre - half).to(torch.int64), (centre + half).to(torch.int64)
+    return padded, _truncated(low[:, 1], high[:, 1], size_hw[0]), _truncated(low[:, 0], high[:, 0], size_hw[1])
 
 
-def _truncated_positions(low: int, high: int, canvas: int, padded: Tensor) -> tuple[Tensor, int]:
-    length = max(high - low + 1, 1)
-    first = min(max(low, 0), canvas)
-    last = max(min(high + 1, canvas), first)
-    indices = torch.arange(first - low, last - low, dtype=padded.dtype, device=padded.device)
-    return (indices + 0.5) * (padded.shape[0] / length) - 0.5, first
+def _exact(low: Tensor, high: Tensor, canvas: int) -> _Axis:
+    """The pixels whose centres are in [low, high)."""
+    first = (low - 0.5).ceil().clamp(0, canvas).long()
+    last = torch.maximum((high - 0.5).ceil().clamp(0, canvas).long(), first)
+    return _Axis(first, last, low, (high - low).clamp(min=1e-9))
+
+
+def _truncated(low: Tensor, high: Tensor, canvas: int) -> _Axis:
+    first = low.clamp(0, canvas)
+    last = torch.maximum((high + 1).clamp(max=canvas), first)
+    return _Axis(first, last, low.float(), (high - low + 1).clamp(min=1).float())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halfpixel.ops import rle
 from halfpixel.ops.interpolate import linear_weights
-from halfpixel.ops.paste import Alignment, paste_mask
+from halfpixel.ops.paste import Alignment, paste_masks
 
 Ring = npt.NDArray[np.float64]
 """A closed outline: `[k, 2]` points (x, y) in pixels, the first not repeated."""
@@ -101,12 +101,8 @@ class CropMasks:
     @classmethod
     def from_soft(cls, soft: SoftMasks, size_hw: tuple[int, int], threshold: float = 0.5) -> CropMasks:
         """Paste probability maps and keep the pixels above `threshold`."""
-        crops, offsets = [], []
-        for probabilities, box in zip(soft.probabilities, soft.boxes_xyxy.tolist(), strict=True):
-            values, offset_xy = paste_mask(probabilities, tuple(box), size_hw, soft.alignment)
-            crops.append(values > threshold)
-            offsets.append(offset_xy)
-        return cls(tuple(crops), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2), size_hw, soft=soft)
+        crops, offsets_xy = paste_masks(soft.probabilities, soft.boxes_xyxy, size_hw, threshold, soft.alignment)
+        return cls(tuple(crops), offsets_xy, size_hw, soft=soft)
 
     @classmethod
     def from_dense(cls, masks: Bool[Tensor, "n h w"]) -> CropMasks:
@@ -222,19 +218,18 @@ class CropMasks:
 
     def areas_px(self) -> Int[Tensor, "n"]:
         """Pixels of each mask on the canvas."""
-        return torch.tensor([int(crop.sum()) for crop, _ in self.placed()], dtype=torch.int64)
+        return torch.tensor([np.count_nonzero(crop.numpy()) for crop, _ in self.placed()], dtype=torch.int64)
 
     def boxes_xyxy(self) -> Float[Tensor, "n 4"]:
         """The tight box around each mask's pixels, in pixels (an empty mask gives a box of zero size)."""
         boxes = []
         for crop, (x, y) in self.placed():
-            rows, columns = torch.nonzero(crop.any(1)).ravel(), torch.nonzero(crop.any(0)).ravel()
+            rows, columns = (np.flatnonzero(crop.numpy().any(axis)) for axis in (1, 0))
             if len(rows) == 0:
                 boxes.append([x, y, x, y])
                 continue
-            left, top = x + int(columns[0]), y + int(rows[0])
-            boxes.append([left, top, x + int(columns[-1]) + 1, y + int(rows[-1]) + 1])
-        return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+            boxes.append([x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1])
+        return torch.tensor(np.array(boxes), dtype=torch.float32).reshape(-1, 4)
 
     def dense(self) -> Bool[Tensor, "n h w"]:
         """The full canvases. Mind the memory: n x height x width bytes."""

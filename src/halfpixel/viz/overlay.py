@@ -135,12 +135,15 @@ def _brightened(image: Picture) -> Picture:
     white = float(np.percentile(image.max(axis=2), 99.9))
     if not 0 < white < BRIGHTEN_BELOW * 255:
         return image
-    return np.asarray(np.rint((image * np.float32(255 / white)).clip(0, 255)), dtype=np.uint8)
+    brighter = np.rint((np.arange(256) * np.float32(255 / white)).clip(0, 255)).astype(np.uint8)
+    return brighter[image]
 
 
 def _enlarged(image: Picture, zoom: int) -> Picture:
-    if zoom == 1 or image.size == 0:
-        return np.array(np.repeat(np.repeat(image, zoom, 0), zoom, 1))
+    if zoom == 1:
+        return image.copy()
+    if image.size == 0:
+        return np.repeat(np.repeat(image, zoom, 0), zoom, 1)
     height, width = image.shape[:2]
     return np.array(Image.fromarray(image).resize((width * zoom, height * zoom), Image.Resampling.BICUBIC))
 

@@ -1,0 +1,85 @@
+"""`halfpixel export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from halfpixel.cli.results import refuse_to_overwrite
+from halfpixel.cli.run import Walk, check_folder, open_model, plural, say
+from halfpixel.errors import ArgumentError
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.engine.export import Exported
+
+MOST_IMAGES = 300
+
+
+def export(
+    model: str = DEFAULT_MODEL,
+    /,
+    *,
+    to: Literal["onnx", "openvino"],
+    out: Path,
+    int8: bool = False,
+    images: list[str] | None = None,
+    most_images: int = MOST_IMAGES,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Write a model as a file that runs without torch, in ONNX Runtime or OpenVINO.
+
+    The file holds the whole network, for images of any size, and says how to prepare them. `--model FILE` takes it
+    wherever a model is taken, except for training and exporting. Before it is kept, it runs on an image beside torch,
+    and what both find is compared. Exporting takes up to a minute, int8 longer.
+
+    Args:
+        model: A named model (see `halfpixel models`) or a model file.
+        to: onnx is one .onnx file; openvino is an .xml file and a .bin file beside it.
+        out: The file to write.
+        int8: Compute in whole numbers of 8 bits: faster, and a little less exact. For openvino only.
+        images: With --int8: images like those that the model is for (files, folders, globs in quotes), which need no
+            annotations.
+        most_images: With --int8: use at most so many of them.
+        seed: Chooses them.
+        overwrite: Replace an earlier file.
+    """
+    _check(to, int8, images, most_images)
+    check_folder(out.parent)
+    if not overwrite:
+        refuse_to_overwrite([out, out.with_suffix(".bin")] if to == "openvino" else [out])
+    walk = Walk()
+    files = walk.find(images or [])
+    if int8 and not files:
+        return walk.exit_code or 2
+    predictor = open_model(model)
+    from halfpixel.engine.export import export as write
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = write(predictor, out, to, files if int8 else None, most_images, seed)
+    _report(written)
+    return walk.exit_code
+
+
+def _check(to: str, int8: bool, images: list[str] | None, most_images: int) -> None:
+    if int8 and to != "openvino":
+        raise ArgumentError("--int8 is for --to openvino only")
+    if int8 and not images:
+        raise ArgumentError("--int8 needs --images: images like those that the model is for, to calibrate on")
+    if images and not int8:
+        raise ArgumentError("--images is for --int8, to calibrate on")
+    if most_images < 1:
+        raise ArgumentError(f"--most-images must be at least 1, got {most_images}")
+
+
+def _report(written: Exported) -> None:
+    how = f", int8, calibrated on {plural(written.calibration_images, 'image')}" if written.calibration_images else ""
+    say(f"Written {written.path}, {written.size_bytes / 1e6:.1f} MB{how}.")
+    if written.compared:
+        say(
+            f"On one image it finds what torch does: {written.alike:.1%} of {plural(written.compared, 'object')} alike "
+            f"(boxes that overlap by more than half, counted from both sides)."
+        )
+    else:
+        say("On one image neither it nor torch finds anything.")
