@@ -102,7 +102,8 @@ def test_in_pieces_as_in_one(nuclei: Predictor) -> None:
     assert torch.equal(pieces.scores, pieces.scores.sort(descending=True).values)
     assert pieces.masks.soft is not None
     again = pieces.masks.at_threshold(0.5)
-    assert torch.equal(again.areas_px(), pieces.masks.areas_px())
+    # moving a box rounds, and low precision has many values of exactly one half
+    assert (again.areas_px() - pieces.masks.areas_px()).abs().max() <= 1
 
 
 def test_the_limit_is_of_the_whole_image(nuclei: Predictor) -> None:

@@ -129,8 +129,8 @@ def count(
     else:
         _show_table(found, total, counting)
         sentence = f"{plural(sum(total.values()), 'object')} on {walk.n_images}"
-        say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}.")
-        say(describe_speed(predictor, speed))
+        how_run = describe_speed(predictor, speed)
+        say(f"{sentence}, scoring at least {threshold:g}. Model {describe(model)}, {how_run}.")
         counting.explain(found, total, predictor.info.calibration)
         if first_pass is not None:
             explain_savings(first_pass, savings_of(found))

@@ -132,7 +132,7 @@ def evaluate(
         warn(f"{predictions}: {doubt}")
     about = {"predictions" if predictions is not None else "model": whose}
     if predictions is None:
-        about["computed"] = describe_speed(predictor, speed)
+        about["computed"] = describe_speed(predictor, speed).removeprefix("computed ")
     if first_pass is not None:
         about["first pass"] = first_pass
     _report(evaluation, dataset, found, pictures, out, about, walk)

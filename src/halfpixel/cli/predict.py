@@ -116,8 +116,8 @@ def predict(
             return walk.exit_code
         places = results.finish(predictor.class_names)
         parts.remove()
-    say(f"Model {describe(model)}, objects that score at least {threshold:g}, at most {limit:,} an image.")
-    say(describe_speed(predictor, speed))
+    how = describe_speed(predictor, speed)
+    say(f"Model {describe(model)}, {how}, objects that score at least {threshold:g}, at most {limit:,} an image.")
     _show(parts.facts(), walk.n_images, places)
     if first_pass is not None:
         explain_savings(first_pass, savings_of(parts.facts()))

@@ -49,9 +49,9 @@ AS_USUAL = SpeedOptions()
 
 
 def describe_speed(predictor: Predictor, speed: SpeedOptions) -> str:
-    """A sentence that says what ran the network."""
-    smaller = ", at two thirds of the size" if speed.fast else ""
-    return f"Computed with {predictor.backend.name} in {predictor.backend.precision}{smaller}."
+    """What ran the network, for the middle of a sentence."""
+    smaller = " at two thirds of the size" if speed.fast else ""
+    return f"computed with {predictor.backend.name} in {predictor.backend.precision}{smaller}"
 
 
 def speed_json(predictor: Predictor, speed: SpeedOptions) -> dict[str, object]:

@@ -58,9 +58,12 @@ def predict_in_order(
         in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
     """
     cores = torch.get_num_threads()
-    # what a first pass saved is measured in seconds, which others' work would spoil
-    workers = min(cores, MOST_WORKERS) if in_parallel and predictor.first_pass is None else 1
-    if predictor.device.type != "cpu":
+    on_gpu = predictor.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
+    # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out the
+    # processors themselves
+    several = in_parallel and predictor.first_pass is None and predictor.backend.name == "torch"
+    workers = min(cores, MOST_WORKERS) if several else 1
+    if on_gpu:
         workers, predictor = 2, predictor.on(_InTurn(predictor.backend))
 
     def loaded() -> Iterator[tuple[Item, Rgb8 | Exception]]:
@@ -78,9 +81,9 @@ def predict_in_order(
 
     def alone(one: tuple[Item, Rgb8 | Exception]) -> bool:
         large = not isinstance(one[1], Exception) and is_large(one[1].shape[:2], predictor.info.input)
-        return large or (workers == 1 and predictor.device.type == "cpu")
+        return large or (workers == 1 and not on_gpu)
 
-    for (item, _), future in in_order(loaded(), look, workers=workers, threads=cores // workers, alone=alone):
+    for (item, _), future in in_order(loaded(), look, workers=workers, threads=max(cores // workers, 1), alone=alone):
         yield item, future
 
 

@@ -50,4 +50,4 @@ def _strips(masks: CropMasks) -> Iterator[bytes]:
     height, width = masks.size_hw
     for top in range(0, height, STRIP_ROWS):
         strip = masks.translate(0, -top, (min(STRIP_ROWS, height - top), width)).label_image()
-        yield zlib.compress(strip.numpy().astype(np.uint32))
+        yield zlib.compress(strip.numpy().astype(np.uint32).tobytes())

@@ -2,11 +2,10 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from halfpixel.ops.interpolate import linear_weights
 
 Alignment = Literal["half_pixel", "torchvision"]
 """Where coordinates point: `half_pixel` is exact, `torchvision` repeats that library's truncations."""
@@ -16,8 +15,8 @@ Pasted = tuple[Float[Tensor, "h w"], tuple[int, int]]
 STRIP_PX = 1 << 16
 """Large masks are pasted in strips of about so many pixels: no probabilities of a whole one are ever held."""
 
-AT_ONCE = 16
-"""Masks whose interpolation weights are worked out together: few enough to hold them, whatever the size."""
+AT_ONCE = 64
+"""Masks whose places are worked out together."""
 
 
 def paste_mask(
@@ -40,8 +39,8 @@ def paste_mask(
         The values of a crop `[h, w]` (either may be 0) and the crop's first pixel `(x, y)`.
     """
     maps, rows, columns = _plan(mask[None], torch.tensor([box_xyxy], dtype=torch.float64), size_hw, alignment)
-    (down,), (across,) = rows.weights(maps), columns.weights(maps)
-    return down @ maps[0] @ across.T, (int(columns.first[0]), int(rows.first[0]))
+    (down,), (across,) = rows.places(maps), columns.places(maps)
+    return _between(_between(maps[0], 1, across), 0, down), (int(columns.first[0]), int(rows.first[0]))
 
 
 def paste_masks(
@@ -62,14 +61,23 @@ def paste_masks(
         some = slice(k, k + AT_ONCE)
         maps, rows, columns = _plan(masks[some], boxes_xyxy[some].double(), size_hw, alignment)
         offsets_xy[some] = torch.stack([columns.first, rows.first], dim=1)
-        for one, down, across in zip(maps, rows.weights(maps), columns.weights(maps), strict=True):
-            crop = torch.empty(len(down), len(across), dtype=torch.bool, device=masks.device)
-            step = max(STRIP_PX // max(len(across), 1), 1)
-            for top in range(0, len(down), step):
-                strip = slice(top, top + step)
-                torch.gt(down[strip] @ one @ across.T, threshold, out=crop[strip])
+        for one, down, across in zip(maps, rows.places(maps), columns.places(maps), strict=True):
+            wide = _between(one, 1, across)
+            crop = torch.empty(len(down.weight), wide.shape[1], dtype=torch.bool, device=masks.device)
+            step = max(STRIP_PX // max(wide.shape[1], 1), 1)
+            for top in range(0, len(crop), step):
+                strip = _Places(*(each[top : top + step] for each in down))
+                torch.gt(_between(wide, 0, strip), threshold, out=crop[top : top + step])
             crops.append(crop)
     return crops, offsets_xy
+
+
+class _Places(NamedTuple):
+    """Pixels along one axis of a mask: the two cells of its map around each, and how far it is on the way between."""
+
+    low: Int[Tensor, "pixels"]
+    high: Int[Tensor, "pixels"]
+    weight: Float[Tensor, "pixels"]
 
 
 class _Axis(NamedTuple):
@@ -80,15 +88,24 @@ class _Axis(NamedTuple):
     start: Float[Tensor, "n"]
     length: Float[Tensor, "n"]
 
-    def weights(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """For each mask `[pixels, s]`: what each cell of its map gives to each pixel."""
-        counts = self.last - self.first
-        whose = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        number = torch.arange(len(whose)) - (counts.cumsum(0) - counts)[whose]
+    def places(self, maps: Tensor) -> list[_Places]:
+        """Of the pixels of each mask."""
+        counts = (self.last - self.first).numpy()
+        whose = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+        number = torch.arange(len(whose)) - torch.from_numpy(counts.cumsum() - counts)[whose]
         centres = (self.first[whose] + number).to(self.start) + 0.5 - self.start[whose]
         cells = torch.tensor(maps.shape[1]) / self.length  # a plain number would be multiplied by the reciprocal
-        positions = (centres * cells[whose] - 0.5).to(maps)
-        return tuple(torch.split(linear_weights(positions, maps.shape[1]), counts.tolist()))
+        positions = (centres * cells[whose] - 0.5).to(maps).clamp(0, maps.shape[1] - 1)
+        low = positions.long()
+        high = (low + 1).clamp(max=maps.shape[1] - 1)
+        parts = (one.split(counts.tolist()) for one in (low, high, positions - low))
+        return [_Places(*one) for one in zip(*parts, strict=True)]
+
+
+def _between(values: Tensor, dim: int, places: _Places) -> Tensor:
+    """Linear interpolation along one axis. No product of matrices: for small ones threads cost more than they save."""
+    first, second = values.index_select(dim, places.low), values.index_select(dim, places.high)
+    return torch.lerp(first, second, places.weight if dim else places.weight[:, None])
 
 
 def _plan(

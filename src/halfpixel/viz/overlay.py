@@ -135,8 +135,8 @@ def _brightened(image: Picture) -> Picture:
     white = float(np.percentile(image.max(axis=2), 99.9))
     if not 0 < white < BRIGHTEN_BELOW * 255:
         return image
-    brighter = np.rint((np.arange(256) * np.float32(255 / white)).clip(0, 255)).astype(np.uint8)
-    return brighter[image]
+    brighter: Picture = np.rint((np.arange(256) * np.float32(255 / white)).clip(0, 255)).astype(np.uint8)
+    return np.asarray(brighter[image])
 
 
 def _enlarged(image: Picture, zoom: int) -> Picture:
