@@ -8,7 +8,6 @@ with a choice of channels and planes.
 from __future__ import annotations
 
 import glob
-import io
 import itertools
 import re
 from pathlib import Path
@@ -25,6 +24,9 @@ from halfpixel.errors import ImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """The files of a folder that count as images."""
+
+PNG_LEVEL = 3
+"""How hard a PNG file is compressed: with the usual 6, it takes three times as long, for 8% less."""
 
 
 def read_image(path: Path) -> Rgb8:
@@ -53,9 +55,9 @@ def from_pillow(image: Image.Image) -> Rgb8:
 
 def png_bytes(pixels: Rgb8) -> bytes:
     """A picture `[h, w, channels]` of uint8 as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    import imagecodecs  # unlike Pillow, it lets other threads run meanwhile
+
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=PNG_LEVEL))
 
 
 def count_frames(path: Path) -> int:

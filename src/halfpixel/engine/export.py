@@ -28,7 +28,7 @@ from halfpixel.nn.inference import folded
 from halfpixel.nn.network import Network
 from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits
-from halfpixel.zoo.modelfile import _metadata, settings_of
+from halfpixel.zoo.modelfile import settings_of
 
 MOST_CELLS = 4096
 """An image may be so many times the divisor high or wide: the exporter wants a bound."""
@@ -100,7 +100,7 @@ def export(
     precision: Precision = "fp32" if int8_images is None else "int8"
     graph = onnx_graph(predictor.model, predictor.info.input.divisor)
     info = dataclasses.replace(predictor.info, settings=settings_of(predictor.model))  # for readers without halfpixel
-    described = {**_metadata(info), PRECISION: precision}
+    described = {DESCRIPTION: description_of(info), PRECISION: precision}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
         if to == "onnx":

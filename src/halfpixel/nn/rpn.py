@@ -108,7 +108,7 @@ class RegionProposalNetwork(nn.Module):
         for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
             candidates, scores, levels = [], [], []
             for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
-                best, rows = logits[image].topk(torch.sym_min(per_level, len(anchors)))
+                best, rows = logits[image].topk(torch.sym_min(per_level, anchors.shape[0]))
                 candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
                 scores.append(best.sigmoid())
                 levels.append(torch.full_like(rows, level))

@@ -27,6 +27,9 @@ MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in i
 
 FORMAT = 1
 
+DESCRIPTION = "halfpixel"
+"""The name under which a file holds what its model says of itself."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -99,7 +102,7 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    write_whole(path, save(state, metadata=_metadata(info)))
+    write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
 
 
 def save_described(path: Path, source: Path, info: ModelInfo) -> None:
@@ -116,14 +119,15 @@ def save_described(path: Path, source: Path, info: ModelInfo) -> None:
     read_info(source)
     with safe_open(source, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    write_whole(path, save(state, metadata=_metadata(info)))
+    write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
 
 
-def _metadata(info: ModelInfo) -> dict[str, str]:
+def description_of(info: ModelInfo) -> str:
+    """A description as it stands in a file."""
     description = {"format": FORMAT, **dataclasses.asdict(info)}
     if info.calibration is None:  # versions that know nothing of it read all other files
         del description["calibration"]
-    return {"halfpixel": json.dumps(description)}
+    return json.dumps(description)
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -136,11 +140,20 @@ def read_info(path: Path) -> ModelInfo:
         raise ModelFileError(f"{path}: no such model file")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("halfpixel")
+            text = (file.metadata() or {}).get(DESCRIPTION)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: not a safetensors model file ({error})") from error
     if text is None:
         raise ModelFileError(f"{path}: a safetensors file, but not a halfpixel model (it has no description)")
+    return parse_info(text, path)
+
+
+def parse_info(text: str, path: Path) -> ModelInfo:
+    """A description as it stands in a file, here or in one that was exported.
+
+    Raises:
+        ModelFileError: not one of ours, or of a newer version.
+    """
     try:
         description = json.loads(text)
         if description.pop("format") != FORMAT:

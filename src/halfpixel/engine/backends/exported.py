@@ -14,9 +14,6 @@ from halfpixel.engine.backends.backend import Backend, Precision
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, Limits
 
-DESCRIPTION = "halfpixel"
-"""The name under which a file holds what its model says of itself."""
-
 PRECISION = "halfpixel_precision"
 """The name under which a file says what its convolutions compute in."""
 

@@ -6,22 +6,20 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from halfpixel import __version__
 from halfpixel.engine.backends.backend import Backend, BackendName, Precision
-from halfpixel.engine.backends.exported import DESCRIPTION, ExportedBackend
+from halfpixel.engine.backends.exported import ExportedBackend
 from halfpixel.engine.backends.onnx_backend import OnnxBackend
 from halfpixel.engine.backends.openvino_backend import OpenVinoBackend
 from halfpixel.engine.backends.torch_backend import TorchBackend
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.evaluation.calibration import Calibration
 from halfpixel.nn.network import Network
-from halfpixel.structures.images import InputRules
 from halfpixel.zoo.download import cache_dir
-from halfpixel.zoo.modelfile import FORMAT, ModelInfo, build
+from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build, parse_info
 
 if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
@@ -56,28 +54,13 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
     backend = open_file(path, threads)
     if DESCRIPTION not in backend.metadata:
         raise ModelFileError(f"{path}: not exported by halfpixel (it has no description)")
-    info = _info(path, backend.metadata[DESCRIPTION])
+    info = parse_info(backend.metadata[DESCRIPTION], path)
     try:
         with torch.device("meta"):
             model = build(info.variant, info.class_names, info.settings or None)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     return model.eval(), info, backend
-
-
-def _info(path: Path, text: str) -> ModelInfo:
-    try:
-        description = json.loads(text)
-        if description.pop("format") != FORMAT:
-            raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
-        rules: dict[str, Any] = description.pop("input")
-        rules |= {key: tuple(value) for key, value in rules.items() if isinstance(value, list)}
-        description["class_names"] = tuple(description["class_names"])
-        if "calibration" in description:
-            description["calibration"] = Calibration.from_json(description["calibration"])
-        return ModelInfo(input=InputRules(**rules), **description)
-    except (KeyError, TypeError, AttributeError, ArgumentError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
 
 
 def open_backend(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from halfpixel.engine.backends.backend import BackendName
-from halfpixel.engine.backends.exported import DESCRIPTION, PRECISION, PRECISIONS, Arrays, ExportedBackend
+from halfpixel.engine.backends.exported import PRECISION, PRECISIONS, Arrays, ExportedBackend
 from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.zoo.modelfile import DESCRIPTION
 
 
 class OpenVinoBackend(ExportedBackend):
