@@ -28,7 +28,7 @@ from halfpixel.nn.inference import folded
 from halfpixel.nn.network import Network
 from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits
-from halfpixel.zoo.modelfile import settings_of
+from halfpixel.zoo.modelfile import DESCRIPTION, description_of, settings_of
 
 MOST_CELLS = 4096
 """An image may be so many times the divisor high or wide: the exporter wants a bound."""
