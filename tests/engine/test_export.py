@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -329,3 +330,16 @@ def test_int8_from_the_command_line(semantic: Made, tmp_path: Path) -> None:
     exact = semantic.predictor.backend.run(batch, limits)["probabilities"]
     rounded = loaded.backend.run(batch, limits)["probabilities"]
     assert 1e-4 < float((exact - rounded).abs().mean()) < 0.05
+
+
+def test_onnx_runtime_does_not_report_its_use(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from halfpixel.engine.backends.onnx_backend import OnnxBackend\n"
+        "from halfpixel.errors import ModelFileError\n"
+        "try:\n    OnnxBackend(Path('none.onnx'))\nexcept ModelFileError:\n    import onnxruntime\n"
+    )
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA")}
+    given = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", script], env=given | home, check=True)
+    assert list(tmp_path.rglob("*nnxruntime*")) == []

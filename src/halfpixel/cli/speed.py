@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Group, Parameter
+from rich.progress import TextColumn
+
+from halfpixel.cli.run import progress_bar
 
 if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
@@ -37,7 +40,10 @@ class SpeedOptions:
             MissingDependencyError: the backend is not installed.
         """
         if self.backend is not None or self.precision is not None:
-            predictor = predictor.on(self.backend or predictor.backend.name, self.precision)
+            name = self.backend or predictor.backend.name
+            with progress_bar(TextColumn("up to a minute, the first time")) as bar:
+                bar.add_task(f"Preparing the network for {name}", total=None)
+                predictor = predictor.on(name, self.precision)
         return predictor.fast() if self.fast else predictor
 
     def for_resuming(self) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from halfpixel.engine.backends.backend import BackendName
@@ -24,6 +25,7 @@ class OnnxBackend(ExportedBackend):
     name: BackendName = "onnx"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports its use to its makers as it is imported
         try:
             import onnxruntime
         except ImportError as error:
