@@ -251,7 +251,7 @@ def _int8(predictor: Predictor, calibration: Sequence[Path], path: Path) -> Back
     from halfpixel.engine.export import export
 
     if not path.exists():
-        export(predictor, path, "openvino", int8_images=calibration)
+        export(predictor, path, "openvino", int8_images=calibration, least_alike=0)  # how alike comes out below
     return open_file(path)
 
 
