@@ -37,7 +37,8 @@ lint: $(INSTALLED)
 
 # A process for each core, of one thread each: half the time of one process with all cores.
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not alone"
+	@$(BIN)/python -m pytest -m alone
 
 parity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/parity

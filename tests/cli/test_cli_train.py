@@ -117,6 +117,7 @@ def test_missing_images_stop_a_run_before_it_starts(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.alone
 def test_ctrl_c_and_resume(
     halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_run_that_broke_off(dataset: Dataset, whole: Path, tmp_path: Path, ste
     assert_same_run(out, whole)
 
 
+@pytest.mark.alone
 def test_ctrl_c_saves_the_step_under_way(dataset: Dataset, whole: Path, tmp_path: Path) -> None:
     def press(event: Event) -> None:
         if event.step == 3 and event.kind == "step":
