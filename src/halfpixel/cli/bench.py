@@ -65,7 +65,6 @@ def bench(
     from halfpixel.engine.machine import describe_machine
 
     ways = all_ways(predictor)
-
     example = not images
     if example:
         images = dict([example_image(predictor.info.input)])

@@ -25,7 +25,7 @@ class SpeedOptions:
         backend: What runs the network; onnx and openvino have to be installed. Default: torch, and for a file that
             `halfpixel export` wrote what it was written for.
         precision: fp32 is exact; bf16 takes half the time where the processor has it. Default: the faster one here.
-        fast: Look at images at two thirds of the size: twice as fast, and a little worse on small objects.
+        fast: Look at images at two thirds of the size: about 1.7 times as fast, and a little worse on small objects.
     """
 
     backend: Literal["torch", "onnx", "openvino"] | None = None

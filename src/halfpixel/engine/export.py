@@ -18,7 +18,7 @@ from halfpixel.data.images import read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.backends.backend import Backend, Precision
 from halfpixel.engine.backends.exported import PRECISION
-from halfpixel.engine.backends.opening import SUFFIXES, ExportFormat, open_file
+from halfpixel.engine.backends.opening import SUFFIXES, ExportFormat, check_weights, open_file
 from halfpixel.engine.backends.openvino_backend import import_openvino
 from halfpixel.engine.backends.torch_backend import TorchBackend
 from halfpixel.engine.int8 import CALIBRATION_IMAGES, choose, quantise, silent
@@ -94,8 +94,7 @@ def export(
         raise ArgumentError(f"{path.parent}: there is no such folder")
     if int8_images is not None and to != "openvino":
         raise ArgumentError("int8 is for openvino only")
-    if any(tensor.is_meta for tensor in predictor.model.parameters()):
-        raise ArgumentError("the weights of an exported file cannot be exported again; give the model file")
+    check_weights(predictor.model)
     chosen = None if int8_images is None else choose(int8_images, most_images, seed)
     precision: Precision = "fp32" if int8_images is None else "int8"
     graph = onnx_graph(predictor.model, predictor.info.input.divisor)

@@ -210,7 +210,7 @@ class Predictor:
         return Predictor(self.model, self.info, self.device, self.first_pass, backend)
 
     def fast(self) -> Predictor:
-        """The same predictor, looking at images at two thirds of the size: twice as fast, worse on small objects.
+        """The same predictor, looking at images at two thirds of the size: faster, worse on small objects.
 
         A calibration does not hold for it, and is left out.
         """

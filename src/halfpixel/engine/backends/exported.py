@@ -32,6 +32,11 @@ class ExportedBackend(Backend):
 
     metadata: Mapping[str, str]
 
+    def _describe(self, metadata: Mapping[str, str]) -> None:
+        """Take what the file says of itself."""
+        self.metadata = metadata
+        self.precision = PRECISIONS.get(metadata.get(PRECISION, ""), "fp32")
+
     def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
         """See `Backend.run`."""
         found = [self._of_image(batch, k, limits) for k in range(len(batch))]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from halfpixel.engine.backends.backend import BackendName
-from halfpixel.engine.backends.exported import PRECISION, PRECISIONS, Arrays, ExportedBackend
+from halfpixel.engine.backends.exported import Arrays, ExportedBackend
 from halfpixel.errors import MissingDependencyError, ModelFileError
 
 
@@ -41,8 +41,7 @@ class OnnxBackend(ExportedBackend):
         except Exception as error:  # of a dozen classes that have no common base
             why = str(error).strip().partition("\n")[0]
             raise ModelFileError(f"{path}: ONNX Runtime cannot open it ({why})") from error
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.precision = PRECISIONS.get(self.metadata.get(PRECISION, ""), "fp32")
+        self._describe(dict(self._session.get_modelmeta().custom_metadata_map))
         self._inputs = [one.name for one in self._session.get_inputs()]
         self._outputs = [one.name for one in self._session.get_outputs()]
 

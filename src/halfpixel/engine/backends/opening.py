@@ -95,8 +95,19 @@ def open_backend(
     return open_file(_cached(predictor, name), threads)
 
 
+def check_weights(network: Network) -> None:
+    """Refuse a network of an exported file, which has no weights in torch.
+
+    Raises:
+        ArgumentError: it is one.
+    """
+    if any(tensor.is_meta for tensor in network.parameters()):
+        raise ArgumentError("the weights of an exported file cannot be exported again; give the model file")
+
+
 def _cached(predictor: Predictor, name: ExportFormat) -> Path:
     """The exported file in the cache folder, made if it is not there."""
+    check_weights(predictor.model)
     folder = cache_dir() / "exported"
     path = folder / f"{predictor.info.variant}-{_fingerprint(predictor)}{SUFFIXES[name]}"
     if not path.is_file():
@@ -112,8 +123,6 @@ def _fingerprint(predictor: Predictor) -> str:
     settings = {"halfpixel": __version__, "torch": torch.__version__, **dataclasses.asdict(predictor.model.settings)}
     digest = hashlib.sha256(json.dumps([predictor.info.input.divisor, settings], sort_keys=True).encode())
     for key, tensor in predictor.model.state_dict().items():
-        if tensor.is_meta:
-            raise ArgumentError("the weights of an exported file cannot be exported again; give the model file")
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from halfpixel.engine.backends.backend import BackendName
-from halfpixel.engine.backends.exported import PRECISION, PRECISIONS, Arrays, ExportedBackend
+from halfpixel.engine.backends.exported import PRECISION, Arrays, ExportedBackend
 from halfpixel.errors import MissingDependencyError, ModelFileError
 from halfpixel.zoo.modelfile import DESCRIPTION
 
@@ -44,14 +44,13 @@ class OpenVinoBackend(ExportedBackend):
         try:
             core = openvino.Core()
             model = core.read_model(path)
-            self.metadata = {
-                key: str(model.get_rt_info([key]).value) for key in (DESCRIPTION, PRECISION) if model.has_rt_info([key])
-            }
+            said = [key for key in (DESCRIPTION, PRECISION) if model.has_rt_info([key])]
+            metadata = {key: str(model.get_rt_info([key]).value) for key in said}
             self._compiled = core.compile_model(model, "CPU", options)
         except Exception as error:  # RuntimeErrors mostly, with a C++ traceback in the message
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise ModelFileError(f"{path}: OpenVINO cannot open it ({lines[-1] if lines else error})") from error
-        self.precision = PRECISIONS.get(self.metadata.get(PRECISION, ""), "fp32")
+        self._describe(metadata)
         self._inputs = [one.get_any_name() for one in self._compiled.inputs]
         self._outputs = [one.get_any_name() for one in self._compiled.outputs]
         self._idle: SimpleQueue[Any] = SimpleQueue()
