@@ -23,11 +23,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from halfpixel.data.warp import resample, shrink
 from halfpixel.ops import affine
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 from halfpixel.structures.targets import Targets
+from halfpixel.train.augment.warp import resample, shrink
 
 FRAME = 1024
 REGIONS = 128

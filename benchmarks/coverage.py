@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from halfpixel.data.coco import read_coco_results
-from halfpixel.data.formats import read_dataset
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.coco import read_coco_results
+from halfpixel.data.formats.detect import read_dataset
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
-from halfpixel.evaluation.calibration import Calibration, Floats
-from halfpixel.evaluation.calibration_fit import calibrate_found, conformal_rank, winkler
-from halfpixel.evaluation.calibration_scores import Cell, find_cells
-from halfpixel.evaluation.goals import Goal
+from halfpixel.evaluation.counts.calibration_fit import calibrate_found, conformal_rank, winkler
+from halfpixel.evaluation.counts.score_calibration import Cell, find_cells
+from halfpixel.evaluation.thresholds.goals import Goal
 from halfpixel.files import write_whole
+from halfpixel.structures.calibration import Calibration, Floats
 
 OURS, BASELINE, NONSENSE = "halfpixel calibrate", "constant width", "nonsense"
 FEWEST, LOWEST_COVERAGE, HIGHEST_RATIO = 15, 0.8, 0.85

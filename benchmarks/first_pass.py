@@ -25,14 +25,14 @@ import numpy.typing as npt
 from training import machine
 
 import halfpixel
-from halfpixel.data.images import read_image
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import Cells, touching_cells
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
-from halfpixel.evaluation.evaluate import AP_SCORE
-from halfpixel.evaluation.matching import match_image
-from halfpixel.evaluation.search import evaluate_search, lost_objects
+from halfpixel.evaluation.detection.mask_matching import match_image
+from halfpixel.evaluation.evaluation import AP_SCORE
+from halfpixel.evaluation.prefilter_savings import evaluate_search, lost_objects
 from halfpixel.files import write_whole
 from halfpixel.structures.instances import Instances
 

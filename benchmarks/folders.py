@@ -27,15 +27,15 @@ from memory import resident_mb
 from PIL import Image
 
 import halfpixel
-from halfpixel.data.coco_writer import prediction_entries
-from halfpixel.data.contrast import Rgb8
-from halfpixel.data.images import find_images, png_bytes, read_image
+from halfpixel.data.images.contrast import Rgb8
+from halfpixel.data.images.rgb8 import find_images, png_bytes, read_image
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.machine import describe_machine
-from halfpixel.engine.pipeline import predict_in_order
+from halfpixel.engine.parallel import predict_in_order
 from halfpixel.engine.predictor import Predictor
 from halfpixel.files import write_whole
-from halfpixel.measure.objects import measure_objects
+from halfpixel.measure.object_table import measure_objects
+from halfpixel.outputs.coco import prediction_entries
+from halfpixel.report.machine import describe_machine
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import draw_overlay
 

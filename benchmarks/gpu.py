@@ -10,10 +10,10 @@ import torch
 from peers import BASE, Pixels
 from torchvision.models.detection import MaskRCNN
 
-from halfpixel.engine.backends.torch_backend import TorchBackend
-from halfpixel.engine.bench import Spread, in_turns
+from halfpixel.data.images.prepare import prepare
+from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor, from_torchvision
-from halfpixel.engine.preprocess import prepare
+from halfpixel.report.speed import Spread, in_turns
 from halfpixel.structures.images import ImageBatch, Limits
 
 

@@ -31,14 +31,14 @@ from peers import BASE, CLASSES, PEERS, Pixels, Torchvision, as_instances
 from PIL import Image
 from stages import stage_seconds
 
-from halfpixel.data.images import find_images, read_image
+from halfpixel.data.images.prepare import prepare
+from halfpixel.data.images.rgb8 import find_images, read_image
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.bench import EXACT, SAME_IOU, LeftOut, Spread, Way, all_ways, in_turns, measure, open_ways
-from halfpixel.engine.machine import describe_machine
 from halfpixel.engine.predictor import Predictor, from_torchvision, load
-from halfpixel.engine.preprocess import prepare
-from halfpixel.evaluation.matching import DetectionQuality, match_image, pool
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
 from halfpixel.files import write_whole
+from halfpixel.report.machine import describe_machine
+from halfpixel.report.speed import EXACT, SAME_IOU, LeftOut, Spread, Way, all_ways, in_turns, measure, open_ways
 from halfpixel.structures.images import ImageBatch, Limits
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,14 +34,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from halfpixel.data.coco_writer import prediction_entries
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.machine import describe_machine
 from halfpixel.engine.predictor import from_torchvision
 from halfpixel.files import write_whole
-from halfpixel.measure.label_tiff import label_tiff_bytes
-from halfpixel.measure.objects import measure_objects
+from halfpixel.measure.object_table import measure_objects
 from halfpixel.models import mask_rcnn
+from halfpixel.outputs.coco import prediction_entries
+from halfpixel.outputs.label_tiff import label_tiff_bytes
+from halfpixel.report.machine import describe_machine
 from halfpixel.structures.images import Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import draw_overlay

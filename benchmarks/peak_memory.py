@@ -12,9 +12,9 @@ import torch
 from peers import CLASSES, PEERS, Torchvision
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from halfpixel.data.images import read_image
-from halfpixel.engine.bench import Way, open_way
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.engine.predictor import load
+from halfpixel.report.speed import Way, open_way
 
 
 def peak_memory_mb(name: str, folder: Path, image: Path, calibration: Sequence[Path]) -> float | None:

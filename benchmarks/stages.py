@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from peers import BASE, Pixels, Torchvision
 
-from halfpixel.engine.bench import Way, in_turns
 from halfpixel.engine.predictor import Predictor
+from halfpixel.report.speed import Way, in_turns
 
 STAGES = (
     "prepare", "backbone", "pyramid", "proposals", "RoIAlign", "box head", "mask head", "pasting", "everything else",

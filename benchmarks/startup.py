@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from halfpixel.cli import build_app
-from halfpixel.data.images import png_bytes
+from halfpixel.data.images.rgb8 import png_bytes
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.machine import describe_machine
 from halfpixel.files import write_whole
+from halfpixel.report.machine import describe_machine
 
 Commands = dict[str, list[str]]
 Row = dict[str, Any]

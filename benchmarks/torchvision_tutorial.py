@@ -26,9 +26,9 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import v2
 
-from halfpixel.data.images import read_image
-from halfpixel.data.sample import Sample
-from halfpixel.engine.preprocess import light_factor, to_float
+from halfpixel.data.dataset import Sample
+from halfpixel.data.images.prepare import light_factor, to_float
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks

@@ -35,16 +35,16 @@ from PIL import Image
 from torch import nn
 
 import halfpixel
-from halfpixel.data.sample import Dataset, Sample, annotated_sample
+from halfpixel.data.dataset import Dataset, Sample, annotated_sample
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.files import write_whole
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
+from halfpixel.train.augment.crops import Batches
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.views import Batches
+from halfpixel.zoo.convert.torchvision import convert, rename
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of
-from halfpixel.zoo.torchvision_weights import convert, rename
 
 Step = Callable[[], None]
 Row = dict[str, Any]

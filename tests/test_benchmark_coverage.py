@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from halfpixel.evaluation.calibration_fit import winkler
-from halfpixel.evaluation.calibration_scores import Cell
+from halfpixel.evaluation.counts.calibration_fit import winkler
+from halfpixel.evaluation.counts.score_calibration import Cell
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halfpixel import load
 from halfpixel.data.synthetic import touching_cells, write_cells
-from halfpixel.engine.first_pass import FirstPass
+from halfpixel.engine.prefilter import FirstPass
 from halfpixel.models.unet import unet_lite
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances, Search

@@ -14,11 +14,11 @@ from parity.compare import Comparison, lively_torchvision
 from skimage import data
 from torchvision.models.detection import MaskRCNN
 
-from halfpixel.engine.backends.torch_backend import TorchBackend
-from halfpixel.engine.bench import EXACT, Way
-from halfpixel.engine.machine import describe_machine
+from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor, from_torchvision
-from halfpixel.evaluation.matching import DetectionQuality
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality
+from halfpixel.report.machine import describe_machine
+from halfpixel.report.speed import EXACT, Way
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

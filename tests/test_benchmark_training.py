@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models.detection import MaskRCNN
 
-from halfpixel.data.coco import read_coco, write_coco
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.coco import read_coco, write_coco
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks

@@ -13,21 +13,36 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "halfpixel"
 
 FLOORS = (
-    ("errors", "files"),
+    ("errors",),
+    ("files", "optional"),
     ("ops",),
     ("structures",),
-    ("nn", "data", "measure", "viz", "evaluation"),
+    ("nn",),
+    ("data",),
+    ("measure", "viz", "plots"),
+    ("evaluation",),
     ("models",),
     ("zoo",),
     ("engine",),
+    ("outputs",),
+    ("jobs",),
     ("train",),
     ("report",),
-    ("cli", "web"),
+    ("annotate",),
+    ("cli", "web", "cluster"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-ALLOWED = {("evaluation", "halfpixel.data.sample")}
-"""A room and the one module that it may import against the rule."""
+ALLOWED = {
+    ("data", "halfpixel.outputs.coco"),
+    ("jobs", "halfpixel.cli.console"),
+    ("plots", "halfpixel.evaluation.counts.count_errors"),
+    ("plots", "halfpixel.evaluation.detection.error_types"),
+    ("plots", "halfpixel.evaluation.evaluation"),
+    ("plots", "halfpixel.evaluation.model_comparison"),
+    ("plots", "halfpixel.report.html"),
+}
+"""A room and a module that it imports against the rule: what still has to move."""
 
 FREE = {"__init__.py", "__main__.py"}
 """Files at the top that may import anything (the first one lazily)."""
@@ -105,8 +120,8 @@ def test_rooms_import_only_from_above() -> None:
         ("ops/paste.py", "from ..structures import masks", "ops must not import structures"),
         ("ops/paste.py", "def f():\n    import halfpixel.cli", "ops must not import cli"),
         ("errors.py", "import halfpixel.ops", "errors must not import ops"),
-        ("viz/overlay.py", "from halfpixel.data.sample import Sample", "viz must not import data"),
-        ("evaluation/ap.py", "from halfpixel.data import coco", "evaluation must not import data"),
+        ("viz/overlay.py", "from halfpixel.plots.style import styled", "viz must not import plots"),
+        ("evaluation/ap.py", "from halfpixel.models import two", "evaluation must not import models"),
         ("models/one.py", "from halfpixel.models.two import Two", "files of models must not import each other"),
         ("models/one.py", "from halfpixel.models import two", "files of models must not import each other"),
         ("models/one.py", "from .two import Two", "files of models must not import each other"),
@@ -130,7 +145,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, line: str, why:
         ("structures/masks.py", "from halfpixel.ops import rle"),
         ("ops/paste.py", "from halfpixel.ops.interpolate import linear_weights"),
         ("ops/paste.py", "from . import interpolate\nimport torch.nn, numpy"),
-        ("evaluation/ap.py", "from halfpixel.data.sample import Sample"),
+        ("evaluation/ap.py", "from halfpixel.data.dataset import Sample"),
         ("evaluation/ap.py", "from halfpixel.data import sample"),
         ("models/__init__.py", "from halfpixel.models import two"),
         ("report/page.py", "from halfpixel.evaluation import ap\nfrom halfpixel.engine import predictor"),
@@ -145,7 +160,7 @@ def test_a_proper_import_passes(tmp_path: Path, file: str, line: str) -> None:
 
 
 def plant(package: Path, file: str, line: str) -> None:
-    for name in ("data/sample.py", "data/coco.py", "models/two.py", "structures/masks.py"):
+    for name in ("data/dataset.py", "data/formats/coco.py", "models/two.py", "structures/masks.py"):
         (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text("")
     (package / file).parent.mkdir(exist_ok=True)

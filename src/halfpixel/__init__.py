@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from halfpixel.data.check import check_dataset
-    from halfpixel.data.coco import read_coco, write_coco
-    from halfpixel.data.formats import read_dataset
-    from halfpixel.data.images import read_image
-    from halfpixel.data.picture import read_pictures
-    from halfpixel.data.sample import Dataset, Sample
+    from halfpixel.data.checks.dataset_check import check_dataset
+    from halfpixel.data.dataset import Dataset, Sample
+    from halfpixel.data.formats.coco import read_coco, write_coco
+    from halfpixel.data.formats.detect import read_dataset
+    from halfpixel.data.images.picture import read_pictures
+    from halfpixel.data.images.rgb8 import read_image
     from halfpixel.engine.predictor import Predictor, from_torchvision, load
-    from halfpixel.evaluation.evaluate import evaluate
+    from halfpixel.evaluation.evaluation import evaluate
     from halfpixel.measure.density import density
-    from halfpixel.measure.geojson import write_geojson
-    from halfpixel.measure.objects import measure_objects
+    from halfpixel.measure.object_table import measure_objects
+    from halfpixel.outputs.geojson import write_geojson
     from halfpixel.structures.instances import Instances
     from halfpixel.structures.masks import CropMasks
     from halfpixel.train.loop import fit
@@ -33,28 +33,28 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for: the command line's help must not wait for torch.
 _HOMES = {
-    "read_pictures": "data.picture",
+    "read_pictures": "data.images.picture",
     "blurred": "viz.blur",
-    "write_geojson": "measure.geojson",
+    "write_geojson": "outputs.geojson",
     "density": "measure.density",
-    "measure_objects": "measure.objects",
+    "measure_objects": "measure.object_table",
     "CropMasks": "structures.masks",
-    "Dataset": "data.sample",
+    "Dataset": "data.dataset",
     "Instances": "structures.instances",
     "Predictor": "engine.predictor",
     "Recipe": "train.recipe",
-    "Sample": "data.sample",
-    "check_dataset": "data.check",
+    "Sample": "data.dataset",
+    "check_dataset": "data.checks.dataset_check",
     "cut_out": "viz.cutouts",
     "draw_overlay": "viz.overlay",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluation",
     "from_torchvision": "engine.predictor",
     "load": "engine.predictor",
-    "read_coco": "data.coco",
-    "read_dataset": "data.formats",
-    "read_image": "data.images",
+    "read_coco": "data.formats.coco",
+    "read_dataset": "data.formats.detect",
+    "read_image": "data.images.rgb8",
     "fit": "train.loop",
-    "write_coco": "data.coco",
+    "write_coco": "data.formats.coco",
 }
 
 __all__ = [

@@ -10,11 +10,11 @@ from networks import CLASSES, smallest
 
 from halfpixel.cli.bench import advice
 from halfpixel.engine import bench
-from halfpixel.engine.bench import EXACT, Measured, Spread, Way
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import MissingDependencyError
-from halfpixel.evaluation.matching import DetectionQuality
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality
 from halfpixel.models import mask_rcnn
+from halfpixel.report.speed import EXACT, Measured, Spread, Way
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of
 

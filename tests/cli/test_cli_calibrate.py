@@ -8,7 +8,7 @@ from calling import Halfpixel, write_model, write_noise
 from PIL import Image
 
 from halfpixel.engine.predictor import load
-from halfpixel.evaluation.calibration import Calibration
+from halfpixel.structures.calibration import Calibration
 from halfpixel.zoo.modelfile import read_info
 
 

@@ -4,7 +4,7 @@ import pytest
 from calling import Halfpixel, write_noise
 
 from halfpixel.engine import export as exporting
-from halfpixel.engine.export import Exported
+from halfpixel.engine.export.exporter import Exported
 from halfpixel.engine.predictor import Predictor
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from calling import Halfpixel
 
-from halfpixel.train.records import Records
+from halfpixel.train.run_log import Records
 from halfpixel.zoo.modelfile import load_model, read_info
 
 SHORT = ("--steps", 2, "--images-per-step", 1, "--crop-px", 64, "--warmup-steps", 1)

@@ -7,7 +7,7 @@ import pytest
 from calling import Halfpixel
 
 from halfpixel.cli.convert import new_stems
-from halfpixel.data.formats import read_dataset
+from halfpixel.data.formats.detect import read_dataset
 from halfpixel.errors import AnnotationError
 
 HELP_WITHOUT_TORCH = """
@@ -87,7 +87,7 @@ def test_a_failure_on_the_way_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "3.png")
 
-    monkeypatch.setattr("halfpixel.data.coco_writer.open_whole", full)
+    monkeypatch.setattr("halfpixel.outputs.coco.open_whole", full)
     for exists in (False, True):
         if exists:
             (tmp_path / "out").mkdir()

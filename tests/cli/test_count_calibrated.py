@@ -13,7 +13,7 @@ from calling import Halfpixel, write_model
 
 import halfpixel as package
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.calibration import Calibration
+from halfpixel.structures.calibration import Calibration
 
 Noise = Callable[..., Path]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from halfpixel import load
 from halfpixel.cli.first_pass import explain_savings
-from halfpixel.engine.first_pass import FirstPass
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.search import Savings
+from halfpixel.engine.prefilter import FirstPass
+from halfpixel.evaluation.prefilter_savings import Savings
 from halfpixel.models.unet import unet_lite
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of

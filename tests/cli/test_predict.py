@@ -10,9 +10,9 @@ import tifffile
 from calling import Halfpixel
 from PIL import Image
 
-from halfpixel.cli.results import Names, output_names, output_stems
-from halfpixel.data.coco import read_coco
-from halfpixel.data.images import read_image
+from halfpixel.data.formats.coco import read_coco
+from halfpixel.data.images.rgb8 import read_image
+from halfpixel.jobs.result_kinds import Names, output_names, output_stems
 
 ALL = "coco,overlay,labels,table,cutouts"
 Noise = Callable[..., Path]

@@ -14,7 +14,7 @@ import tifffile
 from calling import Halfpixel
 from skimage.draw import polygon2mask
 
-from halfpixel.data.images import read_image
+from halfpixel.data.images.rgb8 import read_image
 
 Noise = Callable[..., Path]
 

@@ -8,8 +8,8 @@ import torch
 from calling import Halfpixel, write_noise
 
 from halfpixel import load
-from halfpixel.engine.backends.backend import native_precision
-from halfpixel.engine.backends.torch_backend import TorchBackend
+from halfpixel.engine.backends.base import native_precision
+from halfpixel.engine.backends.eager import TorchBackend
 
 NATIVE = native_precision(torch.device("cpu"))
 
@@ -62,7 +62,7 @@ def test_a_resumed_run_must_compute_as_the_one_before(
         tiny_model,
     )
     with monkeypatch.context() as patch:
-        patch.setattr("halfpixel.cli.writers.Results.finish", broken)
+        patch.setattr("halfpixel.jobs.result_writers.Results.finish", broken)
         assert halfpixel(*command, "--precision", "fp32").code == 130
     ran = halfpixel(*command, "--resume", "--precision", "fp32", "--fast")
     assert ran.code == 2

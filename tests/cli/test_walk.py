@@ -10,8 +10,8 @@ import tifffile
 import torch
 
 from halfpixel import load
-from halfpixel.cli.run import Walk
-from halfpixel.data.picture import Reading
+from halfpixel.cli.console import Walk
+from halfpixel.data.images.picture import Reading
 from halfpixel.engine.predictor import Predictor
 
 Noise = Callable[..., Path]

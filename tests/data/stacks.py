@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import tifffile
 
-from halfpixel.data.picture import Reading
+from halfpixel.data.images.picture import Reading
 
 RNG = np.random.default_rng(0)
 SIZES = {"T": 2, "Z": 3, "C": 4, "Y": 20, "X": 30, "S": 3}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfpixel.data.coco import read_coco, read_coco_polygons, read_coco_results, write_coco
+from halfpixel.data.formats.coco import read_coco, read_coco_polygons, read_coco_results, write_coco
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks

@@ -4,7 +4,7 @@ import pytest
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
 from halfpixel.data import contrast
-from halfpixel.data.picture import Reading, read_pictures
+from halfpixel.data.images.picture import Reading, read_pictures
 from halfpixel.errors import ImageError
 
 

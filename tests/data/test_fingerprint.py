@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfpixel.data.fingerprint import find_repeats, fingerprint
-from halfpixel.data.images import read_image
+from halfpixel.data.checks.fingerprint import find_repeats, fingerprint
+from halfpixel.data.images.rgb8 import read_image
 
 
 def scene(seed: int, size_hw: tuple[int, int] = (120, 150)) -> np.ndarray:

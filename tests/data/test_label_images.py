@@ -6,7 +6,7 @@ import tifffile
 from drawing import HEIGHT, WIDTH, dense, kinds, squares, write_array, write_picture
 from PIL import Image
 
-from halfpixel.data.label_images import label_file, read_label_images
+from halfpixel.data.formats.label_images import label_file, read_label_images
 from halfpixel.errors import AnnotationError
 
 MASKS = squares((1, 1), (8, 3), (20, 15))

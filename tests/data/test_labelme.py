@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawing import HEIGHT, WIDTH, dense, squares, write_picture
 
-from halfpixel.data.labelme import read_labelme
+from halfpixel.data.formats.labelme import read_labelme
 from halfpixel.errors import AnnotationError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from drawing import dense, kinds, squares, write_array, write_picture
 
-from halfpixel.data.mask_folders import read_mask_folders
+from halfpixel.data.formats.mask_folders import read_mask_folders
 from halfpixel.errors import AnnotationError
 
 

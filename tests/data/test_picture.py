@@ -7,9 +7,9 @@ from PIL import Image
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
 from halfpixel.data import contrast, tiff
-from halfpixel.data.image_files import read_size_hw
-from halfpixel.data.images import count_frames, read_image
-from halfpixel.data.picture import Reading, read_pictures
+from halfpixel.data.formats.mask_files import read_size_hw
+from halfpixel.data.images.picture import Reading, read_pictures
+from halfpixel.data.images.rgb8 import count_frames, read_image
 from halfpixel.errors import ArgumentError, ImageError
 
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from halfpixel.data.polygons import (
+from halfpixel.data.formats.polygons import (
     check_numbers,
     crossing,
     lies_outside,

@@ -1,7 +1,7 @@
 import numpy as np
 from drawing import dense, kinds, squares, write_array, write_picture
 
-from halfpixel.data.semantic import read_semantic
+from halfpixel.data.formats.semantic import read_semantic
 
 
 def test_connected_regions_are_objects_and_touching_ones_one(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpixel.data.sample import Dataset, annotated_sample
+from halfpixel.data.dataset import Dataset, annotated_sample
 from halfpixel.data.split import hold_out
 from halfpixel.errors import ArgumentError
 from halfpixel.structures.masks import CropMasks

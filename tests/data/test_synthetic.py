@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation, label
 
-from halfpixel.data.coco import read_coco
-from halfpixel.data.images import read_image
+from halfpixel.data.formats.coco import read_coco
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import touching_cells, write_cells
 from halfpixel.errors import ArgumentError
 

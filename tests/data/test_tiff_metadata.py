@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 from stacks import ALL, values, write
 
-from halfpixel.data.picture import read_pictures
+from halfpixel.data.images.picture import read_pictures
 
 
 def test_imagej_labels_of_a_whole_stack(tmp_path):

@@ -4,8 +4,8 @@ import torch
 from drawing import HEIGHT, WIDTH, dense, kinds, squares, write_picture
 from scipy import ndimage
 
-from halfpixel.data.sample import Dataset, annotated_sample
-from halfpixel.data.yolo import label_file_of, read_names, read_yolo, write_yolo
+from halfpixel.data.dataset import Dataset, annotated_sample
+from halfpixel.data.formats.yolo import label_file_of, read_names, read_yolo, write_yolo
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.masks import CropMasks
 

@@ -17,13 +17,13 @@ from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel import load
-from halfpixel.data.images import from_pillow, read_image
-from halfpixel.engine.backends.torch_backend import TorchBackend
+from halfpixel.data.images.rgb8 import from_pillow, read_image
+from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
-from halfpixel.evaluation.calibration import Calibration
 from halfpixel.models import mask_rcnn
 from halfpixel.nn.network import Outputs
+from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.modelfile import ModelInfo, settings_of

@@ -10,7 +10,7 @@ from halfpixel import load
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.tiles import Tile, merge, tiles
-from halfpixel.evaluation.matching import mask_iou_matrix
+from halfpixel.evaluation.detection.mask_matching import mask_iou_matrix
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from halfpixel.data.sample import Dataset, Sample
+from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 

@@ -6,8 +6,8 @@ import torch
 from hotcoco import COCO, COCOeval
 from scenes import blocks, dataset, random_blobs, sample
 
-from halfpixel.evaluation.accumulate import average_precision, average_recall
-from halfpixel.evaluation.coco_ap import coco_tables, match_coco
+from halfpixel.evaluation.coco.accumulate import average_precision, average_recall
+from halfpixel.evaluation.coco.average_precision import coco_tables, match_coco
 
 SIZE_HW = (160, 160)
 LIMITS = (1, 4, 10, 30)
@@ -84,7 +84,7 @@ def test_draws_in_blocks_equal_draws_one_by_one(monkeypatch):
     one = match_coco(data, predictions, kind="mask", max_detections=30).by_range[0][0]
     weights = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), size=23)
     whole = average_precision(one, weights, 30)
-    monkeypatch.setattr("halfpixel.evaluation.accumulate._AT_ONCE", 5 * one.right.size)
+    monkeypatch.setattr("halfpixel.evaluation.coco.accumulate._AT_ONCE", 5 * one.right.size)
     np.testing.assert_array_equal(average_precision(one, weights, 30), whole)
     np.testing.assert_array_equal(np.concatenate([average_precision(one, row[None], 30) for row in weights]), whole)
 

@@ -7,7 +7,7 @@ from scenes import blocks, dataset, random_blobs, sample
 from scipy.ndimage import binary_erosion
 
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.evaluation.boundary_ap import boundary_ap
+from halfpixel.evaluation.coco.boundary_ap import boundary_ap
 
 SIZE_HW = (90, 120)
 BAND_PX = 3  # 2% of a diagonal of 150

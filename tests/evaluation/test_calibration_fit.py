@@ -8,8 +8,7 @@ import torch
 from scenes import blocks, dataset, sample
 
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.evaluation.calibration import Calibration, Evidence
-from halfpixel.evaluation.calibration_fit import (
+from halfpixel.evaluation.counts.calibration_fit import (
     calibrate,
     calibrate_cells,
     conformal_rank,
@@ -21,9 +20,10 @@ from halfpixel.evaluation.calibration_fit import (
     sweep_cells,
     winkler,
 )
-from halfpixel.evaluation.calibration_scores import Cell, find_cells
-from halfpixel.evaluation.goals import Goal
-from halfpixel.evaluation.sweep import sweep
+from halfpixel.evaluation.counts.score_calibration import Cell, find_cells
+from halfpixel.evaluation.thresholds.goals import Goal
+from halfpixel.evaluation.thresholds.threshold_sweep import sweep
+from halfpixel.structures.calibration import Calibration, Evidence
 
 
 def pictures(n: int, rng: np.random.Generator) -> list[Cell]:

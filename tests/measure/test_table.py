@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.measure.extras import load_extra
 from halfpixel.measure.table import Table
+from halfpixel.optional import load_extra
 
 TABLE = Table(
     {

@@ -2,8 +2,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.layers import FrozenBatchNorm2d
 
 INPUTS = (3, 5, 7, 9)
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from halfpixel.nn import inference
 from halfpixel.nn.backbones import EfficientNetLite, InvertedResidual, ResNet
+from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d, conv_stack
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.inference import CpuConv2d, folded, for_inference
-from halfpixel.nn.layers import ConvBlock, FrozenBatchNorm2d, conv_stack
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from pages import Page
 
-from halfpixel.data.sample import Dataset, Sample
-from halfpixel.evaluation.evaluate import Evaluation, evaluate
+from halfpixel.data.dataset import Dataset, Sample
+from halfpixel.evaluation.evaluation import Evaluation, evaluate
 from halfpixel.report.page import write_report
-from halfpixel.report.worst import WorstImage
+from halfpixel.report.worst_images import WorstImage
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 

@@ -13,18 +13,18 @@ import torch
 from networks import CLASSES, few
 from PIL import Image
 
-from halfpixel.data.coco import read_coco
-from halfpixel.data.images import read_image
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.coco import read_coco
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, ImageError, MissingDependencyError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
 from halfpixel.train import loop, records
+from halfpixel.train.augment.crops import Batches
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.records import Event
-from halfpixel.train.views import Batches
+from halfpixel.train.run_log import Event
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
 
 RECIPE = Recipe(steps=3, images_per_step=2, crop_px=64, warmup_steps=2)

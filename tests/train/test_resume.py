@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file
 from test_loop import RECIPE, fresh, write_dataset
 
-from halfpixel.data.coco import read_coco
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.errors import ArgumentError, HalfpixelError, ModelFileError
 from halfpixel.train import checkpoint
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.records import Event
+from halfpixel.train.run_log import Event
 
 LONGER = dataclasses.replace(RECIPE, steps=6, checkpoint_every=2, validate_every=3)
 
@@ -153,7 +153,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_loop import fresh
 from test_resume import KILLED
-from halfpixel.data.coco import read_coco
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.train.loop import fit
 data = read_coco(Path({data!r}))
 fit(*fresh(), data, KILLED, Path({out!r}), val=data, resume=True)

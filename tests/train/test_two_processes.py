@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from test_loop import RECIPE, TERMS, fresh, write_dataset
 
-from halfpixel.data.coco import read_coco
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.train.loop import fit
 from halfpixel.zoo.modelfile import ModelInfo
@@ -24,7 +24,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from test_two_processes import RUN, lively
-from halfpixel.data.coco import read_coco
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.train.loop import fit
 data = read_coco(Path(sys.argv[1]))
 for resume in (False, True):

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from halfpixel.errors import ModelFileError
-from halfpixel.evaluation.calibration import Calibration
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
+from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import (
     ModelInfo,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from halfpixel.data.coco import read_coco
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import load
-from halfpixel.evaluation.evaluate import evaluate
+from halfpixel.evaluation.evaluation import evaluate
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 

@@ -16,13 +16,13 @@ from halfpixel.cli.bench import bench
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.compare import compare
+from halfpixel.cli.console import ERR, complain, one_line
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
 from halfpixel.cli.export import export
 from halfpixel.cli.models import models
 from halfpixel.cli.predict import predict
-from halfpixel.cli.run import ERR, complain, one_line
 from halfpixel.cli.sweep import sweep
 from halfpixel.cli.train import train
 from halfpixel.errors import HalfpixelError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Note,
     Walk,
     describe,
@@ -26,9 +26,9 @@ from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.contrast import Rgb8
-    from halfpixel.engine.bench import LeftOut, Measured, Way
+    from halfpixel.data.images.contrast import Rgb8
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.report.speed import LeftOut, Measured, Way
 
 
 def bench(
@@ -61,8 +61,8 @@ def bench(
     if (paths and not images) or (calibrate and not calibration):
         return walk.exit_code or 2
     predictor = open_model(model)
-    from halfpixel.engine.bench import all_ways, example_image, fastest
-    from halfpixel.engine.machine import describe_machine
+    from halfpixel.report.machine import describe_machine
+    from halfpixel.report.speed import all_ways, example_image, fastest
 
     ways = all_ways(predictor)
     example = not images
@@ -94,7 +94,7 @@ def bench(
 
 def _read(walk: Walk, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]:
     """The pixels of so many images that can be used, evenly spread over all, by their path."""
-    from halfpixel.data.images import read_image
+    from halfpixel.data.images.rgb8 import read_image
 
     files = walk.find(paths)
     n = min(at_most, len(files))
@@ -112,7 +112,7 @@ def _run(
     predictor: Predictor, ways: Sequence[Way], images: Mapping[str, Rgb8], calibration: Sequence[Path], rounds: int
 ) -> tuple[list[Measured], list[LeftOut]]:
     """All ways that there are, with a progress bar."""
-    from halfpixel.engine.bench import measure, open_ways
+    from halfpixel.report.speed import measure, open_ways
 
     with progress_bar() as bar, TemporaryDirectory(prefix="halfpixel-bench-") as folder:
         opening = bar.add_task("Opening", total=None)
@@ -125,7 +125,7 @@ def _run(
 
 def _default(predictor: Predictor) -> Way:
     """What runs where no option is given."""
-    from halfpixel.engine.bench import Way
+    from halfpixel.report.speed import Way
 
     return Way(predictor.backend.name, predictor.backend.precision)
 
@@ -138,7 +138,7 @@ def _sizes(images: Mapping[str, Rgb8]) -> str:
 
 
 def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: Way) -> None:
-    from halfpixel.engine.bench import EXACT, SAME_IOU
+    from halfpixel.report.speed import EXACT, SAME_IOU
 
     numbers = ("s an image", "times as fast", "objects", "same objects", "counts off by")
     table = plain_table("backend", "precision", *numbers, "", right=numbers)
@@ -169,7 +169,7 @@ def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: W
 
 def advice(measured: Sequence[Measured], best: Measured, default: Way, example: bool = False) -> str:
     """One sentence or two: what to use, and what would be faster but finds other objects."""
-    from halfpixel.engine.bench import EXACT
+    from halfpixel.report.speed import EXACT
 
     exact = next(one for one in measured if one.way == EXACT)
     if not any(one.objects for one in measured):

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import check_classes, few_overlap, open_dataset, open_predictions
-from halfpixel.cli.results import refuse_to_overwrite
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Walk,
     check_folder,
     describe,
@@ -25,13 +23,15 @@ from halfpixel.cli.run import (
     warn,
     write_with_folder,
 )
-from halfpixel.data.formats import Format
+from halfpixel.data.formats.detect import Format
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.collect import check_classes, few_overlap, open_dataset, open_predictions
+from halfpixel.jobs.result_kinds import refuse_to_overwrite
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.evaluation.calibration import Calibration
-    from halfpixel.evaluation.calibration_fit import CalibrationReport
+    from halfpixel.evaluation.counts.calibration_fit import CalibrationReport
+    from halfpixel.structures.calibration import Calibration
     from halfpixel.zoo.modelfile import ModelInfo
 
 COUNTS = ("listed objects", "estimate")
@@ -72,10 +72,10 @@ def calibrate(
         overwrite: Replace an earlier file.
         as_json: Print all numbers as JSON.
     """
-    from halfpixel.evaluation.calibration_fit import calibrate as fit
-    from halfpixel.evaluation.calibration_fit import check_enough, check_wishes
-    from halfpixel.evaluation.calibration_scores import LOWEST_SCORE
-    from halfpixel.evaluation.goals import Goal
+    from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
+    from halfpixel.evaluation.counts.calibration_fit import check_enough, check_wishes
+    from halfpixel.evaluation.counts.score_calibration import LOWEST_SCORE
+    from halfpixel.evaluation.thresholds.goals import Goal
 
     if threshold is not None and goal is not None:
         raise ArgumentError("--threshold and --for: give one of the two")
@@ -134,7 +134,7 @@ def _store(out: Path, model: str, info: ModelInfo, calibration: Calibration) -> 
 
 
 def _plot(report: CalibrationReport) -> bytes:
-    from halfpixel.viz.score_curves import draw_reliability
+    from halfpixel.plots.score_curves import draw_reliability
 
     curves = {name: [(one.said, one.real, one.n) for one in bins] for name, bins in report.reliability.items()}
     errors = [f"(expected calibration error {report.calibration_error[name]:.3f})" for name in curves]

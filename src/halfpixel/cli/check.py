@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import open_dataset
-from halfpixel.cli.results import refuse_to_overwrite
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     check_folder,
     describe,
     name_some,
@@ -24,11 +22,13 @@ from halfpixel.cli.run import (
     show,
     write_with_folder,
 )
-from halfpixel.data.formats import Format
+from halfpixel.data.formats.detect import Format
+from halfpixel.jobs.collect import open_dataset
+from halfpixel.jobs.result_kinds import refuse_to_overwrite
 
 if TYPE_CHECKING:
-    from halfpixel.data.check import Check, Summary
-    from halfpixel.data.sample import Dataset, Sample
+    from halfpixel.data.checks.dataset_check import Check, Summary
+    from halfpixel.data.dataset import Dataset, Sample
     from halfpixel.viz.contact_sheet import Tile
 
 REPORT, SHEET = "check.json", "contact-sheet.png"
@@ -64,7 +64,7 @@ def check(
         overwrite: Replace an earlier check in the folder.
         as_json: Print everything as JSON.
     """
-    from halfpixel.data.check import check_dataset
+    from halfpixel.data.checks.dataset_check import check_dataset
 
     if out is not None:
         check_folder(out)
@@ -91,7 +91,7 @@ def check(
 
 def _model_facts(model: str) -> dict[str, Any]:
     """What a data set has to go with: the limit, the anchors and the scale of a model."""
-    from halfpixel.engine.preprocess import network_size
+    from halfpixel.data.images.prepare import network_size
 
     predictor = open_model(model)
     rules = predictor.info.input
@@ -138,7 +138,7 @@ def _print_summary(data: Path, summary: Summary, model: str | None) -> None:
 
 
 def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet: bool) -> None:
-    from halfpixel.data.images import png_bytes
+    from halfpixel.data.images.rgb8 import png_bytes
     from halfpixel.viz.contact_sheet import draw_contact_sheet
 
     tell: Callable[[str], None] = (lambda _: None) if quiet else say
@@ -160,7 +160,7 @@ def _tiles(found: Check, samples: dict[Path, Sample]) -> Iterator[Tile]:
     """A thumbnail for each of the worst images, one at a time; each kind of finding has a colour of its own."""
     import numpy as np
 
-    from halfpixel.data.images import read_image
+    from halfpixel.data.images.rgb8 import read_image
     from halfpixel.errors import ImageError
     from halfpixel.viz.contact_sheet import Tile
     from halfpixel.viz.palette import distinct_colours

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import (
-    FILE_LIMIT,
-    FILE_THRESHOLD,
-    check_classes,
-    few_overlap,
-    open_dataset,
-    predict_dataset,
-    read_predictions,
-    write_predictions,
-)
-from halfpixel.cli.results import refuse_to_overwrite
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Walk,
     between,
     check_folder,
@@ -35,14 +24,25 @@ from halfpixel.cli.run import (
     show,
     warn,
 )
-from halfpixel.data.formats import Format
+from halfpixel.data.formats.detect import Format
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.collect import (
+    FILE_LIMIT,
+    FILE_THRESHOLD,
+    check_classes,
+    few_overlap,
+    open_dataset,
+    predict_dataset,
+    read_predictions,
+    write_predictions,
+)
+from halfpixel.jobs.result_kinds import refuse_to_overwrite
 
 if TYPE_CHECKING:
-    from halfpixel.data.sample import Dataset, Sample
+    from halfpixel.data.dataset import Dataset, Sample
     from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.audit import Candidate
-    from halfpixel.evaluation.comparison import Comparison
+    from halfpixel.evaluation.model_comparison import Comparison
+    from halfpixel.evaluation.per_image import Candidate
     from halfpixel.structures.instances import Instances
 
 WRITTEN = ("report.json", "index.html", "a/instances.json", "b/instances.json")
@@ -109,8 +109,8 @@ def compare(
         if not found:
             return walk.exit_code
         ran.append(found)
-    from halfpixel.evaluation.comparison import compare as measure
-    from halfpixel.evaluation.evaluate import AP_RESAMPLES
+    from halfpixel.evaluation.evaluation import AP_RESAMPLES
+    from halfpixel.evaluation.model_comparison import compare as measure
 
     # an image that one of the two could not use is left out for both
     a, b = (one.on(dataset, found) for one, found in zip(contenders, ran, strict=True))
@@ -153,7 +153,7 @@ class _Contender:
 
     def on(self, dataset: Dataset, found: Mapping[Sample, Instances]) -> Candidate:
         """What takes part in the comparison."""
-        from halfpixel.evaluation.audit import Candidate
+        from halfpixel.evaluation.per_image import Candidate
 
         return Candidate(self.name, [found[sample] for sample in dataset.samples], self.threshold, self.limit)
 
@@ -181,7 +181,7 @@ def _thresholds(given: Sequence[float]) -> list[float | None]:
 def _report(
     comparison: Comparison, dataset: Dataset, both: tuple[Candidate, Candidate], pictures: int, out: Path, n_failed: int
 ) -> None:
-    from halfpixel.report.comparison_page import write_comparison
+    from halfpixel.report.comparison import write_comparison
     from halfpixel.report.differences import draw_differences
 
     about = {"left out": f"{plural(n_failed, 'image')} that could not be used"} if n_failed else {}
@@ -191,7 +191,7 @@ def _report(
 
 def print_comparison(comparison: Comparison) -> None:
     """The main numbers, side by side."""
-    from halfpixel.evaluation.comparison import MEASURES
+    from halfpixel.evaluation.model_comparison import MEASURES
 
     overall = comparison.overall
     for name, side in (("A", comparison.a), ("B", comparison.b)):

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.dataset import open_dataset
-from halfpixel.cli.results import output_names, output_stems
-from halfpixel.cli.run import check_folder, complain, plain_table, plural, say, show
-from halfpixel.data.formats import Format, WritableFormat
+from halfpixel.cli.console import check_folder, complain, plain_table, plural, say, show
+from halfpixel.data.formats.detect import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.jobs.collect import open_dataset
+from halfpixel.jobs.result_kinds import output_names, output_stems
 
 if TYPE_CHECKING:
-    from halfpixel.data.sample import Dataset, Fault
+    from halfpixel.data.dataset import Dataset, Fault
 
 
 def convert(
@@ -41,8 +41,8 @@ def convert(
         images: The folder of the images, where they are not beside the annotations.
         format: The format of the data. Default: found by looking.
     """
-    from halfpixel.data.coco_writer import unread_keys
-    from halfpixel.data.formats import detect, write_dataset
+    from halfpixel.data.formats.detect import detect, write_dataset
+    from halfpixel.outputs.coco import unread_keys
 
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_json, savings_of
-from halfpixel.cli.parts import Facts, Parts, resumable
-from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
-from halfpixel.cli.results import csv_bytes
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Note,
     Walk,
     calibration_at,
@@ -31,13 +27,17 @@ from halfpixel.cli.run import (
     warn,
     write_with_folder,
 )
-from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed, speed_json
+from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_json, savings_of
+from halfpixel.cli.image_options import AS_THEY_ARE, ImageOptions
+from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions, describe_speed, speed_json
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.journal import Facts, Parts, resumable
+from halfpixel.jobs.result_kinds import csv_bytes
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.picture import Picture
-    from halfpixel.evaluation.calibration import Calibration
+    from halfpixel.data.images.picture import Picture
+    from halfpixel.structures.calibration import Calibration
     from halfpixel.structures.instances import Instances
 
 MANY_CLASSES = 10

@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import (
-    FILE_LIMIT,
-    FILE_THRESHOLD,
-    check_classes,
-    few_overlap,
-    open_dataset,
-    predict_dataset,
-    read_predictions,
-    write_predictions,
-)
-from halfpixel.cli.first_pass import explain_savings, open_both
-from halfpixel.cli.results import refuse_to_overwrite
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Walk,
     between,
     check_folder,
@@ -33,14 +21,26 @@ from halfpixel.cli.run import (
     show,
     warn,
 )
-from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed, speed_json
-from halfpixel.data.formats import Format
+from halfpixel.cli.first_pass import explain_savings, open_both
+from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions, describe_speed, speed_json
+from halfpixel.data.formats.detect import Format
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.collect import (
+    FILE_LIMIT,
+    FILE_THRESHOLD,
+    check_classes,
+    few_overlap,
+    open_dataset,
+    predict_dataset,
+    read_predictions,
+    write_predictions,
+)
+from halfpixel.jobs.result_kinds import refuse_to_overwrite
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.sample import Dataset
-    from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
     from halfpixel.structures.instances import Instances
 
 SHOWN_IOUS = (0.5, 0.75)
@@ -118,8 +118,8 @@ def evaluate(
         write_predictions(out, dataset, found)
         whose = describe(name)
         how = speed_json(predictor, speed)
-    from halfpixel.evaluation.evaluate import AP_RESAMPLES
-    from halfpixel.evaluation.evaluate import evaluate as measure
+    from halfpixel.evaluation.evaluation import AP_RESAMPLES
+    from halfpixel.evaluation.evaluation import evaluate as measure
 
     evaluation = measure(
         dataset, found, threshold=threshold, max_detections=limit, slice_by=slice_by, ap_resamples=AP_RESAMPLES,
@@ -158,7 +158,7 @@ def _report(
     walk: Walk,
 ) -> None:
     from halfpixel.report.page import write_report
-    from halfpixel.report.worst import draw_worst
+    from halfpixel.report.worst_images import draw_worst
 
     if walk.failed:
         about = about | {"left out": f"{plural(len(walk.failed), 'image')} that could not be used"}
@@ -168,7 +168,7 @@ def _report(
 
 def _show_search(first_pass: str, evaluation: Evaluation, found: list[Instances]) -> None:
     """What the first pass saved and lost."""
-    from halfpixel.evaluation.search import Savings
+    from halfpixel.evaluation.prefilter_savings import Savings
 
     explain_savings(first_pass, Savings.of([one.size_hw for one in found], [one.search for one in found]))
     if evaluation.search is not None:

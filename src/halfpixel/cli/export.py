@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from halfpixel.cli.results import refuse_to_overwrite
-from halfpixel.cli.run import Walk, check_folder, open_model, plural, say
+from halfpixel.cli.console import Walk, check_folder, open_model, plural, say
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.result_kinds import refuse_to_overwrite
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.engine.export import Exported
+    from halfpixel.engine.export.exporter import Exported
 
 MOST_IMAGES = 300
 
@@ -54,7 +54,7 @@ def export(
     if int8 and not files:
         return walk.exit_code or 2
     predictor = open_model(model)
-    from halfpixel.engine.export import export as write
+    from halfpixel.engine.export.exporter import export as write
 
     out.parent.mkdir(parents=True, exist_ok=True)
     written = write(predictor, out, to, files if int8 else None, most_images, seed)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.cli.parts import Facts
-from halfpixel.cli.run import model_digest, open_model, plural, say
-from halfpixel.cli.speed import AS_USUAL, SpeedOptions
+from halfpixel.cli.console import model_digest, open_model, plural, say
+from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.journal import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.search import Savings
+    from halfpixel.evaluation.prefilter_savings import Savings
     from halfpixel.structures.instances import Search
 
 
@@ -49,7 +49,7 @@ def search_of(facts: Facts) -> Search | None:
 
 def savings_of(found: Sequence[Facts]) -> Savings:
     """What was saved on all images."""
-    from halfpixel.evaluation.search import Savings
+    from halfpixel.evaluation.prefilter_savings import Savings
 
     return Savings.of([facts["size_hw"] for facts in found], [search_of(facts) for facts in found])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from halfpixel.cli.run import plain_table, say, say_json, show
+from halfpixel.cli.console import plain_table, say, say_json, show
 from halfpixel.zoo.download import cache_dir
 from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, NamedModel, find, locate
 

@@ -9,19 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_of
-from halfpixel.cli.parts import Facts, Parts, remove_parts, resumable, was_interrupted
-from halfpixel.cli.reading import AS_THEY_ARE, ImageOptions
-from halfpixel.cli.results import (
-    KINDS,
-    Names,
-    parse_save,
-    refuse_to_mix,
-    refuse_to_overwrite,
-    remove_earlier,
-    remove_torn,
-)
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Note,
     Walk,
     calibration_at,
@@ -35,9 +23,21 @@ from halfpixel.cli.run import (
     say,
     show,
 )
-from halfpixel.cli.speed import AS_USUAL, SpeedOptions, describe_speed
-from halfpixel.cli.writers import Results
+from halfpixel.cli.first_pass import explain_savings, for_resuming, open_both, savings_of
+from halfpixel.cli.image_options import AS_THEY_ARE, ImageOptions
+from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions, describe_speed
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.journal import Facts, Parts, remove_parts, resumable, was_interrupted
+from halfpixel.jobs.result_kinds import (
+    KINDS,
+    Names,
+    parse_save,
+    refuse_to_mix,
+    refuse_to_overwrite,
+    remove_earlier,
+    remove_torn,
+)
+from halfpixel.jobs.result_writers import Results
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 HIDDEN = ".halfpixel-run"

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.dataset import few_overlap, open_dataset, open_predictions
-from halfpixel.cli.results import csv_bytes, refuse_to_overwrite
-from halfpixel.cli.run import (
+from halfpixel.cli.console import (
     Walk,
     check_folder,
     check_limits,
@@ -26,14 +24,16 @@ from halfpixel.cli.run import (
     warn,
     write_with_folder,
 )
-from halfpixel.data.formats import Format
+from halfpixel.data.formats.detect import Format
 from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.jobs.collect import few_overlap, open_dataset, open_predictions
+from halfpixel.jobs.result_kinds import csv_bytes, refuse_to_overwrite
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.sample import Dataset
-    from halfpixel.evaluation.goals import Goal
-    from halfpixel.evaluation.sweep import Recommendation, Sweep
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.evaluation.thresholds.goals import Goal
+    from halfpixel.evaluation.thresholds.threshold_sweep import Recommendation, Sweep
     from halfpixel.structures.instances import Instances
 
 WRITTEN = ("sweep.csv", "sweep.png")
@@ -77,7 +77,7 @@ def sweep(
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
     """
-    from halfpixel.evaluation.goals import Goal, check_wishes, thresholds_between
+    from halfpixel.evaluation.thresholds.goals import Goal, check_wishes, thresholds_between
 
     check_limits(None, limit)
     check_folder(out)
@@ -87,9 +87,9 @@ def sweep(
         raise ArgumentError("--predictions and --model: give one of the two")
     if not overwrite:
         refuse_to_overwrite([out / name for name in WRITTEN])
-    from halfpixel.evaluation.sweep import count_curve
-    from halfpixel.evaluation.sweep import sweep as measure
-    from halfpixel.viz.score_curves import draw_sweep
+    from halfpixel.evaluation.thresholds.threshold_sweep import count_curve
+    from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
+    from halfpixel.plots.score_curves import draw_sweep
 
     walk, dataset = Walk(), open_if_annotated(data, images, format)
     if dataset is not None:
@@ -132,7 +132,7 @@ def open_if_annotated(data: Sequence[str], images: Path | None, format: Format |
         AnnotationError: annotations that cannot be used.
         ArgumentError: several arguments and an option of annotations.
     """
-    from halfpixel.data.formats import detect
+    from halfpixel.data.formats.detect import detect
 
     path = Path(data[0])
     asked_for = images is not None or format is not None

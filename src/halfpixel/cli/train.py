@@ -11,19 +11,29 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from halfpixel.cli.dataset import check_classes, open_dataset, predict_dataset
+from halfpixel.cli.console import (
+    ERR,
+    Walk,
+    check_folder,
+    first_process,
+    name_some,
+    open_model,
+    plural,
+    progress_bar,
+    say,
+)
 from halfpixel.cli.evaluate import print_evaluation
-from halfpixel.cli.run import ERR, Walk, check_folder, first_process, name_some, open_model, plural, progress_bar, say
-from halfpixel.data.formats import Format
+from halfpixel.data.formats.detect import Format
 from halfpixel.errors import ArgumentError
+from halfpixel.jobs.collect import check_classes, open_dataset, predict_dataset
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.sample import Dataset
+    from halfpixel.data.dataset import Dataset
     from halfpixel.nn.network import Network
     from halfpixel.structures.images import InputRules
-    from halfpixel.train.records import Event
+    from halfpixel.train.run_log import Event
     from halfpixel.zoo.modelfile import ModelInfo
 
 LINES_WITHOUT_BAR = 20
@@ -148,7 +158,7 @@ def _data(
 
 def _checked(dataset: Dataset) -> Dataset:
     """Refuse a data set on which a long run would stop in the middle."""
-    from halfpixel.data.check import check_before_training
+    from halfpixel.data.checks.dataset_check import check_before_training
 
     with progress_bar() as bar:
         task = bar.add_task(f"Looking at {dataset.path.name}")
@@ -231,7 +241,7 @@ def _halve(file: Path) -> None:
 def _measure(held_out: Dataset, file: Path, half: bool) -> int:
     """Evaluate the model as it is in its file, print it, and put it into the file."""
     from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.evaluate import evaluate
+    from halfpixel.evaluation.evaluation import evaluate
     from halfpixel.train.validation import measured
     from halfpixel.zoo.modelfile import load_model, save_model
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 
 

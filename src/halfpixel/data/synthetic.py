@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from halfpixel.data.coco import write_coco
-from halfpixel.data.images import png_bytes
+from halfpixel.data.formats.coco import write_coco
+from halfpixel.data.images.rgb8 import png_bytes
 from halfpixel.errors import ArgumentError
 from halfpixel.files import write_whole
 from halfpixel.structures.instances import Instances

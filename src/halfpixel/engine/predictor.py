@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from halfpixel.data.contrast import Rgb8
-from halfpixel.data.images import as_rgb8, from_pillow, read_image
-from halfpixel.engine.backends.backend import Backend, BackendName, Precision
-from halfpixel.engine.backends.torch_backend import TorchBackend
-from halfpixel.engine.first_pass import FirstPass
-from halfpixel.engine.pipeline import predict_in_order
-from halfpixel.engine.preprocess import light_factor, prepare_batch
+from halfpixel.data.images.contrast import Rgb8
+from halfpixel.data.images.prepare import light_factor, prepare_batch
+from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
+from halfpixel.engine.backends.base import Backend, BackendName, Precision
+from halfpixel.engine.backends.eager import TorchBackend
+from halfpixel.engine.parallel import predict_in_order
+from halfpixel.engine.prefilter import FirstPass
 from halfpixel.engine.tiles import GRID_PX, Box, merge, tiles
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
 from halfpixel.structures.images import Limits
 from halfpixel.structures.instances import Instances
+from halfpixel.zoo.convert.torchvision import convert
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, load_model, save_model
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
-from halfpixel.zoo.torchvision_weights import convert
 
 AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
 """A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
@@ -117,7 +117,7 @@ class Predictor:
         """Find objects on any number of images: others are read and looked at while you use the objects of one.
 
         Only a few images are in memory at a time. Small ones are looked at by several workers, see
-        `halfpixel.engine.pipeline.predict_in_order`.
+        `halfpixel.engine.parallel.predict_in_order`.
 
         Args:
             images: as for `predict`; may be a generator.
@@ -204,7 +204,7 @@ class Predictor:
             MissingDependencyError: the backend is not installed.
         """
         if isinstance(backend, str):
-            from halfpixel.engine.backends.opening import open_backend
+            from halfpixel.engine.backends.exported_files import open_backend
 
             backend = open_backend(self, backend, precision)
         return Predictor(self.model, self.info, self.device, self.first_pass, backend)
@@ -267,7 +267,7 @@ def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None)
     """
     path = locate(model, progress)
     if path.suffix in (".onnx", ".xml"):
-        from halfpixel.engine.backends.opening import open_exported
+        from halfpixel.engine.backends.exported_files import open_exported
 
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend

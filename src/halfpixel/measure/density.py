@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.errors import ArgumentError
-from halfpixel.measure.pixels import pixel_masks
+from halfpixel.measure.pixel_masks import pixel_masks
 from halfpixel.structures.instances import Instances
 
 Frame = tuple[int, int, int, int]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.errors import ArgumentError
-from halfpixel.measure.extras import load_extra
+from halfpixel.optional import load_extra
 
 Column = npt.NDArray[Any] | Sequence[str]
 """Numbers or booleans `[n]`, or `n` texts."""

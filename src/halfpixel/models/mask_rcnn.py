@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.backbones import STRIDES, EfficientNetLite, ResNet
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm, conv_stack
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.layers import FrozenBatchNorm2d, Norm, conv_stack
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
 from halfpixel.nn.network import Network, Outputs

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.backbones import EfficientNetLite
-from halfpixel.nn.layers import ConvBlock, conv_stack
+from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.network import Network, Outputs
 from halfpixel.structures.images import ImageBatch, Limits, Resized

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
-from halfpixel.nn.layers import FrozenBatchNorm2d, conv_norm
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, conv_norm
 
 Features = list[Float[Tensor, "b _ _ _"]]
 

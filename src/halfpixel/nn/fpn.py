@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.layers import ConvBlock, Norm
+from halfpixel.nn.conv_blocks import ConvBlock, Norm
 
 
 class FeaturePyramid(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from halfpixel.nn.layers import FrozenBatchNorm2d, FusedConv2d
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, FusedConv2d
 from halfpixel.ops.winograd import TILE, winograd_conv2d, winograd_kernels
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.anchors import anchor_boxes
-from halfpixel.nn.layers import conv_stack
+from halfpixel.nn.conv_blocks import conv_stack
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BalancedSampler, match
 from halfpixel.ops import boxes

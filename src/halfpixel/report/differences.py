@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from halfpixel.data.sample import Dataset
-from halfpixel.evaluation.audit import Candidate
-from halfpixel.evaluation.comparison import Comparison
-from halfpixel.evaluation.matching import masks_of
-from halfpixel.evaluation.mistakes import Mistakes
-from halfpixel.evaluation.pairing import paired
-from halfpixel.report.worst import QUALITY, WorstImage, in_turn, read_sample, window
+from halfpixel.data.dataset import Dataset
+from halfpixel.evaluation.aligned_predictions import paired
+from halfpixel.evaluation.detection.error_types import Mistakes
+from halfpixel.evaluation.detection.mask_matching import masks_of
+from halfpixel.evaluation.model_comparison import Comparison
+from halfpixel.evaluation.per_image import Candidate
+from halfpixel.report.worst_images import QUALITY, WorstImage, in_turn, read_sample, window
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import Picture, draw_overlay
 from halfpixel.viz.palette import Colours

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from halfpixel.evaluation.evaluate import Evaluation
-from halfpixel.report import plots
+from halfpixel.evaluation.evaluation import Evaluation
+from halfpixel.plots import evaluation_plots as plots
 from halfpixel.report.html import about_intervals, document, estimate, facts, figure, heading, key_numbers, write_page
 from halfpixel.report.sections import average_precision, counts, mistakes, parts, quality
-from halfpixel.report.worst import WorstImage
+from halfpixel.report.worst_images import WorstImage
 
 
 def write_report(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from halfpixel.evaluation.coco_ap import CocoAP
-from halfpixel.evaluation.counting import CountError
-from halfpixel.evaluation.evaluate import Evaluation, SliceEvaluation
-from halfpixel.evaluation.parts import MistakeRate, QualityWithInterval
+from halfpixel.evaluation.coco.average_precision import CocoAP
+from halfpixel.evaluation.counts.count_errors import CountError
+from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
+from halfpixel.evaluation.slices import MistakeRate, QualityWithInterval
 from halfpixel.report.html import Cell, definitions, estimate, heading, number, table
 
 LARGEST_ERRORS = 20

@@ -15,18 +15,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from halfpixel.data.sample import Dataset, Sample
+from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
 from halfpixel.structures.images import ImageBatch
 from halfpixel.structures.targets import Targets
-from halfpixel.train.average import Average
-from halfpixel.train.checkpoint import Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
+from halfpixel.train.augment.crops import Batch, Batches
+from halfpixel.train.ema import Average
 from halfpixel.train.interrupt import Interrupt
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.records import MODEL, Records, Report, tensorboard_writer
-from halfpixel.train.views import Batch, Batches
+from halfpixel.train.run_log import MODEL, Records, Report, tensorboard_writer
+from halfpixel.train.state import Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
 from halfpixel.zoo.modelfile import ModelInfo, load_model
 
 CHECKPOINT = "last.safetensors"

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from halfpixel.data.images import read_image
-from halfpixel.data.sample import Dataset
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.evaluate import AP_SCORE, Evaluation, SliceEvaluation, evaluate
+from halfpixel.evaluation.evaluation import AP_SCORE, Evaluation, SliceEvaluation, evaluate
 from halfpixel.nn.network import Network
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import count_caption, draw_overlay

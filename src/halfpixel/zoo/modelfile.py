@@ -17,9 +17,9 @@ from torch import nn
 
 from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.evaluation.calibration import Calibration
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
+from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.images import InputRules
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))

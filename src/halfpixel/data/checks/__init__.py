@@ -1,0 +1,1 @@
+"""What would spoil a training, found before it begins."""

@@ -1,0 +1,115 @@
+"""Image files besides their pictures: what a folder holds, how large they are, and the numbers in a mask file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from halfpixel.data.images.container import (
+    TIFF_MAGIC,
+    TURNED,
+    check_area,
+    exif_orientation,
+    open_image,
+    open_with_pillow,
+    orient,
+)
+from halfpixel.data.images.picture import open_stacks
+from halfpixel.data.images.rgb8 import SUFFIXES, natural_order
+from halfpixel.errors import AnnotationError, ImageError
+
+
+def files_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The files of a folder and the folders in it by their suffixes, in natural order, without hidden ones."""
+    found = [one for one in folder.rglob("*") if one.suffix.lower() in suffixes and one.is_file()]
+    return sorted((one for one in found if not one.name.startswith(".")), key=natural_order)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, in natural order, without hidden ones."""
+    return sorted((one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")), key=natural_order)
+
+
+def copy_image(image: Path, out: Path, stem: str) -> str:
+    """Copy an image into `out/images/` under a new name, given without its suffix; the name it has there."""
+    copy = out / "images" / f"{stem}{image.suffix}"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image, copy)
+    return f"{stem}{image.suffix}"
+
+
+def read_size_hw(path: Path) -> tuple[int, int]:
+    """Height and width in pixels of what `read_image` would read, from the file's header alone.
+
+    Raises:
+        ImageError: the file is missing, empty or not an image of a known kind.
+    """
+    with open_stacks(path) as stacks:
+        height, width = stacks[0].size_hw
+        return (width, height) if stacks[0].orientation in TURNED else (height, width)
+
+
+def read_numbers(path: Path) -> npt.NDArray[Any]:
+    """The numbers that a mask or label file holds, without any loss: `[h, w]` or `[h, w, channels]`.
+
+    PNG or TIFF of 8, 16 or 32 bits (or another kind that Pillow reads); of a palette image the indices.
+
+    Raises:
+        ImageError: the file is missing, damaged or not an image.
+        AnnotationError: it is a stack of planes.
+    """
+    with open_image(path) as (file, magic):
+        if TIFF_MAGIC.match(magic):
+            with tifffile.TiffFile(file) as tiff:
+                if not tiff.series:
+                    raise ImageError("the TIFF holds no image, or is cut short")
+                series = tiff.series[0]
+                array, axes = series.asarray(), series.axes
+                tag = series.keyframe.tags.get("Orientation")
+            orientation = 1 if tag is None else int(tag.value)
+        else:
+            image = open_with_pillow(file, magic)
+            check_area(*image.size)
+            orientation, axes = exif_orientation(image), "YX"
+            if image.mode.startswith("I;16"):  # Pillow would drop the low byte of 16-bit PNG with alpha or colour only
+                file.seek(0)
+                array = imagecodecs.png_decode(file.read())
+            else:
+                array = np.asarray(image)
+    if axes not in ("YX", "YXS"):
+        raise AnnotationError(f"{path}: a stack with the axes {axes}, expected one plane of numbers")
+    return orient(array, orientation)
+
+
+def read_labels(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """The whole numbers `[h, w]` of a label image or semantic mask for an image of a known size.
+
+    Raises:
+        ImageError: the file is missing, damaged or not an image.
+        AnnotationError: its numbers are not whole, it has colours, or it is of another size.
+    """
+    array = read_numbers(path)
+    if array.ndim == 3:
+        raise AnnotationError(f"{path}: {array.shape[2]} channels a pixel; a label image has one number, not a colour")
+    if array.dtype.kind not in "bui":
+        raise AnnotationError(f"{path}: expected whole numbers, got {array.dtype}")
+    check_size(path, array.shape[:2], size_hw)
+    return array.astype(np.int64)
+
+
+def check_size(path: Path, found_hw: tuple[int, ...], size_hw: tuple[int, int]) -> None:
+    """Refuse a mask that is not as large as its image.
+
+    Raises:
+        AnnotationError: names both sizes.
+    """
+    if tuple(found_hw) != size_hw:
+        (height, width), (image_height, image_width) = found_hw, size_hw
+        raise AnnotationError(f"{path}: {width} x {height} pixels, but its image has {image_width} x {image_height}")

@@ -1,0 +1,54 @@
+"""Semantic masks, which say of each pixel what it shows but not which object it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.measure import label
+
+from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.formats.label_images import pair_masks
+from halfpixel.data.formats.mask_files import read_labels, read_size_hw
+from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.structures.masks import CropMasks
+
+TOUCHING = "each connected region became an object: objects that touch are counted as one"
+
+
+def read_semantic(path: Path, images: Path | None = None) -> Dataset:
+    """Read masks of which every positive number is a class, and every connected region of one an object.
+
+    Pixels hang together also over corners. Objects that touch are one: a fault `touching_objects` says so. Where all
+    masks have but one positive number the class is `object`, else the classes are called by their numbers. Files and
+    other faults are those of `read_label_images`.
+
+    Args:
+        path: a folder with `images/` and `masks/` or `labels/`, or with pairs such as `a.png` and `a_mask.png`.
+        images: the folder of the images, if it is elsewhere.
+
+    Raises:
+        AnnotationError: nothing in the folder can be used.
+    """
+    path = Path(path)
+    faults = [Fault("touching_objects", path, "", TOUCHING)]
+    pairs = dict(pair_masks(path, images, faults))
+
+    def read(image: Path) -> Annotated:
+        values = read_labels(pairs[image], read_size_hw(image))
+        regions = label(np.maximum(values, 0), connectivity=2)
+        numbers, first = np.unique(regions, return_index=True)
+        classes = values.ravel()[first[numbers > 0]].tolist()
+        return Annotated(image, CropMasks.from_label_image(torch.from_numpy(regions)), [str(one) for one in classes])
+
+    dataset = gather(path, list(pairs), read, faults)
+    if len(dataset.class_names) > 1:
+        return dataset
+    return replace(dataset, class_names=(ONE_CLASS,), category_ids=(1,), samples=tuple(map(_rename, dataset.samples)))
+
+
+def _rename(sample: Sample) -> Sample:
+    objects = replace(sample.objects, class_names=(ONE_CLASS,))
+    return replace(sample, objects=objects, ignored=objects[:0])

@@ -1,0 +1,260 @@
+"""YOLO segmentation: one text file an image, one line an object: its class and a polygon in parts of the image's size.
+
+The layout is that of https://docs.ultralytics.com/datasets/segment/: `images/` beside `labels/`, or any folders below
+them in parallel, and a `data.yaml` with the `names` of the classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml  # type: ignore[import-untyped]
+from scipy.ndimage import binary_fill_holes
+from scipy.spatial import cKDTree
+
+from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.formats.mask_files import copy_image, files_in, read_size_hw
+from halfpixel.data.formats.per_image_files import Annotated, gather
+from halfpixel.data.formats.polygons import check_numbers, rasterise
+from halfpixel.errors import AnnotationError
+from halfpixel.ops import rle
+from halfpixel.structures.masks import CropMasks, Ring
+
+YAML = (".yaml", ".yml")
+NAMES_FILE = "classes.txt"
+
+
+def read_yolo(path: Path, images: Path | None = None) -> Dataset:
+    """Read polygons of YOLO segmentation; an image without a label file has no objects.
+
+    Class names come from `names` in a YAML file, or the lines of `classes.txt`, in the folder or one of the two above;
+    without them classes are called by their numbers, with a fault `no_class_names`. Left out with a fault are lines
+    that hold only a box (`box_without_outline`) or make no sense (`unusable_polygon`, `unknown_category`), objects
+    without a pixel on the image (`empty_mask`), images that cannot be opened (`unusable_file`) and label files without
+    an image (`annotation_without_image`).
+
+    Args:
+        path: the data set's folder, its YAML file (the folder is taken), or the folder of one split, for example
+            `images/train`. The lists of files in the YAML are not followed: the folder's images are read.
+        images: the folder of the images, if it is not beside the labels.
+
+    Raises:
+        AnnotationError: nothing can be used, or the file with the class names is broken.
+    """
+    path = Path(path)
+    folder = path.parent if path.suffix.lower() in YAML else path
+    named = path if folder != path else _find_names(folder)
+    names = {} if named is None else read_names(named)
+    faults: list[Fault] = []
+    pairs = _pairs(folder, images, faults)
+    if named is None:
+        what = f"no class names in a .yaml file or {NAMES_FILE}: classes are called by their numbers"
+        faults.append(Fault("no_class_names", path, "", what))
+        found = {name for labels in pairs.values() if labels for name in _numbers_in(labels)}
+        names = {number: str(number) for number in found}
+
+    def read(image: Path) -> Annotated:
+        size_hw, labels = read_size_hw(image), pairs[image]
+        crops, classes = [], []
+        for number, line in enumerate(_lines(labels) if labels else [], start=1):
+            try:
+                if line.strip():
+                    k, mask = _read_line(line, size_hw, names)
+                    crops.append(mask)
+                    classes.append(names[k])
+            except _LineError as error:
+                assert labels is not None
+                faults.append(Fault(error.kind, labels, f"line {number}", f"left out, {error}", image))
+        return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
+
+    return gather(path, list(pairs), read, faults, [names[number] for number in sorted(names)])
+
+
+def label_file_of(image: Path) -> Path:
+    """Where YOLO looks for an image's labels: the last folder called `images` becomes `labels`."""
+    parts = list(image.with_suffix(".txt").parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """The class names in a YAML file (a list or a mapping `names`) or in a text file with a name a line.
+
+    Raises:
+        AnnotationError: the file is not what it should be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise AnnotationError(f"{path}: not a text file ({error})") from None
+    if path.suffix.lower() not in YAML:
+        return _distinct(path, dict(enumerate(line.strip() for line in text.splitlines() if line.strip())))
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path}: broken YAML ({' '.join(str(error).split())})") from None
+    names: Any = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or any(type(k) is not int or k < 0 for k in names):
+        raise AnnotationError(f"{path}: 'names' must be a list, or a mapping of class numbers to names")
+    return _distinct(path, {k: str(name) for k, name in names.items()})
+
+
+def _distinct(path: Path, names: dict[int, str]) -> dict[int, str]:
+    """The names, if no two are the same."""
+    name, times = max(Counter(names.values()).items(), key=lambda item: item[1], default=("", 0))
+    if times > 1:
+        raise AnnotationError(f"{path}: two classes are called {name!r}")
+    return names
+
+
+def _find_names(folder: Path) -> Path | None:
+    for one in (folder, *folder.resolve().parents[:2]):
+        for file in sorted(file for suffix in YAML for file in one.glob(f"*{suffix}")):
+            if "names:" in file.read_text(encoding="utf-8", errors="replace"):
+                return file
+        for file in (one / NAMES_FILE, one / "labels" / NAMES_FILE):
+            if file.is_file():
+                return file
+    return None
+
+
+def _pairs(folder: Path, images: Path | None, faults: list[Fault]) -> dict[Path, Path | None]:
+    """Each image with its label file, or None where there is none."""
+    home = folder
+    if images is None and "labels" in folder.resolve().parts:  # the labels of one split were named
+        parts = list(folder.resolve().parts)
+        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+        home = Path(*parts) if Path(*parts).is_dir() else folder
+    label_folder = folder / "labels" if (folder / "labels").is_dir() else folder
+    pairs: dict[Path, Path | None] = {}
+    for image in files_in(images or home):
+        beside = (label_folder / image.relative_to(images)).with_suffix(".txt") if images else image.with_suffix(".txt")
+        usual = label_file_of(image if "images" in image.parts else image.resolve())
+        pairs[image] = next((one for one in (usual, beside) if one.is_file()), None)
+    used = {one.resolve() for one in pairs.values() if one is not None}
+    for file in files_in(folder, (".txt",)):
+        inside = "labels" in file.relative_to(folder).parts or "labels" in folder.resolve().parts
+        if inside and file.name != NAMES_FILE and file.resolve() not in used:
+            faults.append(Fault("annotation_without_image", file, "", "left out, it has no image"))
+    return pairs
+
+
+def _lines(labels: Path) -> list[str]:
+    try:
+        return labels.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise AnnotationError(f"{labels}: {error.strerror}") from error
+    except ValueError:
+        raise AnnotationError(f"{labels}: not a text file") from None
+
+
+def _numbers_in(labels: Path) -> set[int]:
+    try:
+        words = [line.split()[0] for line in _lines(labels) if line.strip()]
+    except AnnotationError:
+        return set()
+    return {int(word) for word in words if word.isdecimal()}
+
+
+class _LineError(Exception):
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def _read_line(
+    line: str, size_hw: tuple[int, int], names: Mapping[int, str]
+) -> tuple[int, tuple[rle.Crop, tuple[int, int]]]:
+    number, *words = line.split()
+    if not number.isdecimal():
+        raise _LineError("unusable_polygon", f"it must start with the number of a class, got {number!r:.40}")
+    if int(number) not in names:
+        raise _LineError("unknown_category", f"there is no class {number} in the {len(names)} names")
+    try:
+        values = [float(word) for word in words]
+        check_numbers("coordinates", values, len(values))
+        if len(values) == 4:
+            raise _LineError("box_without_outline", "it holds a box only, which has no outline")
+        if len(values) % 2 or len(values) < 6:
+            raise ValueError(f"expected the x and y of at least three points, got {len(values)} numbers")
+        if min(values) < -1 or max(values) > 2:
+            raise ValueError(f"coordinates are parts of the image's size, 0 to 1; got {max(values, key=abs):g}")
+    except ValueError as error:
+        raise _LineError("unusable_polygon", str(error)) from None
+    height, width = size_hw
+    scaled = [value * (height if k % 2 else width) for k, value in enumerate(values)]
+    mask = rasterise([scaled], size_hw)
+    if mask[0].size == 0:
+        raise _LineError("empty_mask", "it has no pixels on the image")
+    return int(number), mask
+
+
+def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
+    """Copy the images to `out/images/` and write `out/labels/` and `out/data.yaml`.
+
+    An outline runs halfway between the centres of the object's outermost pixels and their neighbours; read again, it
+    gives the same pixels. Several parts of an object are joined by lines of no width, as Ultralytics' own converter
+    does it.
+
+    Args:
+        dataset: what to write; its images must exist.
+        out: an existing folder.
+        stems: for each sample its new name, unique and without a suffix; it may contain folders.
+
+    Returns:
+        What a polygon cannot hold: holes (`holes`: filled) and several parts (`parts`: joined).
+    """
+    lost = []
+    for sample, stem in zip(dataset.samples, stems, strict=True):
+        copy_image(sample.path, out, stem)
+        labels = out / label_file_of(Path("images") / f"{stem}.png")
+        lines = []
+        assert sample.objects.masks is not None, "data sets have masks"
+        filled, n_filled = _fill(sample.objects.masks)
+        scale = np.array(sample.size_hw[::-1], dtype=np.float64)
+        polygons = zip(filled.polygons(), n_filled, sample.objects.labels.tolist(), sample.annotation_ids, strict=True)
+        for parts, n_hole, label, annotation_id in polygons:
+            where = f"annotation {annotation_id}"
+            if n_hole:
+                lost.append(Fault("holes", sample.path, where, f"filled ({n_hole} px here)", sample.path))
+            if len(parts) > 1:
+                what = f"joined by lines of no width ({len(parts)} parts here)"
+                lost.append(Fault("parts", sample.path, where, what, sample.path))
+            outline = (_join([part[0] for part in parts]) / scale).ravel().tolist()
+            lines.append(" ".join([str(label), *(f"{value:.9g}" for value in outline)]) + "\n")
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("".join(lines), encoding="utf-8")
+    content = {"train": "images", "val": "images", "names": dict(enumerate(dataset.class_names))}
+    (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return lost
+
+
+def _fill(masks: CropMasks) -> tuple[CropMasks, list[int]]:
+    """The masks without holes, and how many pixels that added to each."""
+    around = np.ones((3, 3), dtype=np.bool_)  # background hangs together over corners
+    crops = [(binary_fill_holes(crop.numpy(), around), offset_xy) for crop, offset_xy in masks.placed()]
+    added = [
+        int(np.count_nonzero(crop)) - area for (crop, _), area in zip(crops, masks.areas_px().tolist(), strict=True)
+    ]
+    return CropMasks.from_crops(crops, masks.size_hw), added
+
+
+def _join(rings: Sequence[Ring]) -> npt.NDArray[np.float64]:
+    """One outline of several: from its nearest point to each further ring, around it, and back the same way."""
+    path = rings[0]
+    for ring in rings[1:]:
+        distances, nearest = cKDTree(ring).query(path)
+        here = int(np.argmin(distances))
+        there = int(nearest[here])
+        path = np.concatenate([path[: here + 1], ring[there:], ring[: there + 1], path[here:]])
+    return path

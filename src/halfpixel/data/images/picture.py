@@ -1,0 +1,203 @@
+"""Any microscope or camera file as the pictures in it: what the network sees, and the values to measure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tifffile
+
+from halfpixel.data.images.container import TIFF_MAGIC, TURNED, open_image, open_with_pillow, orient
+from halfpixel.data.images.contrast import Contrast, Rgb8, Values, check_finite, lay_on_white, measure_contrast
+from halfpixel.data.images.planes import Alpha, Stack, find_channel, pillow_stack, take_channels
+from halfpixel.data.images.tiff import tiff_stacks
+from halfpixel.errors import ArgumentError, ImageError
+
+ISOTROPIC_WITHIN = 0.01
+"""Width and height of a pixel that differ by no more, relatively, count as equal."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read files of several channels or planes.
+
+    Attributes:
+        channels: what the network is to see: one channel (grey) or up to three (red, green and blue), by name,
+            whatever the case, or by number from 1. None: one channel is grey, colours are colours, and of more
+            channels the first three are red, green and blue.
+        planes: only the first of a file's z, time and other planes, or each by itself.
+
+    Raises:
+        ArgumentError: none or more than three channels, numbers below 1, or another word for the planes.
+    """
+
+    channels: tuple[str | int, ...] | None = None
+    planes: Literal["first", "all"] = "first"
+
+    def __post_init__(self) -> None:
+        if self.channels is not None:
+            usable = [one for one in self.channels if one != "" and (isinstance(one, str) or one >= 1)]
+            if isinstance(self.channels, str) or not 1 <= len(usable) == len(self.channels) <= 3:
+                raise ArgumentError(f"channels: expected one to three names, or numbers from 1, got {self.channels!r}")
+        if self.planes not in ("first", "all"):
+            raise ArgumentError(f'planes: expected "first" or "all", got {self.planes!r}')
+
+
+FIRST_PLANE = Reading()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One plane of an image file, turned upright.
+
+    Attributes:
+        path: the file.
+        plane: `""` for an ordinary image, else which of its planes, such as `z003_t012`, numbered from 1. Letters: `z`
+            and `t`ime, `s`eries of different size or position, `p`ages of unknown meaning, and rarer ones.
+        rgb: `[h, w, 3]` in 0..255, what the network sees.
+        channels: `[h, w, c]`, the file's own values of all its channels, for measuring intensities. Colours are without
+            their opacity; palettes, CMYK and YCbCr have become RGB.
+        channel_names: c names, from the metadata, or `red`, `green`, `blue`, or `grey`, or `channel 1` and so on.
+        pixel_size_um: side of a pixel in micrometres, from OME or ImageJ metadata or from a TIFF resolution of 0.02 to
+            20 um; None when it is not known, or the pixels are not square. Print sizes of PNG and JPEG do not count.
+        n_planes: in the file.
+        pixel_size_xy_um: width and height of a pixel.
+    """
+
+    path: Path
+    plane: str
+    rgb: Rgb8
+    channels: Values
+    channel_names: tuple[str, ...]
+    pixel_size_um: float | None
+    n_planes: int
+    pixel_size_xy_um: tuple[float, float] | None = None
+
+    @property
+    def has_square_pixels(self) -> bool:
+        """False when the file says that width and height of a pixel differ by more than 1%."""
+        return self.pixel_size_xy_um is None or self.pixel_size_um is not None
+
+
+def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Picture]:
+    """Read the pictures of a file one after the other, with never more than one plane in memory.
+
+    8 bits stay as they are. Deeper values are stretched as `as_rgb8` does it, with one stretch for all planes of the
+    file (estimated from a part of them), so that they can be compared: each channel by itself, colours jointly.
+
+    Raises:
+        ImageError: the file is missing, empty, cut short, not an image of a known kind, has no such channel, is too
+            large, or holds NaN or infinite pixels.
+    """
+    path = Path(path)
+    with open_stacks(path) as stacks:
+        n_planes = sum(len(stack.planes) for stack in stacks)
+        planes = ((view, k) for view in _views(stacks, reading) for k in range(len(view.stack.planes)))
+        for view, k in planes if reading.planes == "all" else itertools.islice(planes, 1):
+            stack = view.stack
+            everything, alpha = stack.read(k, range(len(stack.channel_names)))
+            size_xy_um = stack.pixel_size_xy_um
+            if size_xy_um is not None and stack.orientation in TURNED:
+                size_xy_um = size_xy_um[1], size_xy_um[0]
+            yield Picture(
+                path=path,
+                plane=stack.planes[k],
+                rgb=view.render(take_channels(everything, view.chosen), alpha),
+                channels=np.ascontiguousarray(orient(everything, stack.orientation)),
+                channel_names=stack.channel_names,
+                pixel_size_um=_square(size_xy_um),
+                n_planes=n_planes,
+                pixel_size_xy_um=size_xy_um,
+            )
+
+
+def first_rgb(path: Path, reading: Reading) -> Rgb8:
+    """What the network sees of the first picture of a file; channels that it does not see are not decoded."""
+    with open_stacks(path) as stacks:
+        view = next(_views(stacks, reading))
+        return view.render(*view.stack.read(0, view.chosen))
+
+
+@contextmanager
+def open_stacks(path: Path) -> Iterator[list[Stack]]:
+    """The images of a file, mostly one, to be decoded while it is open.
+
+    Raises:
+        ImageError: the file is missing, empty, cut short or not an image of a known kind; also for what fails inside.
+    """
+    with open_image(path) as (file, magic):
+        if TIFF_MAGIC.match(magic):
+            # of an image in several files each is read by itself: a folder of them holds every plane once
+            with tifffile.TiffFile(file, _multifile=False) as tiff:
+                yield tiff_stacks(tiff)
+        else:
+            yield [pillow_stack(open_with_pillow(file, magic), file)]
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A stack as the network sees it: the channels, and how each becomes 8 bits."""
+
+    stack: Stack
+    chosen: Sequence[int]
+    contrasts: Sequence[Contrast]
+
+    def render(self, values: Values, alpha: Alpha) -> Rgb8:
+        """The chosen channels `[h, w, 1 to 3]` of a plane as an upright picture `[h, w, 3]` on white."""
+        check_finite(values)
+        if len(set(self.contrasts)) == 1:
+            rgb = self.contrasts[0](values)
+        else:
+            rgb = np.stack([contrast(values[..., k]) for k, contrast in enumerate(self.contrasts)], axis=2)
+        if self.stack.white_is_zero:
+            rgb = 255 - rgb
+        if rgb.shape[2] == 1:
+            rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
+        elif rgb.shape[2] == 2:
+            rgb = np.concatenate([rgb, np.zeros_like(rgb[..., :1])], axis=2)
+        if alpha is not None:
+            rgb = lay_on_white(rgb, alpha)
+        return np.ascontiguousarray(orient(rgb, self.stack.orientation))
+
+
+def _views(stacks: Sequence[Stack], reading: Reading) -> Iterator[_View]:
+    """Each image of a file with its contrast, which images of one kind share."""
+    measured: dict[object, tuple[Contrast, ...]] = {}
+    for stack in stacks:
+        if stack.dtype.kind not in "buif":
+            raise ImageError(f"expected bool, integer or float pixels, got {stack.dtype}")
+        chosen = _choose(stack, reading)
+        kind = (stack.dtype, stack.channel_names)
+        if stack.contrast is not None:
+            contrasts: tuple[Contrast, ...] = (stack.contrast,) * len(chosen)
+        elif kind in measured:
+            contrasts = measured[kind]
+        else:
+            alike = [one for one in stacks if (one.dtype, one.channel_names) == kind]
+            readers = [partial(_values, one, k, chosen) for one in alike for k in range(len(one.planes))]
+            contrasts = measured[kind] = measure_contrast(readers, jointly=stack.is_colour)
+        yield _View(stack, chosen, contrasts)
+
+
+def _values(stack: Stack, plane: int, channels: Sequence[int]) -> Values:
+    return stack.read(plane, channels)[0]
+
+
+def _choose(stack: Stack, reading: Reading) -> list[int]:
+    if reading.channels is None:
+        return list(range(len(stack.channel_names)))[:3]
+    return [find_channel(stack.channel_names, wanted) for wanted in reading.channels]
+
+
+def _square(size_xy_um: tuple[float, float] | None) -> float | None:
+    """The side of a square pixel that has the area of this one, if it is about square."""
+    if size_xy_um is None or max(size_xy_um) > (1 + ISOTROPIC_WITHIN) * min(size_xy_um):
+        return None
+    return size_xy_um[0] if size_xy_um[0] == size_xy_um[1] else math.sqrt(size_xy_um[0] * size_xy_um[1])

@@ -1,0 +1,50 @@
+"""An exported network in ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from halfpixel.engine.backends.base import BackendName
+from halfpixel.engine.backends.graph_backend import Arrays, ExportedBackend
+from halfpixel.errors import MissingDependencyError, ModelFileError
+
+
+class OnnxBackend(ExportedBackend):
+    """Runs an `.onnx` file on the processor.
+
+    Args:
+        path: written by `halfpixel.engine.export.exporter`.
+        threads: that one image may use; default all.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        ModelFileError: it cannot open the file.
+    """
+
+    name: BackendName = "onnx"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports its use to its makers as it is imported
+        try:
+            import onnxruntime
+        except ImportError as error:
+            hint = 'running .onnx files needs ONNX Runtime: pip install "halfpixel[onnx]"'
+            raise MissingDependencyError(hint) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 4  # what goes wrong comes as an exception, too
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such model file")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of a dozen classes that have no common base
+            why = str(error).strip().partition("\n")[0]
+            raise ModelFileError(f"{path}: ONNX Runtime cannot open it ({why})") from error
+        self._describe(dict(self._session.get_modelmeta().custom_metadata_map))
+        self._inputs = [one.name for one in self._session.get_inputs()]
+        self._outputs = [one.name for one in self._session.get_outputs()]
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        arrays = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
+        return dict(zip(self._outputs, arrays, strict=True))

@@ -1,0 +1,194 @@
+"""Several images at once: some are read and looked at while the caller writes the results of an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
+from threading import Event, Lock, Semaphore, Thread
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from halfpixel.data.images.contrast import Rgb8
+from halfpixel.data.images.prepare import network_size
+from halfpixel.engine.backends.base import Backend
+from halfpixel.nn.network import Outputs
+from halfpixel.structures.images import ImageBatch, InputRules, Limits
+from halfpixel.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from halfpixel.engine.predictor import Predictor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_WORKERS = 4
+"""Each holds the feature maps of an image, so more would take more memory than they save time."""
+
+AHEAD = 2
+"""So many images more than there are workers are read, or wait for the caller."""
+
+LARGE_PX = 4_000_000
+"""An image of more pixels, as it is or as the network sees it, is looked at alone: its feature maps fill the memory,
+and all processors have enough to do with it."""
+
+
+def predict_in_order(
+    predictor: Predictor,
+    items: Iterable[Item],
+    read: Callable[[Item], Rgb8],
+    threshold: float | None = None,
+    limit: int | None = None,
+    in_parallel: bool = True,
+) -> Iterator[tuple[Item, Future[Instances]]]:
+    """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
+
+    Small images are looked at by several workers at once, which share the processors: that takes less time than one
+    after the other on all of them, as not every step has work for all. Arithmetic on another number of processors may
+    round differently (nothing else differs), so `in_parallel` is to be decided by what was asked for, never by what
+    happens to be left of it. How many images are in memory at once does not depend on how many there are.
+
+    Args:
+        predictor: the model.
+        items: what stands for the images; gone through in a thread of its own.
+        read: gives the pixels, in that thread.
+        threshold: as for `Predictor.predict`.
+        limit: likewise.
+        in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
+    """
+    cores = torch.get_num_threads()
+    on_gpu = predictor.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
+    # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out the
+    # processors themselves
+    several = in_parallel and predictor.first_pass is None and predictor.backend.name == "torch"
+    workers = min(cores, MOST_WORKERS) if several else 1
+    if on_gpu:
+        workers, predictor = 2, predictor.on(_InTurn(predictor.backend))
+
+    def loaded() -> Iterator[tuple[Item, Rgb8 | Exception]]:
+        for item in items:
+            try:
+                pixels: Rgb8 | Exception = read(item)
+            except Exception as error:
+                pixels = error
+            yield item, pixels
+
+    def look(one: tuple[Item, Rgb8 | Exception]) -> Instances:
+        if isinstance(one[1], Exception):
+            raise one[1]
+        return predictor.predict(one[1], threshold=threshold, limit=limit)
+
+    def alone(one: tuple[Item, Rgb8 | Exception]) -> bool:
+        large = not isinstance(one[1], Exception) and is_large(one[1].shape[:2], predictor.info.input)
+        return large or (workers == 1 and not on_gpu)
+
+    for (item, _), future in in_order(loaded(), look, workers=workers, threads=max(cores // workers, 1), alone=alone):
+        yield item, future
+
+
+def is_large(size_hw: tuple[int, ...], rules: InputRules) -> bool:
+    """Whether an image is to be looked at alone."""
+    height, width = size_hw
+    network_height, network_width = network_size((height, width), rules)[1]
+    return max(height * width, network_height * network_width) > LARGE_PX
+
+
+def in_order(
+    items: Iterable[Item],
+    function: Callable[[Item], Result],
+    *,
+    workers: int,
+    threads: int,
+    ahead: int = AHEAD,
+    alone: Callable[[Item], bool] = lambda item: False,
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Each item and the function's result, in order, worked out in other threads.
+
+    At most `workers + ahead` items are in work or wait for the caller, beside the one that is read and the one that
+    the caller has. A generator that is closed, for example by Ctrl-C, begins with nothing more, and ends when what is
+    in work is done.
+
+    Args:
+        items: gone through in a thread of its own.
+        function: may be called for several items at once.
+        workers: so many items at once.
+        threads: torch may use in each worker.
+        ahead: see above.
+        alone: whether the function is called while no other item is in work; it is then called in the caller's thread.
+
+    Returns:
+        Futures that are done: each has a result or what was raised.
+
+    Raises:
+        BaseException: what going through the items raises.
+    """
+    entries: SimpleQueue[tuple[Item, Future[Result] | None] | BaseException | None] = SimpleQueue()
+    room, turn, stopped = Semaphore(workers + ahead), Semaphore(0), Event()
+    pool = ThreadPoolExecutor(workers, "halfpixel", _use_threads, (threads, torch.get_num_threads()))
+
+    def hand_out() -> None:
+        end = None
+        try:
+            for item in items:
+                room.acquire()
+                if stopped.is_set():
+                    break
+                future = None if alone(item) else pool.submit(function, item)
+                entries.put((item, future))
+                if future is None:
+                    turn.acquire()  # until the caller is through with it
+        except BaseException as error:
+            end = error
+        entries.put(end)
+
+    reader = Thread(target=hand_out, name="halfpixel-reader", daemon=True)
+    reader.start()
+    try:
+        while (entry := entries.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            item, future = entry
+            if future is None:  # all items before were fetched: no worker has anything to do
+                future = _called(function, item)
+                turn.release()
+            wait([future])
+            room.release()
+            yield item, future
+    finally:
+        stopped.set()
+        room.release()
+        turn.release()
+        pool.shutdown(cancel_futures=True)
+        reader.join()
+
+
+def _called(function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    future: Future[Result] = Future()
+    try:
+        future.set_result(function(item))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def _use_threads(threads: int, default: int) -> None:
+    """Let torch use so many threads in this one, and as many as before in those that are yet to come."""
+    torch.get_num_threads()  # torch sets a thread's number when it is first asked for
+    torch.set_num_threads(threads)
+    restoring = Thread(target=torch.set_num_threads, args=(default,))  # the last number set is the default
+    restoring.start()
+    restoring.join()
+
+
+class _InTurn(Backend):
+    """A backend that runs one batch at a time, as suits a device that is alone."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name, self.precision = backend.name, backend.precision
+        self._backend, self._lock = backend, Lock()
+
+    def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
+        """See `Backend.run`."""
+        with self._lock:
+            return self._backend.run(batch, limits)

@@ -1,0 +1,1 @@
+"""Average precision by the rules of the COCO challenge."""

@@ -1,0 +1,1 @@
+"""How far counts are off, and calibration of scores and counts."""

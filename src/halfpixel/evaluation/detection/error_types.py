@@ -1,0 +1,177 @@
+"""Every wrong object by its name: what went wrong where a count is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from halfpixel.evaluation.detection.mask_matching import Indices, intersections, iou_from_areas, masks_of, match_image
+from halfpixel.structures.instances import Instances
+
+Name = Literal["miss", "false positive", "merge", "split", "duplicate", "localisation", "class confusion"]
+NAMES: tuple[Name, ...] = get_args(Name)
+IOU, LOCALISED_FROM = 0.5, 0.1
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Mistakes:
+    """What went wrong in one image: every annotated and predicted object without a partner has exactly one name.
+
+    Predicted objects in ignored regions are neither right nor wrong, and have none.
+
+    Attributes:
+        truths: for each name the indices of annotated objects.
+        predictions: for each name the indices of predicted objects.
+        merges: each predicted object that swallowed several annotated ones (it may have one of them as its partner),
+            and which those are.
+        splits: each annotated object that was cut into several predicted ones (one may be its partner), and those.
+    """
+
+    truths: Mapping[Name, Indices]
+    predictions: Mapping[Name, Indices]
+    merges: tuple[tuple[int, Indices], ...]
+    splits: tuple[tuple[int, Indices], ...]
+
+    def __len__(self) -> int:
+        """How many objects have a name."""
+        return sum(len(one) for part in (self.truths, self.predictions) for one in part.values())
+
+
+@dataclass(frozen=True)
+class MistakeCount:
+    """How often one thing went wrong.
+
+    Attributes:
+        name: what.
+        events: merging predicted objects, split or missed annotated ones; else as `predictions`.
+        truths: annotated objects without a partner that have this name.
+        predictions: predicted objects without a partner that have this name.
+    """
+
+    name: Name
+    events: int
+    truths: int
+    predictions: int
+
+    @property
+    def effect(self) -> int:
+        """What it adds to the count: `predictions - truths`, below 0 for objects lost."""
+        return self.predictions - self.truths
+
+
+def name_mistakes(
+    truth: Instances,
+    predicted: Instances,
+    ignored: Instances | None = None,
+    *,
+    iou: float = IOU,
+    localised_from: float = LOCALISED_FROM,
+) -> Mistakes:
+    """Give every object that was left without a partner the name of its mistake.
+
+    Objects are first paired one to one (see `matching.match_image`). The others get the first name that holds, which
+    does not depend on the order of the objects:
+
+    - class confusion: an annotated and a predicted object of different classes, both unpaired, of IoU `iou` or more.
+    - duplicate: a predicted object of IoU `iou` or more with an annotated one that has its partner already.
+    - merge: a predicted object covers more than half of each of several annotated ones of its class, not counting
+      those that another predicted object is the partner of; the ones that are left unpaired, and it, if it is.
+    - split: several predicted objects lie more than half inside an annotated one of their class, not counting
+      duplicates, confused ones, and partners of other objects; the same.
+    - localisation: an annotated and a predicted object of one class, both still unnamed, of IoU `localised_from` or
+      more.
+    - miss, false positive: the rest.
+
+    Args:
+        truth: the annotated objects.
+        predicted: the predicted objects, already cut at a score threshold.
+        ignored: crowd regions.
+        iou: of pairs, as for `match_image`.
+        localised_from: from here to `iou` an object was found, but badly outlined.
+
+    Raises:
+        ArgumentError: objects without masks, or of images of different sizes.
+    """
+    (match,) = match_image(truth, predicted, ignored, [iou])
+    common_px, truth_px, predicted_px = intersections(masks_of(truth), masks_of(predicted))
+    overlaps = iou_from_areas(common_px, truth_px, predicted_px)
+    same = truth.labels.numpy()[:, None] == predicted.labels.numpy()[None, :]
+    partner = np.zeros(same.shape, dtype=bool)
+    partner[match.pairs[:, 0], match.pairs[:, 1]] = True
+    lost, extra = _marked(len(truth), match.false_negatives), _marked(len(predicted), match.false_positives)
+
+    alike: Bools = np.greater_equal(overlaps, iou)
+    close: Bools = np.greater_equal(overlaps, localised_from)
+    confused = _both(lost, extra) & alike & ~same
+    duplicate = extra & (alike & partner.any(1, keepdims=True)).any(0)
+    covered = same & (2 * common_px > truth_px[:, None]) & (partner | _both(lost, extra | partner.any(0)))
+    covered &= covered.sum(0) > 1
+    pieces = same & (2 * common_px > predicted_px) & (partner | (extra & ~duplicate & ~confused.any(0)))
+    pieces &= pieces.sum(1, keepdims=True) > 1
+
+    lost_as: dict[Name, Bools] = {
+        "class confusion": confused.any(1), "merge": covered.any(1), "split": pieces.any(1)
+    }  # fmt: skip
+    extra_as: dict[Name, Bools] = {
+        "class confusion": confused.any(0), "duplicate": duplicate, "merge": covered.any(0), "split": pieces.any(0)
+    }  # fmt: skip
+    near = same & close & _both(_unnamed(lost, lost_as), _unnamed(extra, extra_as))
+    truths = _named(lost, {**lost_as, "localisation": near.any(1), "miss": lost})
+    predictions = _named(extra, {**extra_as, "localisation": near.any(0), "false positive": extra})
+    return Mistakes(
+        truths=truths,
+        predictions=predictions,
+        merges=tuple((k, np.flatnonzero(covered[:, k])) for k in np.flatnonzero(covered.any(0)).tolist()),
+        splits=tuple((k, np.flatnonzero(pieces[k])) for k in np.flatnonzero(pieces.any(1)).tolist()),
+    )
+
+
+def tally_mistakes(mistakes: Mistakes, truth: Instances, predicted: Instances) -> npt.NDArray[np.int64]:
+    """`[class, name, 3]` the events, annotated and predicted objects of an image, in the order of `NAMES`."""
+    n_classes = len(truth.class_names)
+    true_labels, found_labels = truth.labels.numpy(), predicted.labels.numpy()
+    merging = found_labels[[k for k, _ in mistakes.merges]]
+    cut = true_labels[[k for k, _ in mistakes.splits]]
+    rows = []
+    for name in NAMES:
+        lost, extra = true_labels[mistakes.truths[name]], found_labels[mistakes.predictions[name]]
+        events = {"merge": merging, "split": cut, "miss": lost}.get(name, extra)
+        rows.append([np.bincount(labels, minlength=n_classes) for labels in (events, lost, extra)])
+    return np.array(rows, dtype=np.int64).transpose(2, 0, 1)
+
+
+def count_mistakes(tallies: npt.NDArray[np.int64]) -> tuple[MistakeCount, ...]:
+    """What `tally_mistakes` gave for any number of images and classes `[..., name, 3]`, added up."""
+    sums: Sequence[Sequence[int]] = tallies.reshape(-1, len(NAMES), 3).sum(0).tolist()
+    return tuple(MistakeCount(name, *row) for name, row in zip(NAMES, sums, strict=True))
+
+
+def _marked(n: int, indices: Indices) -> Bools:
+    marks = np.zeros(n, dtype=bool)
+    marks[indices] = True
+    return marks
+
+
+def _both(rows: Bools, columns: Bools) -> Bools:
+    return rows[:, None] & columns
+
+
+def _unnamed(objects: Bools, held: Mapping[Name, Bools]) -> Bools:
+    for holds in held.values():
+        objects = objects & ~holds
+    return objects
+
+
+def _named(objects: Bools, held: Mapping[Name, Bools]) -> dict[Name, Indices]:
+    """The objects of each name, where the first that holds is given."""
+    named: dict[Name, Indices] = dict.fromkeys(NAMES, np.zeros(0, dtype=np.int64))
+    for name, holds in held.items():
+        named[name] = np.flatnonzero(objects & holds)
+        objects = objects & ~holds
+    return named

@@ -1,0 +1,211 @@
+"""The same numbers for all images, some of them, one class, and objects of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from halfpixel.data.dataset import Dataset
+from halfpixel.evaluation.bootstrap import (
+    RESAMPLES,
+    Floats,
+    Interval,
+    Intervals,
+    bootstrap_ratio,
+    divide,
+    named_intervals,
+    resampled_sums,
+)
+from halfpixel.evaluation.coco.average_precision import N_COCO_RANGES, CocoAP, CocoMatches
+from halfpixel.evaluation.counts.count_errors import CountError, count_error, image_counts
+from halfpixel.evaluation.detection.error_types import NAMES, MistakeCount, Mistakes, count_mistakes, tally_mistakes
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, tally
+from halfpixel.evaluation.detection.size_ranges import SizeRange, group_by_size
+from halfpixel.structures.instances import Instances
+
+Estimate = tuple[float | None, Interval | None]
+
+
+@dataclass(frozen=True)
+class QualityWithInterval:
+    """Pooled counts at one IoU, and the intervals of the ratios among its properties, by name."""
+
+    counts: DetectionQuality
+    intervals: Intervals
+
+    @property
+    def interval(self) -> Interval | None:
+        """The one of `counts.quality`; None for fewer than two images."""
+        return self.intervals.get("quality")
+
+
+@dataclass(frozen=True)
+class MistakeRate:
+    """How often one thing went wrong, also per 100 annotated objects (None where there are none)."""
+
+    count: MistakeCount
+    per_100: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class SliceEvaluation:
+    """Some of the images, or one of the classes.
+
+    Attributes:
+        n_images: how many.
+        n_objects: annotated objects on them, ignored regions not included.
+        mask_ap: COCO mask AP at the limit of `Evaluation.max_detections`, over all predictions.
+        mask_ap_interval: where it was asked for.
+        quality: pooled detection quality at each IoU, ascending, at the score threshold.
+        count: errors of the images' totals, at the score threshold.
+        mistakes: what went wrong, at the score threshold.
+    """
+
+    n_images: int
+    n_objects: int
+    mask_ap: float | None
+    mask_ap_interval: Interval | None
+    quality: tuple[QualityWithInterval, ...]
+    count: CountError
+    mistakes: tuple[MistakeRate, ...]
+
+    @property
+    def count_mae_interval(self) -> Interval | None:
+        """Of `count.mae`; None for fewer than two images."""
+        return self.count.intervals.get("mae")
+
+
+@dataclass(frozen=True)
+class SizeEvaluation:
+    """Objects of one range of areas; the attributes are those of `SliceEvaluation`."""
+
+    range: SizeRange
+    n_objects: int
+    mask_ap: float | None
+    mask_ap_interval: Interval | None
+    quality: tuple[QualityWithInterval, ...]
+
+
+class Parts:
+    """Tallies of every image, from which any part of the whole is summed up."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        kept: Sequence[Instances],
+        mistakes: Sequence[Mistakes],
+        masks: CocoMatches,
+        ious: tuple[float, ...],
+        ranges: Sequence[SizeRange],
+        max_detections: int,
+        ap_resamples: int,
+        seed: int,
+    ) -> None:
+        self.ious, self.masks, self.ranges, self.seed = ious, masks, ranges, seed
+        self.max_detections, self.ap_resamples = max_detections, ap_resamples
+        self.class_names = dataset.class_names
+        self.counts = image_counts(dataset, kept)
+        n, k, t = len(dataset.samples), len(dataset.class_names), len(ious)
+        partitions = [[one for one in ranges if one.of == of] for of in ("COCO", "quarter")]
+        by_class, by_size, wrong = [], [], []
+        for sample, objects, mistake in zip(dataset.samples, kept, mistakes, strict=True):
+            matches = match_image(sample.objects, objects, sample.ignored, ious)
+            by_class.append(tally(matches, sample.objects.labels.numpy(), objects.labels.numpy(), k))
+            truth_px = sample.areas_px.double().numpy()
+            found_px = np.zeros(0) if objects.masks is None else objects.masks.areas_px().double().numpy()
+            by_size.append([
+                tally(matches, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
+                for some in partitions if some
+            ])  # fmt: skip
+            wrong.append(tally_mistakes(mistake, sample.objects, objects))
+        self.by_class: Floats = np.array(by_class).reshape(n, k, t, 4)
+        sizes = [np.concatenate(one) for one in by_size]
+        self.by_size: Floats = np.array(sizes).reshape(n, len(ranges), t, 4)
+        self.wrong: npt.NDArray[np.int64] = np.array(wrong, dtype=np.int64).reshape(n, k, len(NAMES), 3)
+
+    def of_images(self, images: Sequence[int] | None, mask_ap: Estimate | None = None) -> SliceEvaluation:
+        """Some of the images (None: all), with AP computed here unless it is known."""
+        members = np.arange(len(self.counts)) if images is None else np.array(images, dtype=np.int64)
+        if mask_ap is None:
+            mask_ap = self.masks.part(self.max_detections, images=members, resamples=self.ap_resamples, seed=self.seed)
+        count = count_error([self.counts[k] for k in members.tolist()], resamples=RESAMPLES, seed=self.seed)
+        return self._slice(count, mask_ap, self.by_class[members].sum(1), self.wrong[members].sum(1))
+
+    def of_classes(self, mask_ap: CocoAP) -> dict[str, SliceEvaluation]:
+        """Each class over all images."""
+        return {
+            name: self._slice(
+                count_error(self.counts, k, resamples=RESAMPLES, seed=self.seed),
+                (mask_ap.per_class[name], mask_ap.per_class_intervals.get(name)),
+                self.by_class[:, k],
+                self.wrong[:, k],
+            )
+            for k, name in enumerate(self.class_names)
+        }
+
+    def of_sizes(self) -> tuple[SizeEvaluation, ...]:
+        """Objects of each range of areas."""
+        found = []
+        for k, size in enumerate(self.ranges):
+            value, interval = self.masks.part(
+                self.max_detections, area_range=N_COCO_RANGES + k, resamples=self.ap_resamples, seed=self.seed
+            )
+            tallies = self.by_size[:, k]
+            n_objects = int(tallies[:, 0, 0].sum() + tallies[:, 0, 2].sum())
+            found.append(SizeEvaluation(size, n_objects, value, interval, self._quality(tallies)))
+        return tuple(found)
+
+    def _slice(
+        self, count: CountError, mask_ap: Estimate, tallies: Floats, wrong: npt.NDArray[np.int64]
+    ) -> SliceEvaluation:
+        return SliceEvaluation(
+            n_images=count.n_images,
+            n_objects=count.true,
+            mask_ap=mask_ap[0],
+            mask_ap_interval=mask_ap[1],
+            quality=self._quality(tallies),
+            count=count,
+            mistakes=self._rates(wrong, tallies),
+        )
+
+    def _quality(self, tallies: Floats) -> tuple[QualityWithInterval, ...]:
+        """From `[image, iou, 4]`: TP, FP, FN and the sum of the pairs' IoUs."""
+        n, t = tallies.shape[:2]
+        pooled = tallies.sum(0).tolist()
+        drawn = resampled_sums(tallies.reshape(n, t * 4), seed=self.seed).reshape(-1, t, 4)
+        return tuple(
+            QualityWithInterval(
+                DetectionQuality(iou, int(tp), int(fp), int(fn), iou_sum),
+                named_intervals(quality_ratios(drawn[:, k]), seed=self.seed),
+            )
+            for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.ious, pooled, strict=True))
+        )
+
+    def _rates(self, wrong: npt.NDArray[np.int64], tallies: Floats) -> tuple[MistakeRate, ...]:
+        """From `[image, name, 3]`: events, annotated and predicted objects."""
+        annotated = tallies[:, 0, 0] + tallies[:, 0, 2]
+        total = annotated.sum()
+        return tuple(
+            MistakeRate(
+                count,
+                100 * count.events / float(total) if total else None,
+                bootstrap_ratio(100 * wrong[:, k, 0], annotated, seed=self.seed),
+            )
+            for k, count in enumerate(count_mistakes(wrong))
+        )
+
+
+def quality_ratios(sums: Floats) -> dict[str, Floats]:
+    """The ratios of `DetectionQuality`, by its names, from draws `[r, 4]`."""
+    tp, fp, fn, iou_sum = sums.T
+    return {
+        "quality": divide(tp, tp + fp + fn),
+        "precision": divide(tp, tp + fp),
+        "recall": divide(tp, tp + fn),
+        "f1": divide(2 * tp, 2 * tp + fp + fn),
+        "mean_matched_iou": divide(iou_sum, tp),
+    }

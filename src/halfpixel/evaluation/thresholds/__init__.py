@@ -1,0 +1,1 @@
+"""What a score threshold does, and which one to choose."""

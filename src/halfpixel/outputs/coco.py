@@ -1,0 +1,136 @@
+"""COCO files written entry by entry: predictions, annotated data sets, and what of a file gets lost on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.formats.coco_entries import Entry
+from halfpixel.data.formats.mask_files import copy_image
+from halfpixel.files import open_whole
+from halfpixel.structures.instances import Instances
+
+FILE = "instances.json"
+
+READ = {
+    "images": None,  # all keys of an image are kept as its attributes
+    "annotations": {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"},
+    "categories": {"id", "name"},
+}
+"""The keys of each list in a COCO file that `read_coco` reads."""
+
+
+def write_coco_entries(
+    path: Path, images: Iterable[Entry], annotations: Iterable[Entry], categories: Iterable[Entry]
+) -> None:
+    """Write a COCO file while its entries come in, so that never all of them are in memory.
+
+    Args:
+        path: the JSON file; its folder must exist.
+        images: all of these are taken before the first annotation.
+        annotations: those without an `id` get 1, 2, 3, ... by their place in the file.
+        categories: as they are.
+    """
+    numbered = ({"id": k} | entry for k, entry in enumerate(annotations, start=1))
+    with open_whole(path) as file:
+        opening = b"{"
+        for name, entries in (("images", images), ("annotations", numbered), ("categories", categories)):
+            file.write(opening + f'"{name}": ['.encode())
+            file.writelines(_joined(entries))
+            opening = b"], "
+        file.write(b"]}")
+
+
+def _joined(entries: Iterable[Entry]) -> Iterator[bytes]:
+    for k, entry in enumerate(entries):
+        yield (", " if k else "").encode() + json.dumps(entry, allow_nan=False).encode()
+
+
+def image_entry(image_id: int, file_name: str, size_hw: tuple[int, int]) -> Entry:
+    """What a COCO file says of an image."""
+    height, width = size_hw
+    return {"id": image_id, "file_name": file_name, "width": width, "height": height}
+
+
+def prediction_entries(objects: Instances) -> list[Entry]:
+    """An annotation with a score for each object, its `category_id` the label, ids still to be given."""
+    boxes = objects.boxes_xyxy.tolist()
+    entries: list[Entry] = [
+        {"category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": score}
+        for label, (x0, y0, x1, y1), score in zip(objects.labels.tolist(), boxes, objects.scores.tolist(), strict=True)
+    ]
+    if objects.masks is not None:
+        for entry, mask, area in zip(entries, objects.masks.rles(), objects.masks.areas_px().tolist(), strict=True):
+            entry |= {"segmentation": mask, "area": area}
+    return [entry | {"iscrowd": 0} for entry in entries]
+
+
+def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> None:
+    """Copy the images to `out/images/` and write `out/instances.json`, masks as compressed run lengths.
+
+    Image ids, category ids, boxes, areas and attributes stay as they are; annotation ids too where no two are the same
+    in the data set, else they are 1, 2, 3, ... Crowd regions get ids after all others.
+
+    Args:
+        dataset: what to write; its images must exist.
+        out: an existing folder.
+        stems: for each sample its new name, unique and without a suffix; it may contain folders.
+    """
+    ids = [number for sample in dataset.samples for number in sample.annotation_ids]
+    if len(set(ids)) < len(ids):
+        ids = list(range(1, len(ids) + 1))
+    numbers, crowd_numbers = iter(ids), iter(range(max(ids, default=0) + 1, 1 << 62))
+    images: list[Entry] = []
+    annotations: list[Entry] = []
+    for sample, stem in zip(dataset.samples, stems, strict=True):
+        name = copy_image(sample.path, out, stem)
+        images.append(image_entry(sample.image_id, name, sample.size_hw) | dict(sample.attributes))
+        areas: list[float] = sample.areas_px.tolist()
+        annotations += _entries(sample, sample.objects, areas, dataset.category_ids, numbers, 0)
+        assert sample.ignored.masks is not None or not len(sample.ignored), "data sets have masks"
+        areas = [] if sample.ignored.masks is None else sample.ignored.masks.areas_px().tolist()
+        annotations += _entries(sample, sample.ignored, areas, dataset.category_ids, crowd_numbers, 1)
+    classes = zip(dataset.category_ids, dataset.class_names, strict=True)
+    write_coco_entries(out / FILE, images, annotations, [{"id": k, "name": name} for k, name in classes])
+
+
+def _entries(
+    sample: Sample,
+    objects: Instances,
+    areas_px: Sequence[float],
+    category_ids: Sequence[int],
+    numbers: Iterable[int],
+    is_crowd: int,
+) -> list[dict[str, Any]]:
+    masks = [] if objects.masks is None else objects.masks.rles()
+    rows = zip(objects.labels.tolist(), objects.boxes_xyxy.tolist(), areas_px, masks, strict=True)
+    return [
+        {
+            "id": number,
+            "image_id": sample.image_id,
+            "category_id": category_ids[label],
+            "segmentation": mask,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": area,
+            "iscrowd": is_crowd,
+        }
+        for (label, (x0, y0, x1, y1), area, mask), number in zip(rows, numbers, strict=False)
+    ]
+
+
+def unread_keys(path: Path) -> list[Fault]:
+    """What a COCO file says that `read_coco` has no place for, such as scores: one fault for each sort of key."""
+    content = json.loads(path.read_bytes())
+    lost = [Fault("key", path, name, "not read") for name in content if name not in READ]
+    for name, known in READ.items():
+        if known is None:
+            continue
+        entries = [entry for entry in content[name] if isinstance(entry, dict)]
+        counts = Counter(key for entry in entries for key in entry if key not in known)
+        for key, n in counts.items():
+            lost.append(Fault("score" if key == "score" else "key", path, f"'{key}' of {n:,} {name}", "not read"))
+    return lost

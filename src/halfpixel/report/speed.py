@@ -1,0 +1,320 @@
+"""Which backend and precision is the fastest here, and whether the objects stay the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage import data
+
+from halfpixel.data.images.contrast import Rgb8
+from halfpixel.data.synthetic import touching_cells
+from halfpixel.engine.backends.base import Backend, BackendName, Precision, native_precision
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError, HalfpixelError
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
+from halfpixel.structures.images import InputRules
+from halfpixel.structures.instances import Instances
+
+Name = TypeVar("Name")
+Result = TypeVar("Result")
+
+SAME_IOU = 0.9
+"""Two masks of the same object overlap at least this much. A nucleus 15 pixels wide is .88 with its rim moved by half
+a pixel."""
+SAME_SHARE = 0.9
+COUNTS_OFF = 0.02
+"""Advice goes to ways of which at least this share of objects has a partner, and whose counts differ by at most this
+share of all objects, or by one."""
+
+LEAST_GAIN = 1.05
+"""A way that is less than so many times as fast as the exact one is not worth its options."""
+
+FIELD_HW = (520, 696)
+CELL_ROOM_PX = 2000
+
+
+class Way(NamedTuple):
+    """How a network is run; `fast` looks at images at two thirds of the size."""
+
+    backend: BackendName
+    precision: Precision
+    fast: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}{' --fast' if self.fast else ''}"
+
+    @property
+    def options(self) -> str:
+        """How to ask for it on the command line."""
+        fast = " --fast" if self.fast else ""
+        if self.precision == "int8":
+            export = f"halfpixel export MODEL --to {self.backend} --int8 --images PATH --out FILE"
+            return f"--model FILE{fast} (made with `{export}`)"
+        return f"--backend {self.backend} --precision {self.precision}{fast}"
+
+
+EXACT = Way("torch", "fp32")
+"""All others are compared with this one."""
+
+ON_THE_CPU = (Way("onnx", "fp32"), Way("openvino", "fp32"), Way("openvino", "int8"))
+
+
+class Spread(NamedTuple):
+    """The middle of several numbers, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> Spread:
+        """The three of at least one number."""
+        low, median, high = np.quantile(np.asarray(values, np.float64), (0.25, 0.5, 0.75)).tolist()
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True)
+class Turn(Generic[Name, Result]):
+    """One contestant on one image.
+
+    Attributes:
+        name: of the contestant.
+        image: which, from 0.
+        round: from 1; 0 is the round that is not to be counted, in which memory is found and shapes are met.
+        seconds: what it took.
+        result: what it gave.
+    """
+
+    name: Name
+    image: int
+    round: int
+    seconds: float
+    result: Result
+
+
+def in_turns(
+    contestants: Mapping[Name, Callable[[Rgb8], Result]], images: Sequence[Rgb8], rounds: int
+) -> Iterator[Turn[Name, Result]]:
+    """Let contestants take turns on every image, so that whatever else the machine does slows them all.
+
+    Who went last goes first the next time. Time passes between the turns only where the caller spends it.
+    """
+    for k, image in enumerate(images):
+        for round in range(rounds + 1):
+            for name in list(contestants)[:: -1 if round % 2 else 1]:
+                start = time.perf_counter()
+                result = contestants[name](image)
+                yield Turn(name, k, round, time.perf_counter() - start, result)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What came of one way.
+
+    Attributes:
+        way: backend and precision.
+        seconds: `[images, rounds]`.
+        times_as_fast: the exact way's seconds by this one's, on the same image in the same round.
+        objects: found on all images together.
+        quality: how its objects fit the exact way's, at a mask IoU of SAME_IOU.
+        count_differences: on each image, this way's count minus the exact one's.
+    """
+
+    way: Way
+    seconds: npt.NDArray[np.float64]
+    times_as_fast: Spread
+    objects: int
+    quality: DetectionQuality
+    count_differences: tuple[int, ...]
+
+    @property
+    def seconds_an_image(self) -> float:
+        """The mean over images of each one's median."""
+        return float(np.median(self.seconds, axis=1).mean())
+
+    @property
+    def same_objects(self) -> float | None:
+        """The share of this way's and the exact way's objects that have a partner; None where there are none."""
+        return self.quality.f1
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the objects are, for counting and measuring, the same."""
+        exact = self.quality.tp + self.quality.fn
+        off = sum(abs(one) for one in self.count_differences)
+        return self.same_objects is None or (self.same_objects >= SAME_SHARE and off <= max(COUNTS_OFF * exact, 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **self.way._asdict(),
+            "seconds_an_image": self.seconds_an_image,
+            "seconds": self.seconds.tolist(),
+            "times_as_fast": self.times_as_fast._asdict(),
+            "objects": self.objects,
+            "same_objects": self.same_objects,
+            "same_iou": SAME_IOU,
+            "matching": asdict(self.quality),
+            "count_differences": list(self.count_differences),
+            "agrees": self.agrees,
+        }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A way that cannot be used here, and why."""
+
+    way: Way
+    reason: str
+
+
+def all_ways(predictor: Predictor) -> tuple[Way, ...]:
+    """Everything that may be worth a try for a model, the exact way first. `fast` goes with the default.
+
+    Raises:
+        ArgumentError: the model is an exported file, which has no weights to run in other ways.
+    """
+    if any(weight.is_meta for weight in predictor.model.parameters()):
+        raise ArgumentError("an exported file runs in one way only: give the model file that it was made of")
+    native = native_precision(predictor.device)
+    return tuple(dict.fromkeys((EXACT, Way("torch", native), *ON_THE_CPU, Way("torch", native, fast=True))))
+
+
+def open_ways(
+    predictor: Predictor,
+    ways: Iterable[Way],
+    calibration: Sequence[Path],
+    folder: Path,
+    tell: Callable[[Way], None] = lambda way: None,
+) -> tuple[dict[Way, Predictor], list[LeftOut]]:
+    """A predictor in every one of some ways that there is on this machine.
+
+    Args:
+        predictor: the model.
+        ways: what to try.
+        calibration: image files for int8, other than those that are timed; none for no int8.
+        folder: for files that the predictors need as long as they are used.
+        tell: hears of each way before it is opened; an export may take a minute.
+
+    Returns:
+        The predictors, and what is left out.
+    """
+    opened, left_out = {}, []
+    for way in ways:
+        if reason := _obstacle(way, predictor.device, calibration):
+            left_out.append(LeftOut(way, reason))
+            continue
+        tell(way)
+        try:
+            opened[way] = open_way(predictor, way, calibration, folder)
+        except (HalfpixelError, ImportError, RuntimeError) as error:  # exporters and runtimes raise the last two
+            if way == EXACT:
+                raise
+            left_out.append(LeftOut(way, str(error).strip().partition("\n")[0]))
+    return opened, left_out
+
+
+def _obstacle(way: Way, device: torch.device, calibration: Sequence[Path]) -> str:
+    """Why a way is not even tried; nothing where it is."""
+    if way.backend == "torch":
+        return ""
+    if device.type == "cuda":
+        return "runs on the processor, and this machine has a GPU"
+    if way.precision == "int8" and not calibration:
+        return "int8 is calibrated on images like yours, give some with --calibrate"
+    return ""
+
+
+def open_way(predictor: Predictor, way: Way, calibration: Sequence[Path], folder: Path) -> Predictor:
+    """The same predictor in another way; see `open_ways`. An int8 file that is in the folder already is taken.
+
+    Raises:
+        MissingDependencyError: a library is not installed.
+        ArgumentError: there is no such way.
+    """
+    if way.precision == "int8":
+        opened = predictor.on(_int8(predictor, calibration, folder / "int8.xml"))
+    else:
+        opened = predictor.on(way.backend, way.precision)
+    return opened.fast() if way.fast else opened
+
+
+def _int8(predictor: Predictor, calibration: Sequence[Path], path: Path) -> Backend:
+    from halfpixel.engine.backends.exported_files import open_file
+    from halfpixel.engine.export.exporter import export
+
+    if not path.exists():
+        export(predictor, path, "openvino", int8_images=calibration, least_alike=0)  # how alike comes out below
+    return open_file(path)
+
+
+def measure(
+    predictors: Mapping[Way, Predictor],
+    images: Sequence[Rgb8],
+    rounds: int,
+    tell: Callable[[Way], None] = lambda way: None,
+) -> list[Measured]:
+    """Time every way on the same images, in turns, from pixels to objects, and compare what they find.
+
+    Args:
+        predictors: of one model, among them one for EXACT.
+        images: at least one; each is also seen once by every way before the clock runs.
+        rounds: how often each is timed, at least 1.
+        tell: hears of each way after each of its turns.
+    """
+    if not images or rounds < 1:
+        raise ArgumentError(f"expected at least one image and one round, got {len(images)} and {rounds}")
+    seconds = {way: np.zeros((len(images), rounds)) for way in predictors}
+    found: dict[Way, list[Instances]] = {way: [] for way in predictors}
+    contestants: dict[Way, Callable[[Rgb8], Instances]] = {way: one.predict for way, one in predictors.items()}
+    for turn in in_turns(contestants, images, rounds):
+        if turn.round == 0:
+            found[turn.name].append(turn.result.without_probabilities())
+        else:
+            seconds[turn.name][turn.image, turn.round - 1] = turn.seconds
+        tell(turn.name)
+    return [_measured(way, seconds[way], seconds[EXACT], found[way], found[EXACT]) for way in predictors]
+
+
+def _measured(
+    way: Way,
+    seconds: npt.NDArray[np.float64],
+    exact_seconds: npt.NDArray[np.float64],
+    found: Sequence[Instances],
+    exact: Sequence[Instances],
+) -> Measured:
+    matches = [match_image(a, b, ious=(SAME_IOU,))[0] for a, b in zip(exact, found, strict=True)]
+    return Measured(
+        way=way,
+        seconds=seconds,
+        times_as_fast=Spread.of(exact_seconds / seconds),
+        objects=sum(len(one) for one in found),
+        quality=pool(SAME_IOU, (match.quality for match in matches)),
+        count_differences=tuple(len(b) - len(a) for a, b in zip(exact, found, strict=True)),
+    )
+
+
+def fastest(measured: Sequence[Measured]) -> Measured:
+    """Of the ways that agree with the exact one, the fastest; the exact one where the others gain next to nothing."""
+    exact = next(one for one in measured if one.way == EXACT)
+    gaining = [one for one in measured if one.agrees and one.times_as_fast.median >= LEAST_GAIN]
+    return max(gaining, key=lambda one: one.times_as_fast.median, default=exact)
+
+
+def example_image(rules: InputRules) -> tuple[str, Rgb8]:
+    """What a picture shows, and its pixels, for machines that have none of the user's.
+
+    Drawn cells for a network that was trained at one scale, a photograph of everyday things for others.
+    """
+    if rules.scale is None:
+        return "a photograph of a cup of coffee", np.asarray(data.coffee())
+    reduced = min(1.0, rules.longest_side / (rules.scale * max(FIELD_HW)))  # one piece, as most images are
+    height, width = (int(side * reduced) for side in FIELD_HW)
+    return "drawn cells", touching_cells((height, width), height * width // CELL_ROOM_PX).picture

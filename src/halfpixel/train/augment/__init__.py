@@ -1,0 +1,1 @@
+"""Views of annotated images to train on."""

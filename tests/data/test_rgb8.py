@@ -1,0 +1,386 @@
+import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from halfpixel.data import opening
+from halfpixel.data.images.rgb8 import as_rgb8, count_frames, find_images, read_image
+from halfpixel.errors import ImageError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+RGBA = RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+DEEP = RNG.integers(300, 5000, (20, 30), dtype=np.uint16)
+
+
+def as_grey(array):
+    return np.repeat(array[..., None], 3, axis=2)
+
+
+def on_white(array):
+    colour, alpha = array[..., :-1].astype(float), array[..., -1:] / 255
+    return np.broadcast_to(colour * alpha + 255 * (1 - alpha), (*array.shape[:2], 3))
+
+
+def stretched(array):
+    low, high = np.percentile(array, [0.1, 99.9])
+    return np.clip((array.astype(float) - low) / (high - low), 0, 1) * 255
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("array", [GREY, RGB], ids=["grey", "rgb"])
+def test_ordinary_files_give_their_pixels(tmp_path, suffix, array):
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"a.{suffix}", array, **options)
+    result = read_image(path)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(result, as_grey(array) if array.ndim == 2 else array)
+    assert count_frames(path) == 1
+
+
+def test_a_jpeg_is_decoded_as_pillow_does(tmp_path):
+    path = save(tmp_path / "a.jpg", RGB)
+    np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path)))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a"])
+def test_the_name_does_not_matter(tmp_path, name):
+    path = save(tmp_path / name, RGB, format="PNG")
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_transparent_pixels_lie_on_white(tmp_path, suffix):
+    array = RGBA.copy()
+    array[0, 0] = (1, 2, 3, 0)
+    array[0, 1] = (1, 2, 3, 255)
+    result = read_image(save(tmp_path / f"a.{suffix}", array))
+    assert result[0, 0].tolist() == [255, 255, 255]
+    assert result[0, 1].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(result, on_white(array), atol=0.51)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_with_alpha(tmp_path, suffix):
+    array = RGBA[..., :2].copy()
+    Image.frombytes("LA", (30, 20), array.tobytes()).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(read_image(tmp_path / f"a.{suffix}"), on_white(array), atol=0.51)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "tif"])
+def test_palette(tmp_path, suffix):
+    image = Image.fromarray(RGB).quantize(16)
+    image.save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_palette_with_transparency(tmp_path, suffix):
+    image = Image.fromarray(RGB).quantize(16)
+    image.save(tmp_path / f"a.{suffix}", transparency=3)
+    expected = np.asarray(image.convert("RGB")).copy()
+    expected[np.asarray(image) == 3] = 255
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk(tmp_path, suffix):
+    image = Image.fromarray(RGB).convert("CMYK")
+    image.save(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as reopened:
+        np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), np.asarray(reopened.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_one_bit(tmp_path, suffix):
+    save(tmp_path / f"a.{suffix}", GREY > 100)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), as_grey((GREY > 100) * np.uint8(255)))
+
+
+def test_white_is_zero_in_some_tiffs(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", 255 - GREY, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), as_grey(GREY))
+    Image.fromarray(GREY > 100).save(tmp_path / "fax.tif", compression="group4")
+    np.testing.assert_array_equal(read_image(tmp_path / "fax.tif"), as_grey((GREY > 100) * np.uint8(255)))
+
+
+@pytest.mark.parametrize("channels", [(), (2,), (3,), (4,)], ids=["grey", "grey-alpha", "rgb", "rgba"])
+def test_16_bit_png_is_stretched(tmp_path, channels):
+    array = RNG.integers(300, 5000, (20, 30, *channels), dtype=np.uint16)
+    if channels in [(2,), (4,)]:
+        array[..., -1] = 65535
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(array))
+    colour = {(): array[..., None], (2,): array[..., :1], (3,): array, (4,): array[..., :3]}[channels]
+    expected = np.broadcast_to(stretched(colour), (20, 30, 3))
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), expected, atol=0.51)
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True, "byteorder": ">"}, {"ome": True}, {"compression": "zlib"}])
+def test_16_bit_tiff_is_stretched(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", DEEP, **options)
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), as_grey(stretched(DEEP)), atol=0.51)
+
+
+def test_float_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "unit.tif", (GREY / 255).astype(np.float32))
+    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif"), as_grey(GREY))
+    tifffile.imwrite(tmp_path / "wide.tif", DEEP.astype(np.float32) * 1e6)
+    np.testing.assert_allclose(read_image(tmp_path / "wide.tif"), as_grey(stretched(DEEP)), atol=0.51)
+
+
+def test_nan_and_infinite_pixels_are_counted(tmp_path):
+    array = np.zeros((20, 30), dtype=np.float32)
+    array[3, 4], array[5, 6] = np.nan, np.inf
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    with pytest.raises(ImageError, match=r"a\.tif: 2 of 600 pixels are NaN or infinite"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_exif_orientation(tmp_path, suffix, orientation):
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(path, exif=exif)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(read_image(path), np.asarray(ImageOps.exif_transpose(image)))
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [Image.fromarray(np.full((8, 9), value, np.uint8)) for value in (10, 200, 90)]
+    for name in ("a.gif", "a.tif", "a.webp", "a.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        np.testing.assert_allclose(read_image(tmp_path / name), 10, atol=2)
+        assert count_frames(tmp_path / name) == 3
+
+
+CHANNELS = RNG.integers(0, 256, (5, 20, 30), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("options", [{"ome": True}, {"imagej": True}], ids=["ome", "imagej"])
+def test_channel_axis_of_a_stack(tmp_path, n, options):
+    stack = np.stack([CHANNELS[:n], 255 - CHANNELS[:n]])
+    tifffile.imwrite(tmp_path / "a.tif", stack, metadata={"axes": "ZCYX"}, photometric="minisblack", **options)
+    expected = np.zeros((20, 30, 3), np.uint8)
+    expected[..., : min(n, 3)] = CHANNELS[: min(n, 3)].transpose(1, 2, 0)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), as_grey(CHANNELS[0]) if n == 1 else expected)
+    assert count_frames(tmp_path / "a.tif") == 2
+
+
+def test_only_the_first_plane_of_a_stack_is_decoded(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((50, 20, 30), np.uint8), photometric="minisblack", compression="zlib")
+    decoded = []
+    original = tifffile.TiffPage.asarray
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda self, **k: decoded.append(1) or original(self, **k))
+    read_image(tmp_path / "a.tif")
+    assert len(decoded) == 1
+
+
+def test_one_page_that_stands_for_an_uncompressed_stack(tmp_path):
+    stack = RNG.integers(0, 256, (4, 20, 30), dtype=np.uint8)
+    options = {"truncate": True, "photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), as_grey(stack[0]))
+
+
+def test_planar_tiff(tmp_path):
+    planes = np.ascontiguousarray(RGB.transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), RGB)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "zlib"])
+def test_tiff_in_another_colour_space(tmp_path, compression):
+    smooth = np.linspace(0, 255, 32 * 48 * 3).reshape(32, 48, 3).astype(np.uint8)
+    if compression == "jpeg":
+        tifffile.imwrite(tmp_path / "a.tif", smooth, photometric="rgb", compression="jpeg")
+    else:
+        Image.fromarray(smooth).convert("YCbCr").save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), smooth, atol=8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "gif"])
+@pytest.mark.parametrize("size_hw", [(1, 1), (20, 30_000), (30_000, 20)])
+def test_extreme_sizes(tmp_path, suffix, size_hw):
+    path = save(tmp_path / f"a.{suffix}", np.full(size_hw, 7, np.uint8))
+    result = read_image(path)
+    assert result.shape == (*size_hw, 3)
+    assert abs(int(result[-1, -1, 0]) - 7) <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_cut_short(tmp_path, suffix, kept):
+    buffer = io.BytesIO()
+    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(buffer.getvalue()[: int(kept * len(buffer.getvalue()))])
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tiff_cut_short_inside_its_pixels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(RGB, (9, 9, 1)), tile=(64, 64), compression="zlib")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[:-100])
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("function", [read_image, count_frames])
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.mkdir(), "directory"),
+        (lambda path: path.touch(), "is empty"),
+        (lambda path: path.write_text("this is a text, not an image"), "not an image of a kind known"),
+        (lambda path: path.write_bytes(b"II*\0"), "a.png: "),
+    ],
+    ids=["missing", "folder", "empty", "text", "only a signature"],
+)
+def test_files_that_are_no_images(tmp_path, function, make, cause):
+    make(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=cause) as error:
+        function(tmp_path / "a.png")
+    assert str(tmp_path / "a.png") in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(opening, "MAX_PIXELS", 599)
+    path = save(tmp_path / f"a.{suffix}", RGB)
+    with pytest.raises(ImageError, match=f"a.{suffix}: 30 x 20 pixels are more than the 599"):
+        read_image(path)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 600)
+    assert read_image(path).shape == RGB.shape
+
+
+def test_a_real_bomb(tmp_path):
+    """A header that promises 30,000 x 30,000 pixels."""
+    Image.new("1", (16, 16)).save(tmp_path / "a.bmp")
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[18:26] = (30_000).to_bytes(4, "little") * 2
+    (tmp_path / "a.bmp").write_bytes(content)
+    with pytest.raises(ImageError, match="30000 x 30000 pixels are more than"):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_pillows_own_limit_is_neither_applied_nor_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    with ThreadPoolExecutor(4) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for result in pool.map(read_image, [path] * 8):
+            np.testing.assert_array_equal(result, RGB)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (GREY, as_grey(GREY)),
+        (GREY[..., None], as_grey(GREY)),
+        (RGB, RGB),
+        (GREY > 100, as_grey((GREY > 100) * 255)),
+        (DEEP, as_grey(stretched(DEEP))),
+        (DEEP.astype(np.int32) - 1000, as_grey(stretched(DEEP))),
+        (RGB / 255, RGB),
+        (RGB.astype(np.float64), stretched(RGB)),
+        (RGBA, on_white(RGBA)),
+        (RGBA / 255, on_white(RGBA)),
+        (np.full((3, 4), 9, np.uint16), np.zeros((3, 4, 3))),
+        (np.full((3, 4), 9.5), np.zeros((3, 4, 3))),
+        (np.full((3, 4), 0.5), np.full((3, 4, 3), 128)),
+    ],
+)
+def test_as_rgb8(array, expected):
+    before = array.copy()
+    result = as_rgb8(array)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+    np.testing.assert_allclose(result, expected, atol=0.51)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_a_few_bright_pixels_on_black_stay_visible():
+    array = np.zeros((100, 100), np.uint16)
+    array[50, 50] = 4000
+    result = as_rgb8(array)
+    assert result[50, 50].tolist() == [255, 255, 255]
+    assert result.sum() == 255 * 3
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3, 2)), r"got the shape \[2, 3, 2\]"),
+        (np.zeros(5), r"got the shape \[5\]"),
+        (np.zeros((1, 3, 20, 30)), r"got the shape \[1, 3, 20, 30\]"),
+        (np.zeros((0, 5, 3)), "5 x 0 pixels"),
+        (np.zeros((4, 5), complex), "complex128"),
+        (np.full((4, 5), "x"), "<U1"),
+        (np.full((4, 5), None), "object"),
+        (np.array([[0.0, np.nan]]), "1 of 2 pixels"),
+    ],
+)
+def test_as_rgb8_refuses(array, message):
+    with pytest.raises(ImageError, match=message):
+        as_rgb8(array)
+
+
+def test_find_images(tmp_path):
+    for name in ("10.png", "2.PNG", "1.tiff", "notes.txt", ".hidden.png", "sub/3.jpg", "sub/deep/4.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(pattern):
+        return [one.relative_to(tmp_path).as_posix() for one in find_images(pattern)]
+
+    assert names(tmp_path) == ["1.tiff", "2.PNG", "10.png"]
+    assert names(str(tmp_path / "10.png")) == ["10.png"]
+    assert names(tmp_path / "1*") == ["1.tiff", "10.png"]
+    assert names(tmp_path / "**" / "*.jpg") == ["sub/3.jpg", "sub/deep/4.jpg"]
+    assert names(tmp_path / "s?b" / "*.jpg") == ["sub/3.jpg"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path):
+    (tmp_path / "a[1].png").touch()
+    assert find_images(tmp_path / "a[1].png") == [tmp_path / "a[1].png"]
+
+
+def test_relative_globs(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_images("*.png") == [Path("a.png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("empty", "no images in this folder"), ("missing.png", "no such file or folder"), ("*.png", "no file matches")],
+)
+def test_nothing_found(tmp_path, pattern, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(ImageError, match=message) as error:
+        find_images(tmp_path / pattern)
+    assert str(tmp_path / pattern) in str(error.value)

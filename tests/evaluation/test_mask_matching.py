@@ -1,0 +1,169 @@
+import time
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from scenes import blocks, dataset, random_blobs, sample
+
+from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.detection.mask_matching import (
+    DetectionQuality,
+    in_ignored,
+    mask_iou_matrix,
+    match_image,
+    pooled_detection_quality,
+)
+from halfpixel.structures.masks import CropMasks
+
+
+def dense_iou(a: CropMasks, b: CropMasks) -> np.ndarray:
+    """Oracle: full canvases."""
+    x, y = a.dense().flatten(1).double(), b.dense().flatten(1).double()
+    common = x @ y.T
+    union = x.sum(1)[:, None] + y.sum(1)[None] - common
+    return torch.where(union > 0, common / union.clamp(min=1), 0).numpy()
+
+
+def best_pairing(overlaps: np.ndarray, iou: float) -> tuple[int, float]:
+    """Oracle: every way to give each row a column (or none) of its own."""
+    rows, columns = overlaps.shape
+    best = (0, 0.0)
+    for order in permutations(range(columns + rows), rows):
+        chosen = [overlaps[i, j] for i, j in enumerate(order) if j < columns and overlaps[i, j] >= iou]
+        best = max(best, (len(chosen), float(sum(chosen))))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_iou_matrix_against_full_canvases(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = random_blobs(30, generator).masks, random_blobs(20, generator).masks
+    # moved partly off the canvas
+    a, b = a.translate(-6, 4), b.translate(7, -5)
+    found = mask_iou_matrix(a, b)
+    assert found.dtype == np.float32
+    assert found.max() > 0.2
+    np.testing.assert_allclose(found, dense_iou(a, b), atol=1e-7)
+
+
+def test_iou_of_empty_masks_is_zero():
+    empty = blocks([(3, 3, 3, 3), (4, 4, 6, 4)]).masks
+    full = blocks([(0, 0, 10, 10)]).masks
+    assert mask_iou_matrix(empty, empty).tolist() == [[0, 0], [0, 0]]
+    assert mask_iou_matrix(full, empty).tolist() == [[0, 0]]
+    assert mask_iou_matrix(full, CropMasks.empty(full.size_hw)).shape == (1, 0)
+
+
+def test_iou_matrix_needs_one_canvas():
+    with pytest.raises(ArgumentError, match=r"\(40, 50\) and \(7, 7\)"):
+        mask_iou_matrix(blocks([]).masks, CropMasks.empty((7, 7)))
+
+
+def test_400_by_400_objects_are_fast():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (random_blobs(400, generator, (1000, 1000), longest=60).masks for _ in range(2))
+    start = time.process_time()
+    mask_iou_matrix(a, b)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_matching_is_optimal(seed):
+    generator = torch.Generator().manual_seed(seed)
+    size_hw = (12, 12)
+    truth, predicted = random_blobs(4, generator, size_hw, longest=11), random_blobs(4, generator, size_hw, longest=11)
+    overlaps = mask_iou_matrix(truth.masks, predicted.masks)
+    ious = (0.1, 0.2, 0.3, 0.5)
+    for iou, match in zip(ious, match_image(truth, predicted, ious=ious), strict=True):
+        tp, total = best_pairing(overlaps, iou)
+        assert (match.quality.tp, match.quality.fp, match.quality.fn) == (tp, 4 - tp, 4 - tp)
+        assert match.quality.iou_sum == pytest.approx(total)
+        assert (match.pair_ious >= iou).all()
+
+
+def test_where_the_best_overlap_first_would_lose_a_pair():
+    # the first truth fits the second prediction best, but must leave it to the second truth
+    truth = blocks([(0, 0, 10, 10), (4, 0, 14, 10)])
+    predicted = blocks([(0, 0, 6, 10), (2, 0, 12, 10)])
+    (match,) = match_image(truth, predicted, ious=[0.5])
+    assert match.pairs.tolist() == [[0, 0], [1, 1]]
+    assert match.pair_ious == pytest.approx([60 / 100, 80 / 120])
+
+
+def test_counts_by_hand():
+    truth = blocks([(0, 0, 10, 10), (20, 0, 30, 10), (0, 20, 10, 30)])
+    # one 7 rows of 10 high (IoU exactly .7), one half over (IoU 1/3), one exact, one on nothing
+    predicted = blocks([(0, 0, 10, 7), (25, 0, 35, 10), (0, 20, 10, 30), (40, 30, 45, 35)])
+    at_half, at_seven, above = (match.quality for match in match_image(truth, predicted, ious=(0.5, 0.7, 0.75)))
+    assert (at_half.tp, at_half.fp, at_half.fn) == (2, 2, 1)
+    assert (at_seven.tp, above.tp) == (2, 1)
+    assert at_half.quality == 2 / 5
+    assert at_half.precision == 2 / 4
+    assert at_half.recall == 2 / 3
+    assert at_half.f1 == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
+    assert at_half.mean_matched_iou == pytest.approx((0.7 + 1) / 2)
+
+
+def test_who_is_paired_with_whom():
+    truth = blocks([(20, 0, 30, 10), (0, 0, 10, 10)])
+    predicted = blocks([(40, 30, 45, 35), (0, 0, 10, 10)])
+    (match,) = match_image(truth, predicted, ious=[0.5])
+    assert match.pairs.tolist() == [[1, 1]]
+    assert (match.false_positives.tolist(), match.false_negatives.tolist()) == ([0], [0])
+
+
+def test_only_the_same_class_matches():
+    names = ("fig", "date")
+    truth = blocks([(0, 0, 10, 10)], labels=[0], names=names)
+    predicted = blocks([(0, 0, 10, 10), (0, 0, 10, 8)], labels=[1, 0], names=names)
+    (match,) = match_image(truth, predicted, ious=[0.5])
+    assert (match.pairs.tolist(), match.false_positives.tolist()) == ([[0, 1]], [0])
+
+
+def test_ignored_regions_excuse_what_is_mostly_inside_and_unpaired():
+    names = ("fig", "date")
+    truth = blocks([(0, 0, 10, 10)], names=names)
+    crowd = blocks([(5, 0, 30, 20)], names=names)
+    predicted = blocks(
+        [(3, 0, 13, 10), (25, 0, 35, 10), (24, 0, 34, 10), (10, 12, 15, 17)], labels=[0, 0, 0, 1], names=names
+    )
+    # by area inside: 8/10 but paired at .5, exactly half, more than half, inside but of another class
+    assert in_ignored(predicted, crowd).tolist() == [True, False, True, False]
+    at_half, above = match_image(truth, predicted, crowd, ious=[0.5, 0.8])
+    assert (at_half.pairs.tolist(), at_half.false_positives.tolist(), at_half.ignored.tolist()) == (
+        [[0, 0]],
+        [1, 3],
+        [2],
+    )
+    assert (above.quality.tp, above.quality.fn, above.ignored.tolist()) == (0, 1, [0, 2])
+
+
+def test_empty_images_add_nothing():
+    full, nothing = blocks([(0, 0, 10, 10)]), blocks([])
+    data = dataset(sample(full, 1), sample(nothing, 2), sample(nothing, 3), sample(full, 4))
+    (pooled,) = pooled_detection_quality(data, [full, nothing, full, nothing], ious=[0.5])
+    assert (pooled.tp, pooled.fp, pooled.fn) == (1, 1, 1)
+    assert pooled.quality == 1 / 3
+
+
+def test_pooled_is_not_the_mean_of_the_images():
+    crowded = blocks([(10 * k, 0, 10 * k + 8, 8) for k in range(4)])
+    single = blocks([(0, 0, 8, 8)])
+    data = dataset(sample(crowded, 1), sample(single, 2))
+    pooled = pooled_detection_quality(data, [crowded, blocks([])])
+    assert len(pooled) == 10
+    assert [one.quality for one in pooled] == [4 / 5] * 10
+
+
+def test_nothing_at_all_is_none():
+    nothing = DetectionQuality(0.5, 0, 0, 0, 0.0)
+    assert (nothing.quality, nothing.precision, nothing.recall, nothing.f1, nothing.mean_matched_iou) == (None,) * 5
+    missed = DetectionQuality(0.5, 0, 0, 3, 0.0)
+    assert (missed.quality, missed.precision, missed.recall, missed.f1) == (0, None, 0, 0)
+
+
+def test_objects_without_masks():
+    with pytest.raises(ArgumentError, match="matching needs masks, and these 1 objects"):
+        match_image(blocks([(0, 0, 5, 5)]), blocks([(0, 0, 5, 5)], masks=False))
+    assert match_image(blocks([(0, 0, 5, 5)]), blocks([], masks=False), ious=[0.5])[0].quality.fn == 1

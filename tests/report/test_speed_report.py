@@ -1,0 +1,221 @@
+"""Timing ways of running a network, with a clock that only the networks move."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from halfpixel import load
+from halfpixel.engine import bench
+from halfpixel.engine.backends.eager import TorchBackend
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError, MissingDependencyError
+from halfpixel.evaluation.detection.mask_matching import DetectionQuality
+from halfpixel.models.mask_rcnn import mask_rcnn_lite
+from halfpixel.report.machine import describe_machine
+from halfpixel.report.speed import EXACT, ON_THE_CPU, LeftOut, Measured, Spread, Way
+from halfpixel.structures.images import InputRules
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
+
+SIZE_HW = (20, 100)
+CPU = torch.device("cpu")
+OTHER = Way("onnx", "fp32")
+IMAGES = [np.full((*SIZE_HW, 3), k, np.uint8) for k in range(2)]
+
+
+def squares(*lefts: int) -> Instances:
+    crops = tuple(torch.ones(10, 10, dtype=torch.bool) for _ in lefts)
+    masks = CropMasks(crops, torch.tensor([[left, 5] for left in lefts]).reshape(-1, 2), SIZE_HW)
+    labels = torch.zeros(len(lefts), dtype=torch.int64)
+    return Instances(SIZE_HW, masks.boxes_xyxy(), torch.ones(len(lefts)), labels, ("nucleus",), masks)
+
+
+class Clock:
+    """What `time.perf_counter` says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.order: list[tuple[str, int]] = []
+
+
+@dataclass
+class Slow:
+    """Takes so long for each image, much longer when it first sees one, and finds what it is told to."""
+
+    name: str
+    clock: Clock
+    seconds: tuple[float, ...]
+    objects: tuple[Instances, ...]
+
+    def predict(self, image: np.ndarray) -> Instances:
+        k = int(image[0, 0, 0])
+        first = (self.name, k) not in self.clock.order
+        self.clock.order.append((self.name, k))
+        self.clock.now += 1000.0 if first else self.seconds[k]
+        return self.objects[k]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_seconds_ratios_and_agreement_by_hand(clock: Clock) -> None:
+    exact = Slow("exact", clock, (4.0, 4.0), (squares(0, 20, 40), squares(60)))
+    other = Slow("other", clock, (2.0, 1.0), (squares(0, 22, 40, 80), squares(60)))
+    told: list[Way] = []
+    first, second = bench.measure({EXACT: exact, OTHER: other}, IMAGES, 2, told.append)  # type: ignore[dict-item]
+
+    assert (first.way, second.way) == (EXACT, OTHER)
+    assert first.times_as_fast == (1, 1, 1)
+    assert second.seconds.tolist() == [[2, 2], [1, 1]]  # the first look is not counted
+    assert (first.seconds_an_image, second.seconds_an_image) == (4, 1.5)
+    assert second.times_as_fast == (3, 2, 4)  # of 2, 2, 4, 4
+    assert (first.objects, first.same_objects, first.agrees) == (4, 1, True)
+    # the one moved by 2 of 10 pixels has an IoU of 2/3, the one at 80 nobody else found
+    assert (second.objects, second.quality.tp, second.quality.fp, second.quality.fn) == (5, 3, 2, 1)
+    assert second.same_objects == pytest.approx(6 / 9)
+    assert second.count_differences == (1, 0)
+    assert not second.agrees
+    assert second.to_json()["same_objects"] == pytest.approx(6 / 9)
+    assert len(told) == 2 * 2 * 3
+    # who went last goes first the next time
+    names = [name for name, _ in clock.order]
+    assert names == ["exact", "other", "other", "exact", "exact", "other"] * 2
+
+
+def test_nothing_to_time_is_refused() -> None:
+    for images, rounds in (([], 1), (IMAGES, 0)):
+        with pytest.raises(ArgumentError, match="at least one image and one round"):
+            bench.measure({}, images, rounds)
+
+
+def measured(way: Way, times: float, tp: int, fp: int, fn: int, off: int = 0) -> Measured:
+    quality = DetectionQuality(0.9, tp, fp, fn, float(tp))
+    return Measured(way, np.ones((1, 1)), Spread(times, times, times), tp + fp, quality, (off,))
+
+
+def test_the_fastest_is_one_that_agrees() -> None:
+    exact = measured(EXACT, 1.0, 100, 0, 0)
+    good, poor = measured(OTHER, 2.0, 98, 2, 2), measured(Way("openvino", "int8"), 5.0, 89, 11, 11)
+    assert bench.fastest([exact, good, poor]) is good
+    assert bench.fastest([exact, poor]) is exact
+    assert bench.fastest([exact, measured(OTHER, 1.02, 100, 0, 0)]) is exact  # not worth the trouble
+    miscounts = measured(OTHER, 2.0, 97, 6, 3, off=3)  # 95.6% are the same, but 3 more of 100
+    assert miscounts.same_objects > bench.SAME_SHARE
+    assert bench.fastest([exact, miscounts]) is exact
+    assert measured(OTHER, 2.0, 10, 1, 0, off=1).agrees  # one of few is not held against it
+    assert measured(OTHER, 2.0, 0, 0, 0).agrees
+
+
+def test_quartiles() -> None:
+    assert Spread.of([5, 1, 4, 2, 3]) == (3, 2, 4)
+    assert Spread.of([[7.0]]) == (7, 7, 7)
+
+
+def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    predictor, really, asked = load(), bench.open_way, []
+
+    def some(predictor: Predictor, way: Way, calibration: object, folder: Path) -> Predictor:
+        asked.append((way, calibration, folder))
+        if way.backend == "onnx":
+            raise MissingDependencyError('ONNX Runtime is not installed: pip install "halfpixel[onnx]"')
+        if way.precision == "int8":
+            raise RuntimeError("\ncannot quantise\nlong story")
+        return really(predictor, EXACT, (), folder)
+
+    monkeypatch.setattr(bench, "open_way", some)
+    monkeypatch.setattr(bench, "native_precision", lambda device: "fp32")
+    ways = bench.all_ways(predictor)
+    assert ways == (EXACT, *ON_THE_CPU, Way("torch", "fp32", fast=True))
+    opened, left_out = bench.open_ways(predictor, ways, (), tmp_path)
+    assert list(opened) == [EXACT, Way("openvino", "fp32"), Way("torch", "fp32", fast=True)]
+    onnx, int8 = left_out
+    assert onnx == LeftOut(Way("onnx", "fp32"), 'ONNX Runtime is not installed: pip install "halfpixel[onnx]"')
+    assert (int8.way.precision, "--calibrate" in int8.reason) == ("int8", True)
+
+    monkeypatch.setattr(bench, "native_precision", lambda device: "bf16")
+    ways, told = bench.all_ways(predictor), list[Way]()
+    opened, left_out = bench.open_ways(predictor, ways, [Path("a.png")], tmp_path, told.append)
+    bf16 = [Way("torch", "bf16"), Way("torch", "bf16", fast=True)]
+    assert list(opened) == [EXACT, bf16[0], Way("openvino", "fp32"), bf16[1]]
+    assert left_out[1] == LeftOut(Way("openvino", "int8"), "cannot quantise")
+    assert told == [EXACT, bf16[0], *ON_THE_CPU, bf16[1]]
+    assert asked[-2] == (Way("openvino", "int8"), [Path("a.png")], tmp_path)
+
+    predictor.device = torch.device("cuda")
+    monkeypatch.setattr(bench, "open_way", lambda predictor, *_: predictor)  # there may be no GPU here
+    opened, left_out = bench.open_ways(predictor, ways, [Path("a.png")], tmp_path)
+    assert list(opened) == [EXACT, *bf16]
+    assert [one.way for one in left_out] == list(ON_THE_CPU)
+
+
+def test_each_way_has_the_precision_it_says(tmp_path: Path) -> None:
+    predictor = load()
+    for precision in ("fp32", "bf16"):
+        backend = bench.open_way(predictor, Way("torch", precision), (), tmp_path).backend  # type: ignore[arg-type]
+        assert isinstance(backend, TorchBackend)
+        assert backend.precision == precision
+    fast = bench.open_way(predictor, Way("torch", "fp32", fast=True), (), tmp_path)
+    assert fast.backend.precision == "fp32"
+    assert fast.info.input.scale == pytest.approx(2 / 3 * predictor.info.input.scale)
+    assert Way("torch", "bf16", fast=True).options == "--backend torch --precision bf16 --fast"
+    assert Way("openvino", "bf16").options == "--backend openvino --precision bf16"
+    assert "halfpixel export MODEL --to openvino --int8" in Way("openvino", "int8").options
+
+
+def test_an_exported_file_has_no_other_ways() -> None:
+    with torch.device("meta"):
+        network = mask_rcnn_lite(("nucleus",))
+    predictor = load()
+    predictor.model = network
+    with pytest.raises(ArgumentError, match="exported file runs in one way only"):
+        bench.all_ways(predictor)
+
+
+def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    predictor, exported = load(), []
+
+    def export(given: Predictor, path: Path, to: str, int8_images: list[Path], least_alike: float) -> None:
+        assert given is predictor
+        exported.append((to, int8_images))
+        path.write_text("a network")
+
+    backend = TorchBackend(predictor.model, CPU, "fp32")
+    monkeypatch.setattr("halfpixel.engine.export.exporter.export", export)
+    monkeypatch.setattr("halfpixel.engine.backends.exported_files.open_file", lambda path: backend)
+    for _ in range(2):
+        opened = bench.open_way(predictor, Way("openvino", "int8"), [Path("a.png")], tmp_path)
+        assert opened.backend is backend
+    assert exported == [("openvino", [Path("a.png")])]
+
+
+@pytest.mark.parametrize(
+    ("rules", "shown", "size_hw"),
+    [
+        (InputRules(scale=3.0, longest_side=4200), "drawn cells", (520, 696)),
+        (InputRules(scale=2.0, longest_side=348), "drawn cells", (130, 174)),  # what the network takes at once
+        (InputRules(), "a photograph of a cup of coffee", (400, 600)),
+    ],
+)
+def test_an_example_suits_the_model(rules: InputRules, shown: str, size_hw: tuple[int, int]) -> None:
+    name, image = bench.example_image(rules)
+    assert name == shown
+    assert (image.shape, image.dtype) == ((*size_hw, 3), np.uint8)
+    assert image.std() > 10  # there is something on it
+
+
+def test_the_machine_says_what_it_is() -> None:
+    facts = describe_machine(torch.device("cpu"))
+    assert facts["torch"] == torch.__version__
+    assert int(facts["cores"]) >= 1
+    assert facts["threads"] == str(torch.get_num_threads())
+    assert facts["processor"]
+    assert "accelerator" not in facts
+    assert describe_machine(torch.device("mps"))["accelerator"] == "mps"
