@@ -9,11 +9,11 @@ from calling import Halfpixel
 from networks import CLASSES, smallest
 
 from halfpixel.cli.bench import advice
-from halfpixel.engine import bench
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import MissingDependencyError
 from halfpixel.evaluation.detection.mask_matching import DetectionQuality
 from halfpixel.models import mask_rcnn
+from halfpixel.report import speed
 from halfpixel.report.speed import EXACT, Measured, Spread, Way
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of
@@ -24,15 +24,15 @@ BF16 = Way("torch", "bf16")
 @pytest.fixture
 def torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nothing but torch were installed, on a processor with bf16."""
-    really = bench.open_way
+    really = speed.open_way
 
     def only_torch(predictor: Predictor, way: Way, calibration: object, folder: Path) -> Predictor:
         if way.backend != "torch":
             raise MissingDependencyError(f'{way.backend} is not installed: pip install "halfpixel[{way.backend}]"')
         return really(predictor, way, (), folder)
 
-    monkeypatch.setattr(bench, "open_way", only_torch)
-    monkeypatch.setattr(bench, "native_precision", lambda device: "bf16")
+    monkeypatch.setattr(speed, "open_way", only_torch)
+    monkeypatch.setattr(speed, "native_precision", lambda device: "bf16")
 
 
 @pytest.fixture(scope="module")

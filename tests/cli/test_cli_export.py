@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from calling import Halfpixel, write_noise
 
-from halfpixel.engine import export as exporting
+from halfpixel.engine.export import exporter
 from halfpixel.engine.export.exporter import Exported
 from halfpixel.engine.predictor import Predictor
 
@@ -18,7 +18,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         path.write_bytes(b"written")
         return Exported(path, 2_340_000, 0.986, 138, 0 if rest[1] is None else 2)
 
-    monkeypatch.setattr(exporting, "export", instead)
+    monkeypatch.setattr(exporter, "export", instead)
     return calls
 
 

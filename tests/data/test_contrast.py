@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
-from halfpixel.data import contrast
+from halfpixel.data.images import contrast
 from halfpixel.data.images.picture import Reading, read_pictures
 from halfpixel.errors import ImageError
 

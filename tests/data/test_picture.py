@@ -6,8 +6,8 @@ import tifffile
 from PIL import Image
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
-from halfpixel.data import contrast, tiff
 from halfpixel.data.formats.mask_files import read_size_hw
+from halfpixel.data.images import contrast, tiff
 from halfpixel.data.images.picture import Reading, read_pictures
 from halfpixel.data.images.rgb8 import count_frames, read_image
 from halfpixel.errors import ArgumentError, ImageError

@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from halfpixel.data.images import prepare as preparing
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import light_factor, network_size, normalise, prepare, prepare_batch, to_float
-from halfpixel.engine import preprocess
 from halfpixel.structures.images import ImageBatch, InputRules
 
 RULES = InputRules()
@@ -72,7 +72,7 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch, scale: float) ->
     rules = InputRules(scale=scale, stretch_below=0.5)
     expected, _ = prepare_batch(image, rules)
     for strip_px in (1, 41, 500, 10**9):
-        monkeypatch.setattr(preprocess, "STRIP_PX", strip_px)
+        monkeypatch.setattr(preparing, "STRIP_PX", strip_px)
         assert torch.equal(prepare_batch(image, rules)[0].tensor, expected.tensor)
 
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from halfpixel.data import opening
+from halfpixel.data.images import container
 from halfpixel.data.images.rgb8 import as_rgb8, count_frames, find_images, read_image
 from halfpixel.errors import ImageError
 
@@ -266,11 +266,11 @@ def test_files_that_are_no_images(tmp_path, function, make, cause):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(opening, "MAX_PIXELS", 599)
+    monkeypatch.setattr(container, "MAX_PIXELS", 599)
     path = save(tmp_path / f"a.{suffix}", RGB)
     with pytest.raises(ImageError, match=f"a.{suffix}: 30 x 20 pixels are more than the 599"):
         read_image(path)
-    monkeypatch.setattr(opening, "MAX_PIXELS", 600)
+    monkeypatch.setattr(container, "MAX_PIXELS", 600)
     assert read_image(path).shape == RGB.shape
 
 

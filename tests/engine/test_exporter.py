@@ -21,11 +21,11 @@ from networks import CLASSES, batch_of, enliven, scene, smallest
 from PIL import Image
 
 import halfpixel
-from halfpixel.engine import export as exporting
-from halfpixel.engine.backends import opening
+from halfpixel.engine.backends import exported_files
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
+from halfpixel.engine.export import exporter as exporting
 from halfpixel.engine.export.exporter import export
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
@@ -94,7 +94,7 @@ def path_of(made: Made, to: str) -> Path:
     return made.onnx if to == "onnx" else made.openvino
 
 
-def assert_same(batch: ImageBatch, limits: Limits, made: Made, backend: opening.ExportedBackend) -> int:
+def assert_same(batch: ImageBatch, limits: Limits, made: Made, backend: exported_files.ExportedBackend) -> int:
     with torch.inference_mode():
         expected = made.predictor.model(batch.tensor, batch.sizes_hw, limits)
     found = backend.run(batch, limits)
@@ -107,7 +107,7 @@ def assert_same(batch: ImageBatch, limits: Limits, made: Made, backend: opening.
 
 
 def test_every_size_threshold_and_limit_gives_what_torch_gives(detector: Made, to: str) -> None:
-    backend = opening.open_file(path_of(detector, to), threads=1)
+    backend = exported_files.open_file(path_of(detector, to), threads=1)
     assert isinstance(backend, OnnxBackend if to == "onnx" else OpenVinoBackend)
     assert backend.precision == "fp32"
     pictures = [scene(side, seed=side)[0][:, :height] for side, height in ((96, 90), (200, 130), (32, 20), (256, 256))]
@@ -120,19 +120,19 @@ def test_every_size_threshold_and_limit_gives_what_torch_gives(detector: Made, t
     assert set(few) == {7}
     assert min(all_of_them) > 30
     assert max(none) == 0
-    best = opening.open_file(path_of(detector, to)).run(batch_of(pictures[0]), Limits.of(0.02, 1))
+    best = exported_files.open_file(path_of(detector, to)).run(batch_of(pictures[0]), Limits.of(0.02, 1))
     assert len(best["scores"]) == 1
     assert bool(best["saturated"])
 
 
 def test_several_images_of_a_batch(detector: Made, to: str) -> None:
-    backend = opening.open_file(path_of(detector, to))
+    backend = exported_files.open_file(path_of(detector, to))
     batch = batch_of(scene(96, seed=3)[0], scene(128, seed=4)[0][:, :100])
     assert assert_same(batch, Limits.of(0.3, 20), detector, backend) > 10
 
 
 def test_a_network_of_maps(semantic: Made, to: str) -> None:
-    backend = opening.open_file(path_of(semantic, to))
+    backend = exported_files.open_file(path_of(semantic, to))
     for side in (96, 160):
         assert_same(batch_of(scene(side)[0]), Limits.of(0.3, 20), semantic, backend)
     loaded = halfpixel.load(path_of(semantic, to))
@@ -157,11 +157,11 @@ def test_a_file_is_all_that_is_needed(detector: Made, to: str) -> None:
     with pytest.raises(ArgumentError, match="cannot be exported again"):
         export(loaded, path_of(detector, to), to)
     with pytest.raises(ArgumentError, match="cannot be exported again"):
-        opening.open_backend(loaded, "onnx")
+        exported_files.open_backend(loaded, "onnx")
 
 
 def test_threads_share_a_backend(detector: Made, to: str) -> None:
-    backend = opening.open_file(path_of(detector, to))
+    backend = exported_files.open_file(path_of(detector, to))
     batches = [batch_of(scene(96, seed=seed)[0]) for seed in range(4)]
     expected = [backend.run(batch, Limits.of(0.2, 20)) for batch in batches]
     found: dict[int, list[dict[str, torch.Tensor]]] = {}
@@ -268,23 +268,23 @@ def test_other_backends_are_exported_once(
             shutil.copy(file, path.with_suffix(file.suffix))
 
     monkeypatch.setattr(exporting, "export", instead)
-    first, again = (opening.open_backend(detector.predictor, to, threads=1) for _ in range(2))
+    first, again = (exported_files.open_backend(detector.predictor, to, threads=1) for _ in range(2))
     assert (first.name, first.precision, again.precision) == (to, "fp32", "fp32")
     assert len(asked) == 1
     assert asked[0].parent == tmp_path / "exported"
     other = copy.deepcopy(detector.predictor.model)
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1
-    opening.open_backend(Predictor(other, detector.predictor.info, CPU), to)
+    exported_files.open_backend(Predictor(other, detector.predictor.info, CPU), to)
     assert len(set(asked)) == 2
 
 
 def test_precisions_that_there_are_not(detector: Made, to: str) -> None:
     with pytest.raises(ArgumentError, match=f"{to} runs networks in fp32 or, from a file, int8"):
-        opening.open_backend(detector.predictor, to, "bf16")
+        exported_files.open_backend(detector.predictor, to, "bf16")
     with pytest.raises(ArgumentError, match=r"halfpixel export MODEL --to openvino --int8"):
-        opening.open_backend(detector.predictor, to, "int8")
-    assert opening.open_backend(detector.predictor, "torch", "fp32").name == "torch"
+        exported_files.open_backend(detector.predictor, to, "int8")
+    assert exported_files.open_backend(detector.predictor, "torch", "fp32").name == "torch"
 
 
 def test_the_example_runs_without_halfpixel_and_torch(detector: Made, tmp_path: Path) -> None:

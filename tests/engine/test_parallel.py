@@ -17,7 +17,7 @@ import torch
 from networks import CLASSES, enliven, few
 from PIL import Image
 
-from halfpixel.engine import pipeline
+from halfpixel.engine import parallel
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.parallel import in_order, is_large, predict_in_order
 from halfpixel.engine.predictor import Predictor
@@ -160,7 +160,7 @@ def test_closing_stops_reading_and_working(taken: int, alone: bool) -> None:
     found.close()
     assert time.perf_counter() - start < PATIENCE
     assert leave_nothing()
-    assert len(drawn) <= taken + 2 + pipeline.AHEAD + 2
+    assert len(drawn) <= taken + 2 + parallel.AHEAD + 2
     before = len(called)
     time.sleep(0.02)
     assert len(called) == before
@@ -267,7 +267,7 @@ def test_another_number_of_threads_rounds_at_most(predictor: Predictor) -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_large_images_among_small_ones(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "LARGE_PX", 90 * 90)
+    monkeypatch.setattr(parallel, "LARGE_PX", 90 * 90)
     images = [photograph(k, 120 if k in (1, 2, 5) else 60) for k in range(7)]
     here, looked_at = threading.get_ident(), []
     real = Predictor.predict

@@ -7,8 +7,8 @@ import pytest
 from masked import boxed, disc, masked, ring_and_pieces
 from matplotlib.path import Path as Outline
 
+from halfpixel import optional
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.measure import extras
 from halfpixel.outputs.imagej import roi_zip_bytes
 
 SIZE_HW = (40, 50)
@@ -55,6 +55,6 @@ def test_boxes_and_a_missing_library_are_told(monkeypatch: pytest.MonkeyPatch) -
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(extras, "import_module", missing)
+    monkeypatch.setattr(optional, "import_module", missing)
     with pytest.raises(MissingDependencyError, match=r'pip install "halfpixel\[imagej\]"'):
         roi_zip_bytes(masked(*MASKS))

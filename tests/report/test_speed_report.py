@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from halfpixel import load
-from halfpixel.engine import bench
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, MissingDependencyError
 from halfpixel.evaluation.detection.mask_matching import DetectionQuality
 from halfpixel.models.mask_rcnn import mask_rcnn_lite
+from halfpixel.report import speed
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import EXACT, ON_THE_CPU, LeftOut, Measured, Spread, Way
 from halfpixel.structures.images import InputRules
@@ -70,7 +70,7 @@ def test_seconds_ratios_and_agreement_by_hand(clock: Clock) -> None:
     exact = Slow("exact", clock, (4.0, 4.0), (squares(0, 20, 40), squares(60)))
     other = Slow("other", clock, (2.0, 1.0), (squares(0, 22, 40, 80), squares(60)))
     told: list[Way] = []
-    first, second = bench.measure({EXACT: exact, OTHER: other}, IMAGES, 2, told.append)  # type: ignore[dict-item]
+    first, second = speed.measure({EXACT: exact, OTHER: other}, IMAGES, 2, told.append)  # type: ignore[dict-item]
 
     assert (first.way, second.way) == (EXACT, OTHER)
     assert first.times_as_fast == (1, 1, 1)
@@ -93,7 +93,7 @@ def test_seconds_ratios_and_agreement_by_hand(clock: Clock) -> None:
 def test_nothing_to_time_is_refused() -> None:
     for images, rounds in (([], 1), (IMAGES, 0)):
         with pytest.raises(ArgumentError, match="at least one image and one round"):
-            bench.measure({}, images, rounds)
+            speed.measure({}, images, rounds)
 
 
 def measured(way: Way, times: float, tp: int, fp: int, fn: int, off: int = 0) -> Measured:
@@ -104,12 +104,12 @@ def measured(way: Way, times: float, tp: int, fp: int, fn: int, off: int = 0) ->
 def test_the_fastest_is_one_that_agrees() -> None:
     exact = measured(EXACT, 1.0, 100, 0, 0)
     good, poor = measured(OTHER, 2.0, 98, 2, 2), measured(Way("openvino", "int8"), 5.0, 89, 11, 11)
-    assert bench.fastest([exact, good, poor]) is good
-    assert bench.fastest([exact, poor]) is exact
-    assert bench.fastest([exact, measured(OTHER, 1.02, 100, 0, 0)]) is exact  # not worth the trouble
+    assert speed.fastest([exact, good, poor]) is good
+    assert speed.fastest([exact, poor]) is exact
+    assert speed.fastest([exact, measured(OTHER, 1.02, 100, 0, 0)]) is exact  # not worth the trouble
     miscounts = measured(OTHER, 2.0, 97, 6, 3, off=3)  # 95.6% are the same, but 3 more of 100
-    assert miscounts.same_objects > bench.SAME_SHARE
-    assert bench.fastest([exact, miscounts]) is exact
+    assert miscounts.same_objects > speed.SAME_SHARE
+    assert speed.fastest([exact, miscounts]) is exact
     assert measured(OTHER, 2.0, 10, 1, 0, off=1).agrees  # one of few is not held against it
     assert measured(OTHER, 2.0, 0, 0, 0).agrees
 
@@ -120,7 +120,7 @@ def test_quartiles() -> None:
 
 
 def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    predictor, really, asked = load(), bench.open_way, []
+    predictor, really, asked = load(), speed.open_way, []
 
     def some(predictor: Predictor, way: Way, calibration: object, folder: Path) -> Predictor:
         asked.append((way, calibration, folder))
@@ -130,19 +130,19 @@ def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyP
             raise RuntimeError("\ncannot quantise\nlong story")
         return really(predictor, EXACT, (), folder)
 
-    monkeypatch.setattr(bench, "open_way", some)
-    monkeypatch.setattr(bench, "native_precision", lambda device: "fp32")
-    ways = bench.all_ways(predictor)
+    monkeypatch.setattr(speed, "open_way", some)
+    monkeypatch.setattr(speed, "native_precision", lambda device: "fp32")
+    ways = speed.all_ways(predictor)
     assert ways == (EXACT, *ON_THE_CPU, Way("torch", "fp32", fast=True))
-    opened, left_out = bench.open_ways(predictor, ways, (), tmp_path)
+    opened, left_out = speed.open_ways(predictor, ways, (), tmp_path)
     assert list(opened) == [EXACT, Way("openvino", "fp32"), Way("torch", "fp32", fast=True)]
     onnx, int8 = left_out
     assert onnx == LeftOut(Way("onnx", "fp32"), 'ONNX Runtime is not installed: pip install "halfpixel[onnx]"')
     assert (int8.way.precision, "--calibrate" in int8.reason) == ("int8", True)
 
-    monkeypatch.setattr(bench, "native_precision", lambda device: "bf16")
-    ways, told = bench.all_ways(predictor), list[Way]()
-    opened, left_out = bench.open_ways(predictor, ways, [Path("a.png")], tmp_path, told.append)
+    monkeypatch.setattr(speed, "native_precision", lambda device: "bf16")
+    ways, told = speed.all_ways(predictor), list[Way]()
+    opened, left_out = speed.open_ways(predictor, ways, [Path("a.png")], tmp_path, told.append)
     bf16 = [Way("torch", "bf16"), Way("torch", "bf16", fast=True)]
     assert list(opened) == [EXACT, bf16[0], Way("openvino", "fp32"), bf16[1]]
     assert left_out[1] == LeftOut(Way("openvino", "int8"), "cannot quantise")
@@ -150,8 +150,8 @@ def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyP
     assert asked[-2] == (Way("openvino", "int8"), [Path("a.png")], tmp_path)
 
     predictor.device = torch.device("cuda")
-    monkeypatch.setattr(bench, "open_way", lambda predictor, *_: predictor)  # there may be no GPU here
-    opened, left_out = bench.open_ways(predictor, ways, [Path("a.png")], tmp_path)
+    monkeypatch.setattr(speed, "open_way", lambda predictor, *_: predictor)  # there may be no GPU here
+    opened, left_out = speed.open_ways(predictor, ways, [Path("a.png")], tmp_path)
     assert list(opened) == [EXACT, *bf16]
     assert [one.way for one in left_out] == list(ON_THE_CPU)
 
@@ -159,10 +159,10 @@ def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyP
 def test_each_way_has_the_precision_it_says(tmp_path: Path) -> None:
     predictor = load()
     for precision in ("fp32", "bf16"):
-        backend = bench.open_way(predictor, Way("torch", precision), (), tmp_path).backend  # type: ignore[arg-type]
+        backend = speed.open_way(predictor, Way("torch", precision), (), tmp_path).backend  # type: ignore[arg-type]
         assert isinstance(backend, TorchBackend)
         assert backend.precision == precision
-    fast = bench.open_way(predictor, Way("torch", "fp32", fast=True), (), tmp_path)
+    fast = speed.open_way(predictor, Way("torch", "fp32", fast=True), (), tmp_path)
     assert fast.backend.precision == "fp32"
     assert fast.info.input.scale == pytest.approx(2 / 3 * predictor.info.input.scale)
     assert Way("torch", "bf16", fast=True).options == "--backend torch --precision bf16 --fast"
@@ -176,7 +176,7 @@ def test_an_exported_file_has_no_other_ways() -> None:
     predictor = load()
     predictor.model = network
     with pytest.raises(ArgumentError, match="exported file runs in one way only"):
-        bench.all_ways(predictor)
+        speed.all_ways(predictor)
 
 
 def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr("halfpixel.engine.export.exporter.export", export)
     monkeypatch.setattr("halfpixel.engine.backends.exported_files.open_file", lambda path: backend)
     for _ in range(2):
-        opened = bench.open_way(predictor, Way("openvino", "int8"), [Path("a.png")], tmp_path)
+        opened = speed.open_way(predictor, Way("openvino", "int8"), [Path("a.png")], tmp_path)
         assert opened.backend is backend
     assert exported == [("openvino", [Path("a.png")])]
 
@@ -205,7 +205,7 @@ def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     ],
 )
 def test_an_example_suits_the_model(rules: InputRules, shown: str, size_hw: tuple[int, int]) -> None:
-    name, image = bench.example_image(rules)
+    name, image = speed.example_image(rules)
     assert name == shown
     assert (image.shape, image.dtype) == ((*size_hw, 3), np.uint8)
     assert image.std() > 10  # there is something on it

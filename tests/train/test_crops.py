@@ -16,7 +16,7 @@ from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
-from halfpixel.train import views
+from halfpixel.train.augment import crops
 from halfpixel.train.augment.crops import Batches, random_view
 
 RULES = InputRules(scale=2.0)
@@ -130,9 +130,9 @@ def test_objects_are_pasted_from_images_of_the_same_kind(dataset: Dataset) -> No
     )
     data = dataclasses.replace(dataset, samples=samples)
     recipe = dataclasses.replace(RECIPE, copy_paste=1.0)
-    assert [s.image_id for s in views._donors(data, samples[0], recipe)] == [1, 2]
-    assert [s.image_id for s in views._donors(data, samples[0], dataclasses.replace(recipe, balance="kind"))] == [2]
-    assert not views._donors(data, samples[0], RECIPE)
+    assert [s.image_id for s in crops._donors(data, samples[0], recipe)] == [1, 2]
+    assert [s.image_id for s in crops._donors(data, samples[0], dataclasses.replace(recipe, balance="kind"))] == [2]
+    assert not crops._donors(data, samples[0], RECIPE)
 
 
 def test_pixels_and_annotations_agree(dataset: Dataset) -> None:

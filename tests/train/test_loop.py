@@ -20,7 +20,7 @@ from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, Ima
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
-from halfpixel.train import loop, records
+from halfpixel.train import loop, run_log
 from halfpixel.train.augment.crops import Batches
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
@@ -266,17 +266,17 @@ def test_a_run_that_gets_no_better_stops(dataset: Dataset, tmp_path: Path) -> No
 
 def test_the_best_validation_is_the_model(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aps = iter([0.2, 0.6, 0.4])
-    real = records.summary
-    monkeypatch.setattr(records, "summary", lambda evaluation: real(evaluation) | {"mask_ap": next(aps)})
+    real = run_log.summary
+    monkeypatch.setattr(run_log, "summary", lambda evaluation: real(evaluation) | {"mask_ap": next(aps)})
     averages = []
     recipe = dataclasses.replace(RECIPE, validate_every=1)
-    kept = records.validate
+    kept = run_log.validate
 
     def spy(network: MaskRCNN, *rest: object) -> object:
         averages.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         return kept(network, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(records, "validate", spy)
+    monkeypatch.setattr(run_log, "validate", spy)
     best = fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset).state_dict()
     equal = [all(torch.equal(best[name], one[name]) for name in best) for one in averages]
     assert equal == [False, True, False]

@@ -18,7 +18,7 @@ from test_loop import RECIPE, fresh, write_dataset
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.errors import ArgumentError, HalfpixelError, ModelFileError
-from halfpixel.train import checkpoint
+from halfpixel.train import state
 from halfpixel.train.loop import fit
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.run_log import Event
@@ -118,7 +118,7 @@ def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tm
 def test_a_full_disk_leaves_the_checkpoint_before(
     dataset: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, writes = checkpoint.write_whole, 0
+    real, writes = state.write_whole, 0
 
     def fills_up(path: Path, data: bytes) -> None:
         nonlocal writes
@@ -131,11 +131,11 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_whole", fills_up)
+        patch.setattr(state, "write_whole", fills_up)
         message = r"last.safetensors: step 3 cannot be saved \(No space left on device\); the checkpoint before it is"
         with pytest.raises(HalfpixelError, match=message):
             fit(*fresh(), dataset, LONGER, out, val=dataset)
-    assert checkpoint.load_checkpoint(out / "last.safetensors").progress.step == 2
+    assert state.load_checkpoint(out / "last.safetensors").progress.step == 2
     fit(*fresh(), dataset, LONGER, out, val=dataset, resume=True)
     assert_same_run(out, whole)
 

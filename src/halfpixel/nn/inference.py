@@ -40,12 +40,19 @@ def for_inference(model: AnyModule, device: torch.device, dtype: torch.dtype) ->
     """
     faster = folded(model).to(device, dtype)
     nn.utils.convert_conv2d_weight_memory_format(faster, torch.channels_last)
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if device.type == "cpu" and _onednn_convolves(dtype):
         for parent in list(faster.modules()):
             for name, conv in list(parent.named_children()):
                 if type(conv) is nn.Conv2d:
                     setattr(parent, name, CpuConv2d(conv))
     return faster
+
+
+def _onednn_convolves(dtype: torch.dtype) -> bool:
+    """Whether oneDNN does so on this processor; where it does not, torch's own convolutions do, slowly."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fold(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
