@@ -56,7 +56,7 @@ def round_trip_ious(side: float, alignment: Alignment, count: int, seed: int) ->
     """IoU of each mask with itself after it went through targets and pasting."""
     dense, boxes_xyxy = ellipses(side, count, seed)
     masks = CropMasks.from_dense(dense)
-    soft = SoftMasks(targets_of(masks, boxes_xyxy, alignment), boxes_xyxy, alignment)
+    soft = SoftMasks(targets_of(masks, boxes_xyxy, alignment).unbind(), boxes_xyxy, alignment)
     return ious(masks, CropMasks.from_soft(soft, masks.size_hw))
 
 
@@ -66,7 +66,7 @@ def truncation_ious(side: float, count: int, seed: int) -> Tensor:
     masks = CropMasks.from_dense(dense)
     targets = targets_of(masks, boxes_xyxy, "half_pixel")
     pasted = [
-        CropMasks.from_soft(SoftMasks(targets, boxes_xyxy, alignment), masks.size_hw)
+        CropMasks.from_soft(SoftMasks(targets.unbind(), boxes_xyxy, alignment), masks.size_hw)
         for alignment in ("half_pixel", "torchvision")
     ]
     return ious(*pasted)

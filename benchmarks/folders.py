@@ -30,7 +30,6 @@ import halfpixel
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.rgb8 import find_images, png_bytes, read_image
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.parallel import predict_in_order
 from halfpixel.engine.predictor import Predictor
 from halfpixel.files import write_whole
 from halfpixel.measure.object_table import measure_objects
@@ -59,7 +58,7 @@ def one_by_one(predictor: Predictor, files: Iterable[Path]) -> Iterator[Found]:
 def together(predictor: Predictor, files: Iterable[Path]) -> Iterator[Found]:
     """As the command line does it."""
     read = ((path, read_image(path)) for path in files)
-    for (path, pixels), found in predict_in_order(predictor, read, lambda one: one[1]):
+    for (path, pixels), found in predictor.predict_in_order(read, lambda one: one[1]):
         yield path, pixels, found.result()
 
 

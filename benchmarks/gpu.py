@@ -12,7 +12,8 @@ from torchvision.models.detection import MaskRCNN
 
 from halfpixel.data.images.prepare import prepare
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.predictor import Predictor, from_torchvision
+from halfpixel.engine.load import from_torchvision
+from halfpixel.engine.predictor import Predictor
 from halfpixel.report.speed import Spread, in_turns
 from halfpixel.structures.images import ImageBatch, Limits
 
@@ -37,7 +38,7 @@ def on_gpu(module: MaskRCNN, images: Sequence[Pixels], rounds: int) -> list[dict
         limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
         outputs = predictor.backend.run(ImageBatch.pad(prepared, predictor.info.input.divisor), limits)
         with torch.inference_mode():
-            predictor.model.decode(outputs, sizes)
+            predictor.model.decode(outputs, sizes, limits)
 
     contestants: dict[str, Callable[[Any], None]] = {
         BASE: lambda pixels: torchvision_in(pixels, False),

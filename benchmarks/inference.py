@@ -34,7 +34,8 @@ from stages import stage_seconds
 from halfpixel.data.images.prepare import prepare
 from halfpixel.data.images.rgb8 import find_images, read_image
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.predictor import Predictor, from_torchvision, load
+from halfpixel.engine.load import from_torchvision, load
+from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
 from halfpixel.files import write_whole
 from halfpixel.report.machine import describe_machine

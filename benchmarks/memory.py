@@ -35,14 +35,14 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.predictor import from_torchvision
+from halfpixel.engine.load import from_torchvision
 from halfpixel.files import write_whole
 from halfpixel.measure.object_table import measure_objects
 from halfpixel.models import mask_rcnn
 from halfpixel.outputs.coco import prediction_entries
 from halfpixel.outputs.label_tiff import label_tiff_bytes
 from halfpixel.report.machine import describe_machine
-from halfpixel.structures.images import Resized
+from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import draw_overlay
 
@@ -82,10 +82,10 @@ def steps_of(variant: str, objects: int, size_hw: tuple[int, int]) -> dict[str, 
     """What is done to objects, by name; the first step makes them out of nothing."""
     with torch.device("meta"):
         network = mask_rcnn.VARIANTS[variant](("object",), None)
-    outputs = drawn_outputs(objects, size_hw)
+    outputs, limits = drawn_outputs(objects, size_hw), Limits.of(0.0, objects)
     picture = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     return {
-        "objects and their masks": lambda _: network.decode(outputs, [Resized(size_hw, size_hw)])[0],
+        "objects and their masks": lambda _: network.decode(outputs, [Resized(size_hw, size_hw)], limits)[0],
         "COCO annotations (run lengths)": prediction_entries,
         "table of measurements": lambda found: measure_objects(found, channels=picture, channel_names=("r", "g", "b")),
         "label image": lambda found: found.masks and found.masks.label_image(),

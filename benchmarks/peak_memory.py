@@ -13,7 +13,7 @@ from peers import CLASSES, PEERS, Torchvision
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel.data.images.rgb8 import read_image
-from halfpixel.engine.predictor import load
+from halfpixel.engine.load import load
 from halfpixel.report.speed import Way, open_way
 
 

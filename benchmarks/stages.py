@@ -9,6 +9,7 @@ import numpy as np
 from peers import BASE, Pixels, Torchvision
 
 from halfpixel.engine.predictor import Predictor
+from halfpixel.models import mask_rcnn
 from halfpixel.report.speed import Way, in_turns
 
 STAGES = (
@@ -78,7 +79,7 @@ def of_torchvision(whole: Torchvision) -> list[Watched]:
 def of_ours(predictor: Predictor) -> list[Watched]:
     """What to watch in a predictor whose torch backend has run before."""
     backend: Any = predictor.backend
-    network = backend._ready  # the copy that really runs
+    network = backend._copy  # the copy that really runs
     return [
         (network.backbone, "forward", "backbone"),
         (network.pyramid, "forward", "pyramid"),
@@ -86,7 +87,7 @@ def of_ours(predictor: Predictor) -> list[Watched]:
         (network.rpn, "propose", "proposals"),
         (network, "_crop", "RoIAlign"),
         (network.box_head, "forward", "box head"),
-        (network, "_detect", "box head"),
+        (mask_rcnn, "detect", "box head"),
         (network.mask_head, "forward", "mask head"),
         (predictor.model, "decode", "pasting"),
         (backend, "run", "everything else"),

@@ -1,4 +1,4 @@
-"""Shapes and dtypes in `ops`, `structures` and `nn` are checked by beartype while tests run."""
+"""Shapes and dtypes in `ops`, `structures` and `nn` are checked by beartype while tests run; a toy model is found."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,8 @@ from jaxtyping import install_import_hook
 
 if os.environ.get("HALFPIXEL_CHECK_SHAPES", "1") == "1":
     install_import_hook(["halfpixel.ops", "halfpixel.structures", "halfpixel.nn"], "shapes.check")
+
+import networks  # noqa: F401  # puts the toy models where models are found
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -26,7 +26,7 @@ def boxed(*boxes: tuple[float, ...], size_hw: tuple[int, int] = (40, 50)) -> Ins
 
 
 def soft_masks(probabilities: np.ndarray, boxes: list[list[float]], size_hw: tuple[int, int]) -> CropMasks:
-    soft = SoftMasks(torch.from_numpy(probabilities).float(), torch.tensor(boxes), "half_pixel")
+    soft = SoftMasks(torch.from_numpy(probabilities).float().unbind(), torch.tensor(boxes), "half_pixel")
     return CropMasks.from_soft(soft, size_hw)
 
 

@@ -15,7 +15,8 @@ from skimage import data
 from torchvision.models.detection import MaskRCNN
 
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.predictor import Predictor, from_torchvision
+from halfpixel.engine.load import from_torchvision
+from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.detection.mask_matching import DetectionQuality
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import EXACT, Way

@@ -13,13 +13,18 @@ import torch
 from networks import CLASSES, batch_of, dense_masks, enliven, few, modules, scene, smallest
 from torch import Tensor
 
-from halfpixel.nn.network import Network
+from halfpixel.nn.network import Axis, Network, Semantic
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.instances import Instances
+from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.modelfile import ModelInfo, load_model, save_model, settings_of, variant_names
 
-MAPS = ("probabilities",)
-ROWS = {"scores": (), "labels": (), "image_index": (), "boxes_xyxy": (4,), "masks": (28, 28)}
+ROWS = {"scores": torch.float32, "labels": torch.int64, "image_index": torch.int64, "boxes_xyxy": torch.float32}
+"""What every network that gives rows has among them."""
+
+SUFFICIENT = {"training_proposals": 200, "anchor_samples": 256, "region_samples": 128, "box_iou": 0.7, "mask_iou": 0.4}
+"""Settings with which an image can be learnt by heart."""
+
 SMALL_ENOUGH_TO_OVERFIT = 6_000_000
 """Weights. Larger networks take a step a second here."""
 
@@ -35,9 +40,9 @@ class Case:
     images: Tensor
     sizes_hw: Tensor
 
-    @property
-    def gives_rows(self) -> bool:
-        return gives_rows((self.module, self.name))
+    def named(self, axis: Axis) -> list[str]:
+        """The outputs whose first axis counts so."""
+        return [name for name, one in self.model.layout.items() if one == axis]
 
 
 def prepared(module: ModuleType, name: str) -> Case:
@@ -48,11 +53,6 @@ def prepared(module: ModuleType, name: str) -> Case:
     return Case(name, module, enliven(model, images), images, torch.tensor([[SIDE, SIDE], [56, 50]]))
 
 
-def gives_rows(pair: tuple[ModuleType, str]) -> bool:
-    """Whether a network gives one row for each detection, or maps."""
-    return pair[1].startswith("mask_rcnn")
-
-
 CASES = {"scope": "module", "ids": lambda pair: pair[1]}
 
 
@@ -61,14 +61,11 @@ def case(request: pytest.FixtureRequest) -> Case:
     return prepared(*request.param)
 
 
-@pytest.fixture(params=[pair for pair in NAMES if gives_rows(pair)], **CASES)
-def detector(request: pytest.FixtureRequest) -> Case:
-    return prepared(*request.param)
-
-
-@pytest.fixture(params=[pair for pair in NAMES if not gives_rows(pair)], **CASES)
-def mapper(request: pytest.FixtureRequest) -> Case:
-    return prepared(*request.param)
+@pytest.fixture
+def detector(case: Case) -> Case:
+    if "image_index" not in case.model.layout:
+        pytest.skip("gives no rows")
+    return case
 
 
 def detect(case: Case, threshold: float = 0.2, limit: int = 12, **changes: Tensor) -> dict[str, Tensor]:
@@ -79,7 +76,7 @@ def detect(case: Case, threshold: float = 0.2, limit: int = 12, **changes: Tenso
 
 def find(case: Case, threshold: float = 0.2, limit: int = 12) -> list[Instances]:
     sizes = [Resized((SIDE, SIDE), (SIDE, SIDE)), Resized((28, 25), (56, 50))]
-    return case.model.decode(detect(case, threshold, limit), sizes)
+    return case.model.decode(detect(case, threshold, limit), sizes, Limits.of(threshold, limit))
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__.rpartition(".")[2])
@@ -90,31 +87,53 @@ def test_a_file_of_models_names_its_paper_and_its_variants(module: ModuleType) -
     assert set(module.VARIANTS) <= set(variant_names())
 
 
-def test_the_outputs_are_rows_and_counts(detector: Case) -> None:
+def test_the_outputs_are_what_the_layout_says(case: Case) -> None:
+    outputs = detect(case)
+    assert outputs.keys() == case.model.layout.keys()
+    for name in (*case.named("map"), *case.named("image")):
+        assert len(outputs[name]) == 2, name
+    for name in case.named("map"):
+        height, width = outputs[name].shape[-2:]
+        assert SIDE % height == SIDE % width == 0, name
+    assert len({len(outputs[name]) for name in case.named("row")}) <= 1
+    for tensor in outputs.values():
+        assert not tensor.requires_grad
+        assert tensor.dtype != torch.float64
+        assert torch.isfinite(tensor.float()).all()
+
+
+def test_rows_are_sorted(detector: Case) -> None:
     outputs = detect(detector)
-    n = len(outputs["scores"])
-    assert n > 10
-    for name, shape in ROWS.items():
-        assert outputs[name].shape == (n, *shape), name
-    assert outputs.keys() == ROWS.keys() | {"candidates", "saturated"}
-    assert {name: t.dtype for name, t in outputs.items()} == {
-        "boxes_xyxy": torch.float32,
-        "scores": torch.float32,
-        "labels": torch.int64,
-        "image_index": torch.int64,
-        "masks": torch.float32,
-        "candidates": torch.int64,
-        "saturated": torch.bool,
-    }
-    assert outputs["candidates"].shape == (2, 2)
+    assert ROWS.keys() <= set(detector.named("row"))
+    assert {name: outputs[name].dtype for name in ROWS} == ROWS
+    assert len(outputs["scores"]) > 10
     assert set(outputs["image_index"].tolist()) == {0, 1}
     assert set(outputs["labels"].tolist()) == {0, 1}
-    assert 0 <= outputs["masks"].min() < 0.4 < 0.6 < outputs["masks"].max() <= 1
     for k in range(2):
         scores = outputs["scores"][outputs["image_index"] == k]
         assert (scores > 0.2).all()
         assert torch.equal(scores, scores.sort(descending=True).values)
     assert torch.equal(outputs["image_index"], outputs["image_index"].sort().values)
+
+
+def test_output_layers_are_the_last_to_speak(case: Case) -> None:
+    """They are layers of the network, and a head swap changes no shape of any other."""
+    model = case.model
+    for name in model.output_layers:
+        assert isinstance(model.get_submodule(name), torch.nn.Conv2d | torch.nn.Linear)
+    before = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    swapped = model.with_classes(("a", "b", "c", "d"))
+    assert swapped.class_names == ("a", "b", "c", "d")
+    assert model.class_names == CLASSES
+    changed = {name.rpartition(".")[0] for name, t in swapped.state_dict().items() if t.shape != before[name]}
+    assert changed
+    assert changed <= set(model.output_layers)
+    kept = {name for name in before if name.rpartition(".")[0] not in model.output_layers}
+    assert all(torch.equal(swapped.state_dict()[name], model.state_dict()[name]) for name in kept)
+
+
+def test_the_recipe_is_one(case: Case) -> None:
+    assert dataclasses.replace(Recipe(), **case.model.RECIPE) != Recipe() or not case.model.RECIPE
 
 
 def test_boxes_stay_inside_the_true_size(detector: Case) -> None:
@@ -128,14 +147,12 @@ def test_boxes_stay_inside_the_true_size(detector: Case) -> None:
         assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_maps_have_an_image_each(mapper: Case) -> None:
-    outputs = detect(mapper)
-    assert outputs.keys() == {*MAPS, "score_threshold", "detections"}
-    probabilities = outputs["probabilities"]
-    assert probabilities.shape == (2, 1 + len(CLASSES) + mapper.model.settings.boundary, SIDE, SIDE)
-    assert probabilities.min() >= 0
-    assert probabilities.std() > 0.1
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(2, SIDE, SIDE))
+def test_the_foreground_is_a_map_of_probabilities(case: Case) -> None:
+    if not isinstance(case.model, Semantic):
+        pytest.skip("says nothing of single pixels")
+    foreground = case.model.foreground(detect(case))
+    assert foreground.shape == (2, SIDE, SIDE)
+    assert 0 <= foreground.min() < 0.3 < 0.7 < foreground.max() <= 1
 
 
 def test_objects_are_whole(case: Case) -> None:
@@ -149,43 +166,51 @@ def test_objects_are_whole(case: Case) -> None:
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2] <= size_hw[1]).all()
         assert (boxes[:, 3] <= size_hw[0]).all()
-        assert objects.masks is not None
-        assert objects.masks.dense().shape == (len(objects), *size_hw)
+        if objects.masks is not None:
+            assert objects.masks.dense().shape == (len(objects), *size_hw)
 
 
-def test_fewer_are_asked_for(case: Case) -> None:
-    for many, few_ in zip(find(case), find(case, limit=case.model.asks_for(1)), strict=True):
-        assert len(few_) >= 1
+def test_masks_keep_what_they_were_cut_from(case: Case) -> None:
+    """A map over each box, so that other thresholds and area intervals derive from it."""
+    for objects in find(case):
+        if objects.masks is None:
+            pytest.skip("gives no masks")
+        assert objects.masks.soft is not None
+        assert len(objects.masks.soft) == len(objects)
+        assert all(one.min() >= 0 and one.max() <= 1 for one in objects.masks.soft.maps)
+        assert torch.equal(objects.masks.at_threshold(0.5).dense(), objects.masks.dense())
+        areas = torch.stack([objects.masks.at_threshold(one).areas_px() for one in (0.05, 0.3, 0.5, 0.7, 0.95)])
+        assert (areas.diff(dim=0) <= 0).all()
+        assert (areas[0] > areas[-1]).any()
+
+
+def test_one_is_asked_for(case: Case) -> None:
+    for many, few_ in zip(find(case), find(case, limit=1), strict=True):
+        assert len(few_) == 1
         assert few_.saturated
         torch.testing.assert_close(few_.scores[0], many.scores[0], atol=1e-3, rtol=1e-3)
 
 
 def test_nothing_found(case: Case) -> None:
-    if case.gives_rows:
-        outputs = detect(case, threshold=0.99999)
-        for name, shape in ROWS.items():
-            assert outputs[name].shape == (0, *shape), name
-        assert outputs["candidates"][:, 1].tolist() == [0, 0]
-        assert outputs["saturated"].tolist() == [False, False]
+    outputs = detect(case, threshold=0.99999)
+    assert all(len(outputs[name]) == 0 for name in case.named("row"))
     for objects in find(case, threshold=0.99999):
         assert len(objects) == 0
-        assert objects.masks is not None
-        assert objects.masks.dense().shape == (0, *objects.size_hw)
+        assert not objects.saturated
+        if objects.masks is not None:
+            assert objects.masks.dense().shape == (0, *objects.size_hw)
 
 
 def test_one_image_or_many(case: Case) -> None:
     together = detect(case)
     for k in range(2):
         alone = detect(case, images=case.images[k : k + 1], sizes_hw=case.sizes_hw[k : k + 1])
-        if not case.gives_rows:
-            for name in MAPS:
-                torch.testing.assert_close(alone[name][0], together[name][k], atol=1e-4, rtol=1e-3)
-            continue
-        rows = together["image_index"] == k
-        for name in ROWS:
+        for name in (*case.named("map"), *case.named("image")):
+            torch.testing.assert_close(alone[name][0], together[name][k], atol=1e-3, rtol=1e-3)
+        for name in case.named("row"):
             if name != "image_index":
+                rows = together["image_index"] == k
                 torch.testing.assert_close(alone[name], together[name][rows], atol=0.02, rtol=1e-3)
-        assert torch.equal(alone["candidates"][0], together["candidates"][k])
 
 
 def test_the_same_twice(case: Case) -> None:
@@ -201,56 +226,37 @@ def test_the_same_twice(case: Case) -> None:
 
 
 def test_the_limit_keeps_the_best_and_says_so(detector: Case) -> None:
-    # both limits need fewer regions than the settings give, so the candidates are the same
     twelve, three = detect(detector, threshold=0.02), detect(detector, threshold=0.02, limit=3)
-    assert twelve["saturated"].tolist() == three["saturated"].tolist() == [True, True]
-    assert torch.equal(twelve["candidates"], three["candidates"])
     for k in range(2):
         best, kept = twelve["image_index"] == k, three["image_index"] == k
         assert int(best.sum()) == 12
         assert int(kept.sum()) == 3
-        assert twelve["candidates"][k, 1] > 12
-        for name in ROWS:
+        for name in detector.named("row"):
             torch.testing.assert_close(three[name][kept], twelve[name][best][:3], atol=1e-3, rtol=1e-3)
+    assert all(objects.saturated for objects in find(detector, threshold=0.02, limit=3))
     threshold = float(twelve["scores"][twelve["image_index"] == 0][7])  # seven score more
     for limit, saturated in [(12, False), (7, False), (6, True)]:
-        outputs = detect(detector, threshold, limit)
-        assert int(outputs["candidates"][0, 1]) == 7
-        assert bool(outputs["saturated"][0]) == saturated
-
-
-def test_the_limit_raises_the_number_of_proposals(detector: Case) -> None:
-    """With one class there is at most one detection for each region."""
-    asked: list[int] = []
-    hook = detector.model.box_head.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
-    one = {"images": detector.images[:1], "sizes_hw": detector.sizes_hw[:1]}
-    regions = [int(detect(detector, limit=limit, **one)["candidates"][0, 0]) for limit in (1, 12, 20)]
-    hook.remove()
-    assert regions[0] == regions[1] <= regions[2]
-    assert asked == [36, 36, 60]
+        assert find(detector, threshold, limit)[0].saturated == saturated
 
 
 def test_decoding_uses_no_weights(case: Case) -> None:
     outputs = detect(case)
     sizes = [Resized((32, 128), (SIDE, SIDE)), Resized((56, 50), (56, 50))]
     ghost = copy.deepcopy(case.model).to("meta")
-    found, expected = ghost.decode(outputs, sizes), case.model.decode(outputs, sizes)
+    limits = Limits.of(0.2, 12)
+    found, expected = ghost.decode(outputs, sizes, limits), case.model.decode(outputs, sizes, limits)
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a.boxes_xyxy, b.boxes_xyxy)
-        assert a.masks is not None
-        assert b.masks is not None
-        assert torch.equal(a.masks.dense(), b.masks.dense())
+        assert (a.masks is None) == (b.masks is None)
+        if a.masks is not None and b.masks is not None:
+            assert torch.equal(a.masks.dense(), b.masks.dense())
     first = expected[0]
     assert first.size_hw == (32, 128)
-    if not case.gives_rows:
-        return
-    rows = outputs["image_index"] == 0
-    scaled = outputs["boxes_xyxy"][rows] * torch.tensor([2.0, 0.5, 2.0, 0.5])
-    if case.model.settings.mask_iou is None:
-        torch.testing.assert_close(first.boxes_xyxy, scaled)
     assert first.class_names == CLASSES
-    assert first.candidates is not None
-    assert [first.candidates.proposals, first.candidates.detections] == outputs["candidates"][0].tolist()
+    if "image_index" in outputs:  # unless masks correct the boxes
+        rows = outputs["image_index"] == 0
+        scaled = outputs["boxes_xyxy"][rows] * torch.tensor([2.0, 0.5, 2.0, 0.5])
+        torch.testing.assert_close(first.boxes_xyxy, scaled)
 
 
 def train_once(case: Case, crowd: bool, objects: tuple[int, int]) -> dict[str, Tensor]:
@@ -286,10 +292,6 @@ def test_training_reaches_every_weight(case: Case) -> None:
 def test_images_without_objects_train_too(case: Case, objects: tuple[int, int], crowd: bool) -> None:
     losses = train_once(case, crowd, objects)
     assert all(torch.isfinite(value) for value in losses.values())
-    if case.gives_rows:
-        assert losses["rpn_objectness"] > 0
-        assert (losses["mask"] > 0) == any(objects)
-        assert (losses["box"] > 0) == any(objects)
     found = gradients(case)
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in found.values())
 
@@ -308,8 +310,7 @@ def test_a_model_file_gives_the_same_network(case: Case, tmp_path: Path) -> None
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> None:
     torch.manual_seed(0)
-    enough = {"training_proposals": 200, "anchor_samples": 256, "region_samples": 128, "box_iou": 0.7, "mask_iou": 0.4}
-    model = smallest(module, **enough)
+    model = smallest(module, **SUFFICIENT)
     assert sum(p.numel() for p in model.parameters()) < SMALL_ENOUGH_TO_OVERFIT
     image, target = scene(96)
     images = batch_of(image)
@@ -327,8 +328,9 @@ def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> N
         totals.append(float(total.detach()))
     assert sum(totals[-5:]) / 5 < 0.3 * totals[0]
     with torch.no_grad():
-        outputs = model.eval()(images.tensor, images.sizes_hw, Limits.of(0.5, 100))
-    (found,) = model.decode(outputs, [Resized((96, 96), (96, 96))])
+        limits = Limits.of(0.5, 50)
+        outputs = model.eval()(images.tensor, images.sizes_hw, limits)
+    (found,) = model.decode(outputs, [Resized((96, 96), (96, 96))], limits)
     assert found.masks is not None
     for truth, label in zip(dense_masks(target), target.labels.tolist(), strict=True):
         ious = (found.masks.dense() & truth).sum((1, 2)) / (found.masks.dense() | truth).sum((1, 2))
@@ -350,17 +352,13 @@ for module in modules():
         warnings.simplefilter("ignore")  # of torchvision's, about its own registrations
         program = torch.export.export(model, (images, sizes_hw, Limits.of(0.3, 20)), strict=False).module()
     others = torch.stack([scene(96, seed=seed)[0] for seed in (3, 4)])
-    counts = []
     for threshold, limit in [(0.3, 20), (0.2, 7), (0.02, 100), (0.9999999, 5)]:
         given = (others, torch.tensor([[70, 96], [96, 96]]), Limits.of(threshold, limit))
         with torch.no_grad():
             eager, exported = model(*given), program(*given)
-        counts.append(len(eager.get("scores", ())))
         assert eager.keys() == exported.keys()
         for name, tensor in eager.items():
             torch.testing.assert_close(exported[name], tensor, atol=1e-4, rtol=1e-4)
-    if module.__name__.endswith("mask_rcnn"):
-        assert counts[0] > 10 and counts[1] == 14 and counts[2] > 40 and counts[3] == 0, counts
 print("the same")
 """
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from halfpixel.data.formats.detect import read_dataset
     from halfpixel.data.images.picture import read_pictures
     from halfpixel.data.images.rgb8 import read_image
-    from halfpixel.engine.predictor import Predictor, from_torchvision, load
+    from halfpixel.engine.load import from_torchvision, load, open_backend
+    from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.evaluation import evaluate
     from halfpixel.measure.density import density
     from halfpixel.measure.object_table import measure_objects
@@ -48,8 +49,9 @@ _HOMES = {
     "cut_out": "viz.cutouts",
     "draw_overlay": "viz.overlay",
     "evaluate": "evaluation.evaluation",
-    "from_torchvision": "engine.predictor",
-    "load": "engine.predictor",
+    "from_torchvision": "engine.load",
+    "load": "engine.load",
+    "open_backend": "engine.load",
     "read_coco": "data.formats.coco",
     "read_dataset": "data.formats.detect",
     "read_image": "data.images.rgb8",
@@ -74,6 +76,7 @@ __all__ = [
     "from_torchvision",
     "load",
     "measure_objects",
+    "open_backend",
     "read_coco",
     "read_dataset",
     "read_image",

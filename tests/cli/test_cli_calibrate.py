@@ -7,7 +7,7 @@ import pytest
 from calling import Halfpixel, write_model, write_noise
 from PIL import Image
 
-from halfpixel.engine.predictor import load
+from halfpixel.engine.load import load
 from halfpixel.structures.calibration import Calibration
 from halfpixel.zoo.modelfile import read_info
 

@@ -43,7 +43,7 @@ def test_what_goes_wrong_is_one_line(
     def fail(model: str, *, progress: object) -> None:
         raise raised
 
-    monkeypatch.setattr("halfpixel.engine.predictor.load", fail)
+    monkeypatch.setattr("halfpixel.engine.load.load", fail)
     ran = halfpixel("count", noise(tmp_path / "cells.png"))
     assert (ran.code, ran.out, ran.err) == (code, "", f"halfpixel: {line}\n")
 
@@ -51,7 +51,7 @@ def test_what_goes_wrong_is_one_line(
 def test_our_own_mistakes_are_not_hidden(
     halfpixel: Halfpixel, noise: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halfpixel.engine.predictor.load", lambda model, progress: 1 / 0)
+    monkeypatch.setattr("halfpixel.engine.load.load", lambda model, progress: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         halfpixel("count", noise(tmp_path / "cells.png"))
 

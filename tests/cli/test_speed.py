@@ -39,10 +39,10 @@ def test_fast_finds_what_the_model_finds_at_that_size(
     options = ("--model", tiny_model, "--precision", "fp32", "--save", "coco")
     assert halfpixel("predict", picture, "--out", out, *options, "--fast").code == 0
     scores = [one["score"] for one in json.loads((out / "instances.json").read_text())["annotations"]]
-    expected = load(tiny_model).on("torch", "fp32").fast().predict(picture)
+    expected = load(tiny_model, backend="torch", precision="fp32").fast().predict(picture)
     assert scores == pytest.approx(expected.scores.tolist(), abs=1e-4)
     assert len(scores) > 0
-    usual = load(tiny_model).on("torch", "fp32").predict(picture)
+    usual = load(tiny_model, backend="torch", precision="fp32").predict(picture)
     assert len(usual) != len(expected) or not torch.allclose(usual.boxes_xyxy, expected.boxes_xyxy)
 
 

@@ -21,6 +21,7 @@ from networks import CLASSES, batch_of, enliven, scene, smallest
 from PIL import Image
 
 import halfpixel
+from halfpixel.engine import load as loading
 from halfpixel.engine.backends import exported_files
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
@@ -67,7 +68,7 @@ def make(variant: str, module: object, folder: Path, **settings: object) -> Made
         patch.setattr(exporting, "onnx_graph", lambda network, divisor: copy.deepcopy(graph))
         for path, to in ((made.onnx, "onnx"), (made.openvino, "openvino")):
             written = export(predictor, path, to)
-            assert written.alike > 0.95
+            assert written.agreement > 0.95
             assert written.compared > (0 if module is unet else 100)
             files = [path] if to == "onnx" else [path, path.with_suffix(".bin")]
             assert written.size_bytes == sum(file.stat().st_size for file in files)
@@ -157,7 +158,7 @@ def test_a_file_is_all_that_is_needed(detector: Made, to: str) -> None:
     with pytest.raises(ArgumentError, match="cannot be exported again"):
         export(loaded, path_of(detector, to), to)
     with pytest.raises(ArgumentError, match="cannot be exported again"):
-        exported_files.open_backend(loaded, "onnx")
+        loading.open_backend(loaded, "onnx")
 
 
 def test_threads_share_a_backend(detector: Made, to: str) -> None:
@@ -268,23 +269,23 @@ def test_other_backends_are_exported_once(
             shutil.copy(file, path.with_suffix(file.suffix))
 
     monkeypatch.setattr(exporting, "export", instead)
-    first, again = (exported_files.open_backend(detector.predictor, to, threads=1) for _ in range(2))
+    first, again = (loading.open_backend(detector.predictor, to, threads=1) for _ in range(2))
     assert (first.name, first.precision, again.precision) == (to, "fp32", "fp32")
     assert len(asked) == 1
     assert asked[0].parent == tmp_path / "exported"
     other = copy.deepcopy(detector.predictor.model)
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1
-    exported_files.open_backend(Predictor(other, detector.predictor.info, CPU), to)
+    loading.open_backend(Predictor(other, detector.predictor.info, CPU), to)
     assert len(set(asked)) == 2
 
 
 def test_precisions_that_there_are_not(detector: Made, to: str) -> None:
     with pytest.raises(ArgumentError, match=f"{to} runs networks in fp32 or, from a file, int8"):
-        exported_files.open_backend(detector.predictor, to, "bf16")
+        loading.open_backend(detector.predictor, to, "bf16")
     with pytest.raises(ArgumentError, match=r"halfpixel export MODEL --to openvino --int8"):
-        exported_files.open_backend(detector.predictor, to, "int8")
-    assert exported_files.open_backend(detector.predictor, "torch", "fp32").name == "torch"
+        loading.open_backend(detector.predictor, to, "int8")
+    assert loading.open_backend(detector.predictor, "torch", "fp32").name == "torch"
 
 
 def test_the_example_runs_without_halfpixel_and_torch(detector: Made, tmp_path: Path) -> None:

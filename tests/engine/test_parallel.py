@@ -19,7 +19,7 @@ from PIL import Image
 
 from halfpixel.engine import parallel
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.parallel import in_order, is_large, predict_in_order
+from halfpixel.engine.parallel import in_order, is_large
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.models import mask_rcnn
@@ -232,7 +232,7 @@ def predictor() -> Predictor:
 def numbers(objects: Instances) -> list[torch.Tensor]:
     assert objects.masks is not None
     assert objects.masks.soft is not None
-    return [objects.boxes_xyxy, objects.scores, objects.labels, objects.masks.soft.probabilities, *objects.masks.crops]
+    return [objects.boxes_xyxy, objects.scores, objects.labels, *objects.masks.soft.maps, *objects.masks.crops]
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -321,7 +321,7 @@ def test_what_cannot_be_read_is_told_in_its_place(predictor: Predictor) -> None:
             raise ImageError(f"number {k}")
         return photograph(k)
 
-    found = list(predict_in_order(predictor, range(6), read))
+    found = list(predictor.predict_in_order(range(6), read))
     assert [k for k, _ in found] == list(range(6))
     for k, future in found:
         if k % 3 == 1:

@@ -256,3 +256,39 @@ def test_the_batch_is_padded_by_the_model_s_rule(predictor: Predictor) -> None:
     predictor.on(backend).predict(photograph(60, 50))
     assert backend.seen == [(1, 3, 96, 96)]
     assert ImageBatch.pad([torch.zeros(3, 90, 75)], RULES.divisor).tensor.shape == (1, 3, 96, 96)
+
+
+def test_predict_fit_predict_shows_the_new_weights(predictor: Predictor) -> None:
+    """Whoever trains the network of a predictor sees what it has become."""
+    predictor = Predictor(copy.deepcopy(predictor.model), predictor.info, CPU)
+    image = photograph(60, 50)
+    assert len(predictor.predict(image, threshold=0.02)) > 0
+    with torch.no_grad():
+        for parameter in predictor.model.parameters():
+            parameter.zero_()
+    model = predictor.model
+    with torch.no_grad():
+        model.box_head.logits.bias[0] = 20.0  # all is background
+    assert len(predictor.predict(image, threshold=0.02)) == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_tiles_of_one_size_go_through_the_network_together(predictor: Predictor, at_once: int) -> None:
+    rules = replace(predictor.info.input, scale=1.0, longest_side=64)
+    tiled = Predictor(predictor.model, replace(predictor.info, input=rules), CPU)
+    image = photograph(150, 128)
+    expected = tiled.on(TorchBackend(tiled.model, CPU, "fp32")).predict(image)
+    backend = TorchBackend(tiled.model, CPU, "fp32")
+    backend.images_at_once = at_once
+    sizes: list[int] = []
+    run = backend.run
+    backend.run = lambda batch, limits: sizes.append(len(batch)) or run(batch, limits)  # type: ignore[method-assign]
+    found = tiled.on(backend).predict(image)
+    assert max(sizes) <= at_once
+    assert (len(sizes) == sum(sizes)) == (at_once == 1)
+    assert len(list(tiled.prepared(image))) == sum(sizes) > 3
+    assert len(found) == len(expected) > 3
+    torch.testing.assert_close(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2, rtol=1e-3)
+    assert found.masks is not None
+    assert expected.masks is not None
+    assert (found.masks.dense() != expected.masks.dense()).float().mean() < 1e-3

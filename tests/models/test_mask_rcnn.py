@@ -9,13 +9,17 @@ from torch import Tensor
 from torchvision.ops.poolers import LevelMapper
 
 from halfpixel.models import mask_rcnn
-from halfpixel.models.mask_rcnn import BoxHead, MaskHead, MaskRCNN, Outputs, mask_rcnn_lite
+from halfpixel.models.mask_rcnn import MaskRCNN, mask_rcnn_lite
+from halfpixel.nn.box_head import BoxHead
+from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BACKGROUND
+from halfpixel.nn.network import Outputs
 from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
 
 SIZE = Resized((40, 60), (40, 60))
+LIMITS = Limits.of(0.05, 100)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,70 @@ def rows(xyxy: list[tuple[float, float, float, float]], labels: list[int], score
         "candidates": torch.tensor([[9, len(xyxy)]]),
         "saturated": torch.tensor([False]),
     }
+
+
+def found_by(model: MaskRCNN, threshold: float, limit: int) -> Outputs:
+    image, _ = scene(64, seed=1)
+    with torch.no_grad():
+        return model(image[None], torch.tensor([[64, 64]]), Limits.of(threshold, limit))
+
+
+def test_candidates_are_counted_before_the_limits(model: MaskRCNN) -> None:
+    # both limits need fewer proposals than the settings give, so the candidates are the same
+    twelve, three = found_by(model, 0.02, 12), found_by(model, 0.02, 3)
+    assert twelve["saturated"].tolist() == three["saturated"].tolist() == [True]
+    assert torch.equal(twelve["candidates"], three["candidates"])
+    assert twelve["candidates"][0, 1] > 12
+    threshold = float(twelve["scores"][7])  # seven score more
+    for limit, saturated in [(12, False), (7, False), (6, True)]:
+        outputs = found_by(model, threshold, limit)
+        assert int(outputs["candidates"][0, 1]) == 7
+        assert outputs["saturated"].tolist() == [saturated]
+    (objects,) = model.decode(twelve, [Resized((64, 64), (64, 64))], Limits.of(0.02, 12))
+    assert objects.candidates is not None
+    assert list(objects.candidates.values()) == twelve["candidates"][0].tolist()
+    assert list(objects.candidates) == ["proposals", "detections"]
+
+
+def test_the_limit_raises_the_number_of_proposals(model: MaskRCNN) -> None:
+    """With one class there is at most one detection for each proposal."""
+    asked: list[int] = []
+    hook = model.box_head.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    proposed = [int(found_by(model, 0.2, limit)["candidates"][0, 0]) for limit in (1, 12, 20)]
+    hook.remove()
+    assert proposed[0] == proposed[1] <= proposed[2]
+    assert asked == [36, 36, 60]
+
+
+def test_with_suppression_by_masks_the_network_gives_twice_as_many(model: MaskRCNN) -> None:
+    settings = model.settings
+    model.settings = dataclasses.replace(settings, mask_iou=0.9)
+    try:
+        outputs = found_by(model, 0.0, 5)
+        (objects,) = model.decode(outputs, [Resized((64, 64), (64, 64))], Limits.of(0.0, 5))
+    finally:
+        model.settings = settings
+    assert len(outputs["scores"]) == 10
+    assert len(objects) == 5
+    assert objects.saturated
+
+
+def test_without_a_mask_head_it_is_faster_rcnn(model: MaskRCNN) -> None:
+    head, model.mask_head = model.mask_head, None
+    boxes_alone = MaskRCNN(CLASSES, model.backbone, model.pyramid, model.rpn, model.box_head, None, model.settings)
+    model.mask_head = head
+    with_masks, without = found_by(model, 0.2, 12), found_by(boxes_alone.eval(), 0.2, 12)
+    assert with_masks.keys() - without.keys() == {"masks"}
+    for name, tensor in without.items():
+        torch.testing.assert_close(tensor, with_masks[name])
+    (objects,) = boxes_alone.decode(without, [Resized((64, 64), (64, 64))], LIMITS)
+    assert objects.masks is None
+    assert len(objects) == 12
+    image, target = scene(64, seed=1)
+    expected = model.losses(batch_of(image), [target])
+    terms = boxes_alone.losses(batch_of(image), [target])
+    assert expected.keys() - terms.keys() == {"mask"}
+    assert all(torch.equal(value, expected[name]) for name, value in terms.items())
 
 
 def test_each_region_is_cropped_from_the_level_that_suits_it(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +185,11 @@ class FromTruth(torch.nn.Module):
 
 def test_decoding_pastes_and_scales_exactly(model: MaskRCNN) -> None:
     outputs = rows([(10, 5, 30, 15), (0, 0, 4, 4)], [0, 1], [0.9, 0.8])
-    (same,) = model.decode(outputs, [SIZE])
+    (same,) = model.decode(outputs, [SIZE], LIMITS)
     assert same.masks is not None
     assert same.masks.boxes_xyxy().tolist() == [[10, 5, 30, 15], [0, 0, 4, 4]]
     assert same.masks.areas_px().tolist() == [200, 16]
-    (larger,) = model.decode(outputs, [Resized((80, 180), (40, 60))])
+    (larger,) = model.decode(outputs, [Resized((80, 180), (40, 60))], LIMITS)
     assert larger.masks is not None
     assert larger.boxes_xyxy.tolist() == [[30, 10, 90, 30], [0, 0, 12, 8]]
     assert larger.masks.areas_px().tolist() == [1200, 96]
@@ -132,9 +200,9 @@ def test_suppression_by_masks_is_within_a_class(model: MaskRCNN) -> None:
     outputs = rows(
         [(0, 0, 20, 10), (4, 0, 24, 10), (4, 0, 24, 10), (15, 0, 35, 10)], [0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6]
     )
-    assert len(model.decode(outputs, [SIZE])[0]) == 4
+    assert len(model.decode(outputs, [SIZE], LIMITS)[0]) == 4
     model.settings = dataclasses.replace(settings, mask_iou=0.4)
-    (objects,) = model.decode(outputs, [SIZE])
+    (objects,) = model.decode(outputs, [SIZE], LIMITS)
     model.settings = settings
     assert objects.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
     assert objects.labels.tolist() == [0, 1, 0]
@@ -170,7 +238,7 @@ def test_new_classes_replace_the_last_layers_only() -> None:
 def test_alignment_reaches_every_part(alignment: str) -> None:
     model = mask_rcnn_lite(CLASSES, few(mask_rcnn, alignment=alignment))
     assert model.rpn.alignment == alignment
-    (objects,) = model.decode(rows([(10.9, 10.9, 20.9, 20.9)], [0], [0.9]), [SIZE])
+    (objects,) = model.decode(rows([(10.9, 10.9, 20.9, 20.9)], [0], [0.9]), [SIZE], LIMITS)
     assert objects.masks is not None
     assert objects.masks.soft is not None
     assert objects.masks.soft.alignment == alignment
@@ -182,14 +250,14 @@ def test_regions_are_chosen_by_the_targets_seeds_alone(model: MaskRCNN, monkeypa
     scenes = [scene(64, seed=seed) for seed in (1, 2)]
     targets = [dataclasses.replace(target, seed=7 + k) for k, (_, target) in enumerate(scenes)]
     chosen: list[list[list[int]]] = []
-    sample = model.sample_regions
+    sample = model.sample_rois
 
     def spy(matches: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         found = sample(torch.full((400,), BACKGROUND), generator)  # of any matches: proposals differ in the last digits
         chosen[-1].append(found[1].tolist())
         return sample(matches, generator)
 
-    monkeypatch.setattr(model, "sample_regions", spy)
+    monkeypatch.setattr(model, "sample_rois", spy)
     for batch in ((0, 1), (0,), (1,)):
         torch.manual_seed(len(chosen))
         chosen.append([])
@@ -201,12 +269,12 @@ def test_regions_are_chosen_by_the_targets_seeds_alone(model: MaskRCNN, monkeypa
 def test_masks_reach_beyond_a_box_by_the_margin() -> None:
     torch.manual_seed(0)
     model = mask_rcnn_lite(CLASSES, few(mask_rcnn, mask_margin=0.25)).eval()
-    (objects,) = model.decode(rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]), [SIZE])
+    (objects,) = model.decode(rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]), [SIZE], LIMITS)
     assert objects.masks is not None
     assert objects.masks.boxes_xyxy().tolist() == [[15, 5, 45, 35]]
     assert objects.boxes_xyxy.tolist() == [[15, 5, 45, 35]]
     nothing = rows([(20.0, 10.0, 40.0, 30.0)], [0], [0.9]) | {"masks": torch.zeros(1, 28, 28)}
-    assert model.decode(nothing, [SIZE])[0].boxes_xyxy.tolist() == [[20, 10, 40, 30]]
+    assert model.decode(nothing, [SIZE], LIMITS)[0].boxes_xyxy.tolist() == [[20, 10, 40, 30]]
 
 
 def test_masks_are_trained_on_boxes_with_their_margin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ import torch
 from networks import annotated, batch_of
 from torch import Tensor
 
+from halfpixel.measure.object_table import measure_objects
 from halfpixel.models.unet import UNKNOWN, Settings, UNet, unet_lite, unet_lite_boundary
-from halfpixel.structures.images import Resized
+from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets
 
@@ -22,13 +23,8 @@ def decode(model: UNet, kinds: Tensor, sure: float = 0.8, threshold: float = 0.0
     k = 1 + len(NAMES) + model.settings.boundary
     wanted = torch.nn.functional.one_hot(kinds, k).permute(2, 0, 1).float()
     probabilities = wanted * sure + (1 - wanted) * (1 - sure) / (k - 1)
-    outputs = {
-        "probabilities": probabilities[None],
-        "score_threshold": torch.tensor(threshold),
-        "detections": torch.tensor(limit),
-    }
     size = (kinds.shape[0], kinds.shape[1])
-    (found,) = model.decode(outputs, [Resized(size, size)])
+    (found,) = model.decode({"probabilities": probabilities[None]}, [Resized(size, size)], Limits.of(threshold, limit))
     return found
 
 
@@ -111,16 +107,15 @@ def test_the_limit_keeps_the_best_and_says_so() -> None:
     model = network()
     probabilities = torch.nn.functional.one_hot(kinds, 3).permute(2, 0, 1).float()
     probabilities[:, masks[0]] = torch.tensor([0.4, 0.6, 0.0])[:, None]
-    outputs = {"probabilities": probabilities[None], "score_threshold": torch.tensor(0.0)}
-    (found,) = model.decode(outputs | {"detections": torch.tensor(1)}, [Resized((20, 30), (20, 30))])
+    outputs, size = {"probabilities": probabilities[None]}, Resized((20, 30), (20, 30))
+    (found,) = model.decode(outputs, [size], Limits.of(0.0, 1))
     assert found.saturated
     assert found.scores.tolist() == [1.0]
     assert found.boxes_xyxy[0, 0] == 16
-    (found,) = model.decode(outputs | {"detections": torch.tensor(2)}, [Resized((20, 30), (20, 30))])
+    (found,) = model.decode(outputs, [size], Limits.of(0.0, 2))
     assert not found.saturated
     assert len(found) == 2
-    assert found.candidates is not None
-    assert (found.candidates.proposals, found.candidates.detections) == (2, 2)
+    assert found.candidates == {"components": 2, "detections": 2}
 
 
 def test_padding_is_cut_off_and_the_rest_resized() -> None:
@@ -129,10 +124,36 @@ def test_padding_is_cut_off_and_the_rest_resized() -> None:
     probabilities[:, 0] = 1
     probabilities[:, :, 4:12, 4:12] = torch.tensor([0.0, 1.0, 0.0])[:, None, None]
     probabilities[:, :, 26:, 26:] = torch.tensor([0.0, 0.0, 1.0])[:, None, None]  # in the padding
-    outputs = {"probabilities": probabilities, "score_threshold": torch.tensor(0.0), "detections": torch.tensor(9)}
-    (found,) = model.decode(outputs, [Resized((48, 24), (24, 24))])
+    (found,) = model.decode({"probabilities": probabilities}, [Resized((48, 24), (24, 24))], Limits.of(0.0, 9))
     assert found.size_hw == (48, 24)
     assert found.boxes_xyxy.tolist() == [[4, 8, 12, 24]]
+
+
+@pytest.mark.parametrize("boundary", [False, True])
+def test_soft_masks_give_the_masks_at_one_half_and_others_elsewhere(boundary: bool) -> None:
+    """Blurred discs, two of them touching: every object's map is its own, and thresholds nest."""
+    y, x = torch.meshgrid(torch.arange(60.0), torch.arange(90.0), indexing="ij")
+    discs = [((y - cy) ** 2 + (x - cx) ** 2).sqrt() - r for cy, cx, r in ((20, 20, 9), (20, 40, 9), (45, 70, 8))]
+    own = torch.stack([torch.sigmoid(-d) for d in discs]).amax(0)
+    edge = torch.stack([torch.exp(-(d.clamp(max=0) ** 2)) * (d < 1) for d in discs]).amax(0)
+    maps = [1.01 - own, own * (1 - 0.8 * edge), 0.01 + 0 * own, *([own * 0.8 * edge] if boundary else [])]
+    probabilities = torch.stack(maps) / torch.stack(maps).sum(0)
+    model = network(boundary=boundary)
+    (found,) = model.decode({"probabilities": probabilities[None]}, [Resized((60, 90), (60, 90))], Limits.of(0.0, 9))
+    assert found.masks is not None
+    assert len(found) == 3
+    at_half = found.masks.at_threshold(0.5)
+    assert torch.equal(at_half.dense(), found.masks.dense())
+    low, high = found.masks.at_threshold(0.1), found.masks.at_threshold(0.9)
+    assert (low.areas_px() > at_half.areas_px()).all()
+    assert (high.areas_px() < at_half.areas_px()).all()
+    for k in range(3):  # no pixel of an object is another's, however doubtful
+        others = found.masks.dense()[[j for j in range(3) if j != k]].any(0)
+        assert not (low.dense()[k] & others).any()
+        assert (low.dense()[k] & at_half.dense()[k]).sum() == at_half.areas_px()[k]
+    measured = measure_objects(found)
+    assert (measured.columns["area_low_px"] < measured.columns["area_px"]).all()
+    assert (measured.columns["area_px"] < measured.columns["area_high_px"]).all()
 
 
 def truth(model: UNet, target: Targets, padded_hw: tuple[int, int]) -> Tensor:

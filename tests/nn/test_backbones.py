@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.nn.backbones import STRIDES, EfficientNetLite, ResNet, SamePadConv2d, TimmBackbone
+from halfpixel.nn.backbone import STRIDES
+from halfpixel.nn.efficientnet_lite import EfficientNetLite, SamePadConv2d
+from halfpixel.nn.resnet import ResNet
+from halfpixel.nn.timm_backbone import TimmBackbone
 
 
 def wear(model: nn.Module) -> nn.Module:
@@ -59,7 +62,7 @@ def lite() -> nn.Module:
 
 def test_efficientnet_lite_equals_timm(lite: nn.Module) -> None:
     ours = EfficientNetLite().eval()
-    ours.load_timm(lite.state_dict())
+    ours.load_imagenet(lite.state_dict())
     with torch.no_grad():
         x, expected = lite.bn1(lite.conv_stem(image())), []
         for stage in lite.blocks[:6]:
@@ -78,7 +81,7 @@ def test_weights_of_another_network_are_refused(lite: nn.Module, what: str) -> N
     else:
         state["blocks.2.0.conv_dw.weight"] = state["blocks.2.0.conv_dw.weight"][..., :3, :3]
     with pytest.raises(ModelFileError, match=r"tf_efficientnet_lite0.*blocks\.2\.0"):
-        EfficientNetLite(1.0).load_timm(state)
+        EfficientNetLite(1.0).load_imagenet(state)
 
 
 def test_a_narrower_lite_and_its_strides() -> None:
@@ -105,6 +108,31 @@ def test_any_convolutional_network_of_timm() -> None:
     with torch.no_grad():
         found = [tuple(out.shape) for out in backbone(image())]
     assert found == [(2, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, STRIDES, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_stages_and_weights_of_a_network_of_timm(name: str) -> None:
+    whole, backbone = timm.create_model(name).eval(), TimmBackbone(name).eval()
+    backbone.load_imagenet(whole.state_dict())
+    with torch.no_grad():
+        expected = whole.forward_intermediates(image(), intermediates_only=True)[-1]
+        torch.testing.assert_close(backbone(image())[-1], expected)
+    stages = backbone.stages()
+    assert len(stages) == 1 + len(backbone.channels)
+    parts = [module for stage in stages for module in stage]
+    assert [id(part) for part in parts] == [id(part) for part in backbone.body.children()]
+    with pytest.raises(ModelFileError, match="are missing"):
+        backbone.load_imagenet({})
+    narrower = {name: tensor[:1] for name, tensor in whole.state_dict().items() if tensor.ndim}
+    with pytest.raises(ModelFileError):
+        backbone.load_imagenet(narrower)
+
+
+def test_a_network_in_one_part_does_not_tell_its_stages() -> None:
+    backbone = TimmBackbone("resnet18")
+    backbone.ends = ["blocks"]
+    with pytest.raises(ArgumentError, match="resnet18 does not tell its stages"):
+        backbone.stages()
 
 
 def test_an_unknown_name() -> None:

@@ -18,18 +18,18 @@ def random_boxes(n: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("foreground", "background", "rescue"), [(0.7, 0.3, True), (0.5, 0.5, False), (0.7, 0.3, False)]
+    ("foreground", "background", "low_quality"), [(0.7, 0.3, True), (0.5, 0.5, False), (0.7, 0.3, False)]
 )
-def test_equals_torchvision(foreground: float, background: float, rescue: bool) -> None:
+def test_equals_torchvision(foreground: float, background: float, low_quality: bool) -> None:
     references, objects = random_boxes(400, 0), random_boxes(12, 1)
     overlaps = box_iou(objects, references)
     assert (overlaps.amax(1) > 0).all()
-    expected = Matcher(foreground, background, allow_low_quality_matches=rescue)(overlaps)
-    found = match(references, objects, NONE, foreground, background, rescue)
+    expected = Matcher(foreground, background, allow_low_quality_matches=low_quality)(overlaps)
+    found = match(references, objects, NONE, foreground, background, low_quality)
     assert torch.equal(found, expected)
     assert (found >= 0).any()
     assert (found == BACKGROUND).any()
-    assert rescue is False or (overlaps.amax(0)[found >= 0] < foreground).any()
+    assert low_quality is False or (overlaps.amax(0)[found >= 0] < foreground).any()
 
 
 def test_thresholds_by_hand() -> None:
@@ -39,20 +39,20 @@ def test_thresholds_by_hand() -> None:
     assert match(references, objects, NONE, 0.7, 0.3).tolist() == [0, 0, IGNORED, IGNORED, BACKGROUND]
 
 
-def test_the_best_boxes_of_a_neglected_object_are_rescued_ties_included() -> None:
+def test_the_best_boxes_of_a_neglected_object_are_low_qualityd_ties_included() -> None:
     objects = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
     references = torch.tensor([[0.0, 0.0, 20.0, 20.0], [-16.0, -16.0, 4.0, 4.0], [2.0, 2.0, 22.0, 22.0]])
-    assert match(references, objects, NONE, 0.7, 0.3, rescue=True).tolist() == [0, 0, BACKGROUND]
+    assert match(references, objects, NONE, 0.7, 0.3, low_quality=True).tolist() == [0, 0, BACKGROUND]
 
 
-def test_an_object_that_nothing_overlaps_rescues_nothing() -> None:
+def test_an_object_that_nothing_overlaps_low_qualitys_nothing() -> None:
     """torchvision makes every box positive here, because all of them share the best overlap, zero."""
     objects = torch.tensor([[500.0, 500.0, 510.0, 510.0]])
-    assert match(random_boxes(20, 2), objects, NONE, 0.7, 0.3, rescue=True).tolist() == [BACKGROUND] * 20
+    assert match(random_boxes(20, 2), objects, NONE, 0.7, 0.3, low_quality=True).tolist() == [BACKGROUND] * 20
 
 
 def test_no_objects_makes_all_background() -> None:
-    assert match(random_boxes(5, 3), NONE, NONE, 0.7, 0.3, rescue=True).tolist() == [BACKGROUND] * 5
+    assert match(random_boxes(5, 3), NONE, NONE, 0.7, 0.3, low_quality=True).tolist() == [BACKGROUND] * 5
     assert match(NONE, random_boxes(5, 3), NONE, 0.7, 0.3).tolist() == []
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 
+from halfpixel.engine.load import open_backend
 from halfpixel.engine.predictor import Predictor
+from halfpixel.nn.box_head import detect
 from halfpixel.nn.rpn import BOX_WEIGHTS, RegionProposalNetwork, ScoredAnchors
 from halfpixel.ops import boxes
 from halfpixel.ops.paste import paste_mask
@@ -153,7 +155,7 @@ def compare(theirs: dict[str, Tensor], ours: Instances, trace: Callable[[], Deci
         line = f"mask of detection {k}: differs where the probability is {worst:.2g} from one half"
         # boxes a hundredth of a pixel apart may be truncated to different pixels: paste ours into their box
         repasted, offset = paste_mask(
-            ours.masks.soft.probabilities[j], tuple(theirs["boxes"][k].tolist()), ours.size_hw, "torchvision"
+            ours.masks.soft.maps[j], tuple(theirs["boxes"][k].tolist()), ours.size_hw, "torchvision"
         )
         if _mask_difference(repasted > 0.5, offset, probability)[1] <= MASK:
             result.explained.append(f"{line}: the box's edge is truncated to another pixel, {box:.2g} px apart")
@@ -256,11 +258,7 @@ class Decisions:
     def _detect(self, regions: Tensor, limits: Limits, box_iou: float) -> dict[str, Tensor]:
         rows = torch.zeros(len(regions), dtype=torch.int64)
         logits, deltas = self.model.box_head(self.model._crop(self.pyramid, regions, rows, 7))
-        settings = self.model.settings
-        self.model.settings = replace(settings, box_iou=box_iou)
-        found = self.model._detect(regions, logits, deltas, self.size_hw, limits)
-        self.model.settings = settings
-        return found
+        return detect(regions, logits, deltas, self.size_hw, limits, box_iou)
 
     def knows(self, box: Tensor, label: Tensor) -> bool:
         """Whether this very box was among our candidates: only then can a decision have removed it."""
@@ -323,12 +321,12 @@ def run_pair(module: MaskRCNN, predictor: Predictor, images: list[Tensor]) -> li
         # the same resized pixels, padded the same way: only the networks and what follows are compared here
         batch = ImageBatch(transformed.tensors, torch.tensor(transformed.image_sizes, dtype=torch.int64).reshape(-1, 2))
         limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
-        outputs = predictor.on("torch", "fp32").backend.run(batch, limits)
+        outputs = predictor.on(open_backend(predictor, "torch", "fp32")).backend.run(batch, limits)
     sizes = [
         Resized((image.shape[1], image.shape[2]), tuple(size))
         for image, size in zip(images, batch.sizes_hw.tolist(), strict=True)
     ]
-    decoded = predictor.model.decode(outputs, sizes)
+    decoded = predictor.model.decode(outputs, sizes, limits)
     return [
         compare(theirs[k], decoded[k], lambda k=k: Decisions(predictor, batch, k, sizes[k], limits))  # type: ignore[misc]
         for k in range(len(images))

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from parity.compare import Comparison, lively_torchvision, run_pair
 
 from halfpixel.data.images.rgb8 import find_images, read_image
-from halfpixel.engine.predictor import from_torchvision
+from halfpixel.engine.load import from_torchvision
 
 HEADER = f"{'photograph':28} {'theirs':>6} {'ours':>5} {'paired':>6} {'box px':>8} {'score':>8} {'mask px':>7}"
 

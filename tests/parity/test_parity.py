@@ -10,7 +10,8 @@ from skimage import data
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
-from halfpixel.engine.predictor import Predictor, from_torchvision
+from halfpixel.engine.load import from_torchvision, open_backend
+from halfpixel.engine.predictor import Predictor
 from halfpixel.nn.matching import BACKGROUND
 from halfpixel.structures.images import ImageBatch
 from halfpixel.structures.instances import Instances
@@ -69,7 +70,7 @@ def test_whole_predictor(pair: tuple[MaskRCNN, Predictor]) -> None:
     pixels = np.asarray(data.coffee())
     with torch.no_grad():
         (theirs,) = module([photograph("coffee")])
-    ours = predictor.on("torch", "fp32").predict(pixels)
+    ours = predictor.on(open_backend(predictor, "torch", "fp32")).predict(pixels)
     assert len(ours) == len(theirs["boxes"])
     result = compare(theirs, ours, _NoExcuses)
     assert result.faults == []
@@ -136,7 +137,7 @@ def test_losses(pair: tuple[MaskRCNN, Predictor], monkeypatch: pytest.MonkeyPatc
         return torch.nonzero(positive).ravel(), torch.nonzero(negative).ravel()
 
     monkeypatch.setattr(model.rpn, "sample", ours_sample)
-    monkeypatch.setattr(model, "sample_regions", ours_sample)
+    monkeypatch.setattr(model, "sample_rois", ours_sample)
     monkeypatch.setattr(model.rpn, "propose", lambda *_: (regions, torch.tensor([len(r) for r in regions])))
     sizes = torch.tensor(resized.image_sizes)
     losses = model.losses(ImageBatch(resized.tensors, sizes), [_targets(t, predictor) for t in their_targets])

@@ -182,7 +182,7 @@ def test_an_exported_file_has_no_other_ways() -> None:
 def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     predictor, exported = load(), []
 
-    def export(given: Predictor, path: Path, to: str, int8_images: list[Path], least_alike: float) -> None:
+    def export(given: Predictor, path: Path, to: str, int8_images: list[Path], least_agreement: float) -> None:
         assert given is predictor
         exported.append((to, int8_images))
         path.write_text("a network")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from halfpixel.structures.instances import Candidates, Instances
+from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
 SIZE_HW = (40, 50)
@@ -84,7 +84,7 @@ def test_a_lower_threshold_brings_nothing_back_and_does_not_claim_to() -> None:
 
 
 def test_what_the_limits_cut_is_remembered() -> None:
-    objects = replace(some_objects(), saturated=True, candidates=Candidates(proposals=900, detections=30))
+    objects = replace(some_objects(), saturated=True, candidates={"proposals": 900, "detections": 30})
     for other in (objects.above(0.05), objects[torch.tensor([0])], objects.translate(1, 1, SIZE_HW)):
         assert other.saturated
         assert other.candidates == objects.candidates

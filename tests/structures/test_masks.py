@@ -33,7 +33,7 @@ def random_dense(n: int = 12, seed: int = 0) -> Tensor:
 
 def soft_masks(boxes: list[list[float]], alignment: str = "half_pixel") -> SoftMasks:
     probabilities = torch.rand(len(boxes), 28, 28, generator=torch.Generator().manual_seed(0))
-    return SoftMasks(probabilities, torch.tensor(boxes), alignment)
+    return SoftMasks(probabilities.unbind(), torch.tensor(boxes), alignment)
 
 
 @pytest.fixture

@@ -168,3 +168,20 @@ def test_a_map_of_which_object_each_pixel_shows() -> None:
 def test_without_objects_the_map_is_empty() -> None:
     objects = annotated(torch.zeros(0, 5, 6, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
     assert torch.equal(Targets.from_instances(objects).label_map(), torch.zeros(5, 6, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("angle", [0, 25])
+def test_masks_on_a_grid_are_shares_of_its_cells(angle: float) -> None:
+    """Against the mean of a canvas that is seen pixel by pixel, each in sixteen parts."""
+    dense, to_source = discs(2), look(angle, 1.3)
+    targets = seen(dense, to_source)
+    found = targets.masks_on((16, 12), (64, 72))
+    assert found.shape == (len(targets), 16, 12)
+    wide = torch.tensor([[0.0, 0.0, 72.0, 64.0]])
+    for k, mask in enumerate(targets.masks):
+        (fine,) = mask.grids(wide, 576, "half_pixel")
+        expected = torch.nn.functional.adaptive_avg_pool2d(fine[None, None], (16, 12))[0, 0]
+        torch.testing.assert_close(found[k], expected, atol=0.1, rtol=0)
+        assert (found[k] - expected).abs().mean() < 0.01
+    assert found.amax((1, 2)).max() > 0.95
+    assert targets[:0].masks_on((4, 5), (64, 80)).shape == (0, 4, 5)

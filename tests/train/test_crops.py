@@ -57,7 +57,7 @@ def test_another_seed_shows_something_else(dataset: Dataset) -> None:
 def painted(targets: Targets) -> Tensor:
     """Canvases `[n, h, w]` of what the targets' grids say."""
     grids = targets.mask_grids(torch.arange(len(targets)), targets.boxes_xyxy, 28)
-    soft = SoftMasks(grids, targets.boxes_xyxy, "half_pixel")
+    soft = SoftMasks(grids.unbind(), targets.boxes_xyxy, "half_pixel")
     return CropMasks.from_soft(soft, targets.size_hw).dense()
 
 

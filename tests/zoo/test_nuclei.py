@@ -6,7 +6,7 @@ import pytest
 
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.predictor import load
+from halfpixel.engine.load import load
 from halfpixel.evaluation.evaluation import evaluate
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate

@@ -173,7 +173,7 @@ def check_folder(out: Path, option: str = "") -> None:
 
 def open_model(model: str) -> Predictor:
     """Load a named model or a file, with a bar for the download if there is one."""
-    from halfpixel.engine.predictor import load
+    from halfpixel.engine.load import load
 
     with progress_bar(DownloadColumn()) as bar:
 
@@ -292,7 +292,6 @@ class Walk:
             in_parallel: whether small images are looked at several at once. Default: where there are several.
         """
         from halfpixel.data.images.picture import Reading
-        from halfpixel.engine.parallel import predict_in_order
         from halfpixel.jobs.source import View, false_colours, read_views
 
         reading = reading or Reading()
@@ -302,7 +301,7 @@ class Walk:
         broken = -1
         with progress_bar() as bar:
             task = bar.add_task("Predicting", total=len(paths))
-            for view, future in predict_in_order(predictor, views, View.rgb, threshold, limit, in_parallel):
+            for view, future in predictor.predict_in_order(views, View.rgb, threshold, limit, in_parallel):
                 bar.update(task, completed=view.number)
                 if view.number == broken:  # the rest of a file of which one plane failed
                     continue

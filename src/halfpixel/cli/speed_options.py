@@ -40,10 +40,12 @@ class SpeedOptions:
             MissingDependencyError: the backend is not installed.
         """
         if self.backend is not None or self.precision is not None:
+            from halfpixel.engine.load import open_backend
+
             name = self.backend or predictor.backend.name
             with progress_bar(TextColumn("up to a minute, the first time")) as bar:
                 bar.add_task(f"Preparing the network for {name}", total=None)
-                predictor = predictor.on(name, self.precision)
+                predictor = predictor.on(open_backend(predictor, name, self.precision))
         return predictor.fast() if self.fast else predictor
 
     def for_resuming(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from threading import Event, Lock, Semaphore, Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -16,9 +16,6 @@ from halfpixel.engine.backends.base import Backend
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.structures.instances import Instances
-
-if TYPE_CHECKING:
-    from halfpixel.engine.predictor import Predictor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,37 +31,27 @@ LARGE_PX = 4_000_000
 and all processors have enough to do with it."""
 
 
-def predict_in_order(
-    predictor: Predictor,
+def read_and_look(
     items: Iterable[Item],
     read: Callable[[Item], Rgb8],
-    threshold: float | None = None,
-    limit: int | None = None,
-    in_parallel: bool = True,
+    look: Callable[[Rgb8], Instances],
+    large: Callable[[Rgb8], bool],
+    *,
+    on_gpu: bool,
+    several: bool,
 ) -> Iterator[tuple[Item, Future[Instances]]]:
     """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
-    Small images are looked at by several workers at once, which share the processors: that takes less time than one
-    after the other on all of them, as not every step has work for all. Arithmetic on another number of processors may
-    round differently (nothing else differs), so `in_parallel` is to be decided by what was asked for, never by what
-    happens to be left of it. How many images are in memory at once does not depend on how many there are.
-
     Args:
-        predictor: the model.
         items: what stands for the images; gone through in a thread of its own.
         read: gives the pixels, in that thread.
-        threshold: as for `Predictor.predict`.
-        limit: likewise.
-        in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
+        look: finds the objects.
+        large: whether an image is to be looked at alone.
+        on_gpu: two workers then prepare and decode around the device.
+        several: look at several images at once on the processor.
     """
     cores = torch.get_num_threads()
-    on_gpu = predictor.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
-    # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out the
-    # processors themselves
-    several = in_parallel and predictor.first_pass is None and predictor.backend.name == "torch"
-    workers = min(cores, MOST_WORKERS) if several else 1
-    if on_gpu:
-        workers, predictor = 2, predictor.on(_InTurn(predictor.backend))
+    workers = 2 if on_gpu else min(cores, MOST_WORKERS) if several else 1
 
     def loaded() -> Iterator[tuple[Item, Rgb8 | Exception]]:
         for item in items:
@@ -74,16 +61,17 @@ def predict_in_order(
                 pixels = error
             yield item, pixels
 
-    def look(one: tuple[Item, Rgb8 | Exception]) -> Instances:
+    def look_at(one: tuple[Item, Rgb8 | Exception]) -> Instances:
         if isinstance(one[1], Exception):
             raise one[1]
-        return predictor.predict(one[1], threshold=threshold, limit=limit)
+        return look(one[1])
 
     def alone(one: tuple[Item, Rgb8 | Exception]) -> bool:
-        large = not isinstance(one[1], Exception) and is_large(one[1].shape[:2], predictor.info.input)
-        return large or (workers == 1 and not on_gpu)
+        return (workers == 1 and not on_gpu) or (not isinstance(one[1], Exception) and large(one[1]))
 
-    for (item, _), future in in_order(loaded(), look, workers=workers, threads=max(cores // workers, 1), alone=alone):
+    for (item, _), future in in_order(
+        loaded(), look_at, workers=workers, threads=max(cores // workers, 1), alone=alone
+    ):
         yield item, future
 
 
@@ -181,11 +169,11 @@ def _use_threads(threads: int, default: int) -> None:
     restoring.join()
 
 
-class _InTurn(Backend):
+class InTurn(Backend):
     """A backend that runs one batch at a time, as suits a device that is alone."""
 
     def __init__(self, backend: Backend) -> None:
-        self.name, self.precision = backend.name, backend.precision
+        self.name, self.precision, self.images_at_once = backend.name, backend.precision, backend.images_at_once
         self._backend, self._lock = backend, Lock()
 
     def run(self, batch: ImageBatch, limits: Limits) -> Outputs:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future
 from pathlib import Path
 from typing import overload
 
@@ -12,31 +14,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import light_factor, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
-from halfpixel.engine.backends.base import Backend, BackendName, Precision
+from halfpixel.engine.backends.base import Backend
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.parallel import predict_in_order
+from halfpixel.engine.parallel import InTurn, Item, is_large, read_and_look
 from halfpixel.engine.prefilter import FirstPass
-from halfpixel.engine.tiles import GRID_PX, Box, merge, tiles
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
+from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network
-from halfpixel.structures.images import Limits
+from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
-from halfpixel.zoo.convert.torchvision import convert
-from halfpixel.zoo.download import Progress
-from halfpixel.zoo.modelfile import ModelInfo, load_model, save_model
-from halfpixel.zoo.names import DEFAULT_MODEL, locate
+from halfpixel.zoo.modelfile import ModelInfo, save_model
 
 AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
 """A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
 
 
-MARGIN_PX = 256
-"""What a piece of a large image sees beyond its own part, in pixels of the network's input."""
+OVERLAP_PX = 256
+"""What a tile of a large image sees beyond its own part, in pixels of the network's input."""
 
 FAST = 2 / 3
 """How large `Predictor.fast` looks at images, by their usual side."""
@@ -50,8 +48,7 @@ class Predictor:
         info: what its model file says.
         device: where it runs.
         first_pass: looks first, and decides where the network looks; None for everywhere.
-        backend: runs the network's `forward`; default torch, in the device's own precision. The weights are taken
-            when it first runs.
+        backend: runs the network's `forward`; default torch, in the device's own precision.
     """
 
     def __init__(
@@ -116,8 +113,7 @@ class Predictor:
     ) -> Iterator[Instances]:
         """Find objects on any number of images: others are read and looked at while you use the objects of one.
 
-        Only a few images are in memory at a time. Small ones are looked at by several workers, see
-        `halfpixel.engine.parallel.predict_in_order`.
+        Only a few images are in memory at a time. Small ones are looked at by several workers, see `predict_in_order`.
 
         Args:
             images: as for `predict`; may be a generator.
@@ -132,8 +128,45 @@ class Predictor:
             ArgumentError: threshold or limit out of range.
         """
         several = not isinstance(images, Sized) or len(images) > 1
-        for _, found in predict_in_order(self, images, _pixels, threshold, limit, in_parallel=several):
+        for _, found in self.predict_in_order(images, _pixels, threshold, limit, in_parallel=several):
             yield found.result()
+
+    def predict_in_order(
+        self,
+        items: Iterable[Item],
+        read: Callable[[Item], Rgb8],
+        threshold: float | None = None,
+        limit: int | None = None,
+        in_parallel: bool = True,
+    ) -> Iterator[tuple[Item, Future[Instances]]]:
+        """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
+
+        Small images are looked at by several workers at once, which share the processors: that takes less time than
+        one after the other on all of them, as not every step has work for all. Arithmetic on another number of
+        processors may round differently (nothing else differs), so `in_parallel` is to be decided by what was asked
+        for, never by what happens to be left of it. How many images are in memory at once does not depend on how many
+        there are.
+
+        Args:
+            items: what stands for the images; gone through in a thread of its own.
+            read: gives the pixels, in that thread.
+            threshold: as for `predict`.
+            limit: likewise.
+            in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
+        """
+        on_gpu = self.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
+        # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out
+        # the processors themselves
+        several = in_parallel and self.first_pass is None and self.backend.name == "torch"
+        looking = self.on(InTurn(self.backend)) if on_gpu else self
+
+        def look(pixels: Rgb8) -> Instances:
+            return looking.predict(pixels, threshold=threshold, limit=limit)
+
+        def large(pixels: Rgb8) -> bool:
+            return is_large(pixels.shape[:2], self.info.input)
+
+        return read_and_look(items, read, look, large, on_gpu=on_gpu, several=several)
 
     def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
@@ -142,13 +175,12 @@ class Predictor:
             raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {threshold}")
         if limit < 1:
             raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
-        pixels = _pixels(image)
-        size_hw = (pixels.shape[0], pixels.shape[1])
+        pixels, limits = _pixels(image), Limits.of(threshold, limit)
         objects, search = None, None
         if self.first_pass is not None:
-            objects, search = self.first_pass.look(pixels, lambda regions: self._in(pixels, regions, threshold, limit))
+            objects, search = self.first_pass.look(pixels, lambda regions: self._in(pixels, regions, limits))
         if objects is None:
-            objects = self._in(pixels, [(0, 0, size_hw[1], size_hw[0])], threshold, limit)
+            objects = self._in(pixels, [(0, 0, pixels.shape[1], pixels.shape[0])], limits)
         return dataclasses.replace(
             objects[:limit],
             score_threshold=threshold,
@@ -156,28 +188,39 @@ class Predictor:
             search=search,
         )
 
-    def _in(self, pixels: Rgb8, regions_xyxy: Sequence[Box], threshold: float, limit: int) -> Instances:
-        """The objects in some regions of an image that do not overlap; at least one region."""
-        rules, size_hw = self.info.input, (pixels.shape[0], pixels.shape[1])
-        most_px = max(*size_hw) if rules.scale is None else max(int(rules.longest_side / rules.scale), 1)
-        margin_px = math.ceil(MARGIN_PX / (GRID_PX * (rules.scale or 1))) * GRID_PX
-        margin_px = min(margin_px, (most_px - 1) // 4)  # a small piece is still mostly core
-        pieces = [one for region in regions_xyxy for one in tiles(region, size_hw, most_px, margin_px)]
-        light = light_factor(pixels, rules.stretch_below)
-        found = []
-        for piece in pieces:
-            x0, y0, x1, y1 = piece.outer_xyxy
-            objects = self._look_at(pixels[y0:y1, x0:x1], light, threshold, limit)
-            found.append((piece, objects.translate(x0, y0, size_hw)))
-        return found[0][1] if len(found) == 1 else merge(found, margin_px)
+    def prepared(self, image: AnyImage) -> Iterator[ImageBatch]:
+        """What the network is given for an image: a batch of one for each of its tiles."""
+        pixels = _pixels(image)
+        windows, _ = self._windows([(0, 0, pixels.shape[1], pixels.shape[0])], (pixels.shape[0], pixels.shape[1]))
+        light = light_factor(pixels, self.info.input.stretch_below)
+        return (prepare_batch(window.of(pixels), self.info.input, light)[0] for window in windows)
 
-    def _look_at(self, pixels: Rgb8, light: float, threshold: float, limit: int) -> Instances:
-        """The objects in one piece, which goes through the network at once."""
-        batch, size = prepare_batch(pixels, self.info.input, light)
-        outputs = self.backend.run(batch, Limits.of(threshold, self.model.asks_for(limit)))
-        with torch.inference_mode():
-            (objects,) = self.model.decode(outputs, [size])
-        return objects
+    def _windows(self, regions_xyxy: Sequence[Box], size_hw: tuple[int, int]) -> tuple[list[Tile], int]:
+        """The tiles that some regions of an image go through the network in, and how far each sees beyond its core."""
+        rules = self.info.input
+        most_px = max(*size_hw) if rules.scale is None else max(int(rules.longest_side / rules.scale), 1)
+        overlap_px = math.ceil(OVERLAP_PX / (GRID_PX * (rules.scale or 1))) * GRID_PX
+        overlap_px = min(overlap_px, (most_px - 1) // 4)  # a small tile is still mostly core
+        return [one for region in regions_xyxy for one in tiles(region, size_hw, most_px, overlap_px)], overlap_px
+
+    def _in(self, pixels: Rgb8, regions_xyxy: Sequence[Box], limits: Limits) -> Instances:
+        """The objects in some regions of an image that do not overlap; at least one region."""
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        windows, overlap_px = self._windows(regions_xyxy, size_hw)
+        light = light_factor(pixels, self.info.input.stretch_below)
+        prepared = (prepare_batch(window.of(pixels), self.info.input, light) for window in windows)
+        found = [
+            (window, objects.translate(*window.outer_xyxy[:2], size_hw))
+            for window, objects in zip(windows, self._look_at(prepared, limits), strict=True)
+        ]
+        return found[0][1] if len(found) == 1 else merge(found, overlap_px)
+
+    def _look_at(self, prepared: Iterable[tuple[ImageBatch, Resized]], limits: Limits) -> Iterator[Instances]:
+        """The objects in each prepared window; those of one size go through the network together, if that pays."""
+        for group in _alike(prepared, self.backend.images_at_once):
+            outputs = self.backend.run(ImageBatch.concatenate([batch for batch, _ in group]), limits)
+            with torch.inference_mode():
+                yield from self.model.decode(outputs, [size for _, size in group], limits)
 
     def with_first_pass(self, semantic: Predictor) -> Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
@@ -191,22 +234,8 @@ class Predictor:
         look = FirstPass(semantic.model, semantic.info, semantic.backend)
         return Predictor(self.model, self.info, self.device, look, self.backend)
 
-    def on(self, backend: Backend | BackendName, precision: Precision | None = None) -> Predictor:
-        """The same predictor with its network run by something else.
-
-        Args:
-            backend: torch, onnx or openvino, or one that is open already. For the latter two the network is exported
-                into the cache folder, which takes up to a minute; the next time the file is there.
-            precision: what the backend, given by its name, computes in; default the fastest without losing objects.
-
-        Raises:
-            ArgumentError: the backend does not run networks in this precision.
-            MissingDependencyError: the backend is not installed.
-        """
-        if isinstance(backend, str):
-            from halfpixel.engine.backends.exported_files import open_backend
-
-            backend = open_backend(self, backend, precision)
+    def on(self, backend: Backend) -> Predictor:
+        """The same predictor with its network run by something else, see `halfpixel.open_backend`."""
         return Predictor(self.model, self.info, self.device, self.first_pass, backend)
 
     def fast(self) -> Predictor:
@@ -235,6 +264,10 @@ class Predictor:
         info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
         return Predictor(self.model.with_classes(class_names), info, self.device)
 
+    def close(self) -> None:
+        """Give back the memory that running the network takes; it may still predict, and takes it again."""
+        self.backend.close()
+
     def save(self, path: str | Path) -> None:
         """Write a model file that `halfpixel.load` reads."""
         save_model(Path(path), self.model, self.info)
@@ -251,51 +284,8 @@ def _pixels(image: AnyImage) -> npt.NDArray[np.uint8]:
     return from_pillow(image) if isinstance(image, Image.Image) else as_rgb8(image)
 
 
-def load(model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None) -> Predictor:
-    """A model, ready to predict.
-
-    Args:
-        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
-            was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
-            Mask R-CNN.
-        progress: told of a download's pieces.
-
-    Raises:
-        ModelFileError: neither a name nor a usable file.
-        DownloadError: a named model could not be fetched.
-        MissingDependencyError: what runs an exported file is not installed.
-    """
-    path = locate(model, progress)
-    if path.suffix in (".onnx", ".xml"):
-        from halfpixel.engine.backends.exported_files import open_exported
-
-        network, info, backend = open_exported(path)
-        return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
-    if path.suffix not in (".pth", ".pt"):
-        return Predictor(*load_model(path))
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
-        first_line = str(error).partition("\n")[0]
-        raise ModelFileError(f"{path}: not a file of weights only ({first_line})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors)")
-    try:
-        return from_torchvision(state)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-
-
-def from_torchvision(module: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None) -> Predictor:
-    """A predictor with the weights of torchvision's Mask R-CNN, giving the same detections.
-
-    Args:
-        module: `torchvision.models.detection.maskrcnn_resnet50_fpn` or `..._v2`, with any number of classes; its
-            resizing, thresholds and limits are copied. Or a state dict: then the published defaults are used.
-        class_names: without the background.
-
-    Raises:
-        ModelFileError: another architecture.
-        ArgumentError: the number of class names is wrong.
-    """
-    return Predictor(*convert(module, class_names))
+def _alike(prepared: Iterable[tuple[ImageBatch, Resized]], most: int) -> Iterator[list[tuple[ImageBatch, Resized]]]:
+    """At most so many at a time of those that follow one another and have one padded size."""
+    for _, run in itertools.groupby(prepared, key=lambda one: one[0].tensor.shape):
+        while group := list(itertools.islice(run, most)):
+            yield group

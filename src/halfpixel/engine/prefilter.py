@@ -14,8 +14,7 @@ from halfpixel.data.images.prepare import light_factor, normalise, to_float
 from halfpixel.engine.backends.base import Backend
 from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
-from halfpixel.models.unet import UNet
-from halfpixel.nn.network import Network
+from halfpixel.nn.network import Network, Semantic
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.instances import Instances, Search
 from halfpixel.zoo.modelfile import ModelInfo
@@ -37,21 +36,21 @@ WORTH_IT = 0.5
 
 
 class FirstPass:
-    """A U-Net that looks at the reduced image.
+    """A network that looks at the reduced image.
 
     Args:
-        model: the U-Net.
+        model: says of every pixel what it shows.
         info: its description.
         backend: runs it.
 
     Raises:
-        ArgumentError: not a U-Net.
+        ArgumentError: it does not.
     """
 
     def __init__(self, model: Network, info: ModelInfo, backend: Backend) -> None:
-        if not isinstance(model, UNet):
+        if not isinstance(model, Semantic):
             raise ArgumentError(f"a first pass needs a network that says what every pixel shows, not a {info.variant}")
-        self.info, self.backend = info, backend
+        self.model, self.info, self.backend = model, info, backend
 
     def look(
         self, pixels: npt.NDArray[np.uint8], network: Callable[[Sequence[Box]], Instances]
@@ -90,8 +89,7 @@ class FirstPass:
         reduced = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
         batch = ImageBatch.pad([reduced], rules.divisor)
         outputs = self.backend.run(batch, Limits.of(0.0, 1))
-        background: Tensor = outputs["probabilities"][0, 0, :height, :width].cpu()
-        return 1 - background
+        return self.model.foreground(outputs)[0, :height, :width].cpu()
 
 
 def regions_of(something: Tensor, size_hw: tuple[int, int]) -> list[Box]:

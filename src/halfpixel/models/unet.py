@@ -13,8 +13,9 @@ instead of a weight map that favours gaps between objects there is the soft Dice
 arXiv:1606.04797) beside cross-entropy.
 """
 
-import copy
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,17 +25,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbones import EfficientNetLite
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
+from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.losses import mean_count
-from halfpixel.nn.network import Network, Outputs
+from halfpixel.nn.network import Axis, Outputs, Semantic
 from halfpixel.structures.images import ImageBatch, Limits, Resized
-from halfpixel.structures.instances import Candidates, Instances
-from halfpixel.structures.masks import CropMasks
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
 
 UNKNOWN = -1
 """A pixel that is not trained on."""
+
+
+SOFT_MARGIN, LEAST_MARGIN_PX = 0.25, 4
+"""How far the map of an object reaches beyond its box: a share of its sides, and at least so many pixels."""
+
+JUST_ABOVE_HALF = float(np.nextafter(np.float32(0.5), np.float32(1)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Expansion(nn.Module):
         return out
 
 
-class UNet(Network):
+class UNet(Semantic):
     """The network.
 
     Args:
@@ -73,6 +80,9 @@ class UNet(Network):
         widths: channels of the expanding path at strides 8, 4, 2, 1.
         settings: see there.
     """
+
+    layout: Mapping[str, Axis] = {"probabilities": "map"}
+    output_layers = ("logits",)
 
     def __init__(
         self, class_names: Sequence[str], backbone: EfficientNetLite, widths: Sequence[int], settings: Settings
@@ -88,7 +98,7 @@ class UNet(Network):
         self.set_classes(len(class_names))
 
     def set_classes(self, classes: int) -> None:
-        """Replace the layer that depends on the classes by a new one."""
+        """See `Network.set_classes`: the last layer."""
         self.logits = nn.Conv2d(self.first.conv.out_channels, 1 + classes + self.settings.boundary, 1)
         nn.init.normal_(self.logits.weight, std=0.01)
         assert self.logits.bias is not None
@@ -100,13 +110,17 @@ class UNet(Network):
         Args:
             images: normalised, padded to multiples of 16.
             sizes_hw: true sizes inside the padding; what is said of the padding means nothing.
-            limits: score threshold and detection limit.
+            limits: for `decode` alone.
 
         Returns:
             The map `probabilities` `[b, k, h, w]`: background, the classes, and with `boundary` the outlines; they add
-            up to 1. And both limits, for `decode`.
+            up to 1.
         """
-        return {"probabilities": self._pixel_logits(images).softmax(dim=1), **limits._asdict()}
+        return {"probabilities": self._pixel_logits(images).softmax(dim=1)}
+
+    def foreground(self, outputs: Outputs) -> Float[Tensor, "b h w"]:
+        """See `Semantic.foreground`."""
+        return 1 - outputs["probabilities"][:, 0]
 
     def _pixel_logits(self, images: Tensor) -> Float[Tensor, "b k h w"]:
         maps: list[Tensor] = [self.first(images), *self.backbone(images)]
@@ -142,7 +156,7 @@ class UNet(Network):
         height, width = target.size_hw
         return nn.functional.pad(truth, (0, padded_hw[1] - width, 0, padded_hw[0] - height), value=UNKNOWN)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[Resized]) -> list[Instances]:
+    def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:
         """Objects of each image: connected pixels of one class, in pixels of the original image. Uses no weights.
 
         An object's score is the mean probability, over its pixels, that they show its class (or an outline).
@@ -150,14 +164,14 @@ class UNet(Network):
         Args:
             outputs: of `forward`.
             sizes: of each image, before and after resizing.
+            limits: score threshold and detection limit.
         """
-        threshold, limit = float(outputs["score_threshold"]), int(outputs["detections"])
         found = []
         for probabilities, size in zip(outputs["probabilities"].detach().cpu(), sizes, strict=True):
             height, width = size.network_hw
             cut = probabilities[None, :, :height, :width].float()
             pixels = nn.functional.interpolate(cut, size=size.original_hw, mode="bilinear")[0]
-            found.append(self._objects(pixels, threshold, limit))
+            found.append(self._objects(pixels, float(limits.score_threshold), limits.most))
         return found
 
     def _objects(self, probabilities: Float[Tensor, "k h w"], threshold: float, limit: int) -> Instances:
@@ -171,6 +185,8 @@ class UNet(Network):
         whole = kinds if outline is None else _nearest_class(probabilities, kinds)
         for k in range(classes):
             said = probabilities[1 + k].numpy()
+            own = probabilities[1 + k] if outline is None else torch.maximum(probabilities[1 + k], probabilities[-1])
+            others = torch.cat([probabilities[: 1 + k], probabilities[2 + k : 1 + classes]]).amax(dim=0)
             if outline is None:
                 components = connected_components(kinds == 1 + k, connectivity=1)
             else:
@@ -182,17 +198,11 @@ class UNet(Network):
             kept = kept[kept > 0]
             numbers = np.zeros(len(sizes_px), np.int32)
             numbers[kept] = np.arange(1, len(kept) + 1)
-            masks.append(CropMasks.from_label_image(torch.from_numpy(numbers[components])))
+            objects = torch.from_numpy(numbers[components])
+            masks.append(_with_soft(CropMasks.from_label_image(objects), objects, own / (own + others)))
             labels.append(np.full(len(kept), k))
             scores.append((sums[kept] / sizes_px[kept]).astype(np.float32).clip(0, 1))
         return _best(masks, np.concatenate(labels), np.concatenate(scores), self.class_names, threshold, limit)
-
-    def with_classes(self, class_names: Sequence[str]) -> "UNet":
-        """A copy for other classes: the last layer is new, all else is kept."""
-        swapped = copy.deepcopy(self)
-        swapped.class_names = tuple(class_names)
-        swapped.set_classes(len(class_names))
-        return swapped.to(self.logits.weight.device)
 
 
 def _inner_boundaries(objects: Int[Tensor, "h w"]) -> Tensor:
@@ -228,6 +238,30 @@ def _grown(
     return grown
 
 
+def _with_soft(masks: CropMasks, objects: Int[Tensor, "h w"], share: Float[Tensor, "h w"]) -> CropMasks:
+    """The same masks with a map of how likely each pixel in and around an object's box is the object's.
+
+    Above one half the maps have the very pixels of the masks, and nowhere those of another object.
+
+    Args:
+        masks: of the objects, in the order of their numbers.
+        objects: 0 is none, k + 1 the k-th.
+        share: what the network gives the class, as a part of that and what it gives the likeliest other one.
+    """
+    height, width = masks.size_hw
+    maps, boxes = [], []
+    for k, (crop, (x, y)) in enumerate(masks.placed()):
+        around_y, around_x = (max(LEAST_MARGIN_PX, math.ceil(SOFT_MARGIN * side)) for side in crop.shape)
+        top, bottom = max(y - around_y, 0), min(y + crop.shape[0] + around_y, height)
+        left, right = max(x - around_x, 0), min(x + crop.shape[1] + around_x, width)
+        whose, said = objects[top:bottom, left:right], share[top:bottom, left:right]
+        own = torch.where(whose == k + 1, said.clamp(min=JUST_ABOVE_HALF), said.clamp(max=0.5))
+        maps.append(own.masked_fill((whose != 0) & (whose != k + 1), 0.0))
+        boxes.append((left, top, right, bottom))
+    soft = SoftMasks(tuple(maps), torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    return dataclasses.replace(masks, soft=soft)
+
+
 def _best(
     masks: Sequence[CropMasks],
     labels: npt.NDArray[np.int64],
@@ -250,7 +284,7 @@ def _best(
         class_names=class_names,
         masks=chosen,
         saturated=len(order) > limit,
-        candidates=Candidates(len(every), len(order)),
+        candidates={"components": len(every), "detections": len(order)},
     )
 
 

@@ -35,20 +35,10 @@ class FrozenBatchNorm2d(nn.Module):
 Norm = Callable[[int], nn.Module]
 
 
-class FusedConv2d(nn.Module):
-    """What a copy for inference has in the place of a convolution: `forward` can do in one pass what comes after it."""
-
-    def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """Convolve, add `shortcut` (which may be overwritten), and cut off what is negative."""
-        raise NotImplementedError
-
-
 def conv_norm(
     conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None, *, relu: bool = True
 ) -> Tensor:
-    """Convolve, normalise, add a shortcut if there is one (it may be overwritten), and cut off what is negative."""
-    if isinstance(conv, FusedConv2d):
-        return conv.forward(x, shortcut, relu)
+    """Convolve, normalise, add a shortcut if there is one, and cut off what is negative."""
     out: Tensor = norm(conv(x))
     out = out if shortcut is None else out + shortcut
     return out.relu_() if relu else out
@@ -71,7 +61,7 @@ class ConvBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], shortcut: Float[Tensor, "b d h w"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        """Same height and width out as in; a shortcut is added before the ReLU, and may be overwritten."""
+        """Same height and width out as in; a shortcut is added before the ReLU, and a faster copy may overwrite it."""
         return conv_norm(self.conv, self.norm, x, shortcut, relu=self.activation)
 
 

@@ -18,7 +18,7 @@ def match(
     ignored_xyxy: Float[Tensor, "k 4"],
     foreground_iou: float,
     background_iou: float,
-    rescue: bool = False,
+    low_quality: bool = False,
 ) -> Int[Tensor, "n"]:
     """Give every reference box the object it overlaps most.
 
@@ -28,7 +28,7 @@ def match(
         ignored_xyxy: crowd regions; a background box with more than half of itself in one is ignored.
         foreground_iou: at least this much overlap makes a match.
         background_iou: less than this makes background; in between a box is ignored.
-        rescue: an object's best boxes match it however little they overlap (ties included).
+        low_quality: an object's best boxes match it however little they overlap (ties included).
 
     Returns:
         The object's index, or BACKGROUND or IGNORED.
@@ -41,10 +41,10 @@ def match(
         matches = nearest.clone()
         matches[best < foreground_iou] = IGNORED
         matches[best < background_iou] = BACKGROUND
-        if rescue:
+        if low_quality:
             most = overlaps.max(dim=1, keepdim=True).values
-            rescued = ((overlaps == most) & (most > 0)).any(dim=0)
-            matches[rescued] = nearest[rescued]
+            lifted = ((overlaps == most) & (most > 0)).any(dim=0)
+            matches[lifted] = nearest[lifted]
     if len(ignored_xyxy):
         low = torch.maximum(references_xyxy[:, None, :2], ignored_xyxy[None, :, :2])
         high = torch.minimum(references_xyxy[:, None, 2:], ignored_xyxy[None, :, 2:])

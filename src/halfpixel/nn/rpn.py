@@ -40,7 +40,7 @@ class ScoredAnchors(NamedTuple):
 
 
 class RegionProposalNetwork(nn.Module):
-    """Where is something? Class-agnostic scores and refinements of every anchor.
+    """Where is something? Class-agnostic scores and box regression deltas of every anchor.
 
     Args:
         channels: of the pyramid.
@@ -130,7 +130,7 @@ class RegionProposalNetwork(nn.Module):
         box_loss, scores, truths = anchors.new_zeros(()), [], []
         for k, target in enumerate(targets):
             objects = target.boxes_xyxy.to(anchors)
-            matches = match(anchors, objects, target.ignored_xyxy.to(anchors), 0.7, 0.3, rescue=True)
+            matches = match(anchors, objects, target.ignored_xyxy.to(anchors), 0.7, 0.3, low_quality=True)
             positive, negative = self.sample(matches, target.generator(ANCHOR_CHOICE))
             wanted = boxes.encode(objects[matches[positive]], anchors[positive], BOX_WEIGHTS)
             box_loss = box_loss + smooth_l1_sum(deltas[k, positive], wanted)

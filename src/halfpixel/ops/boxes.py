@@ -66,7 +66,7 @@ def encode(
 def decode(
     deltas: Float[Tensor, "n *k 4"], references_xyxy: Float[Tensor, "n *one 4"], weights: tuple[float, float]
 ) -> Float[Tensor, "n *k 4"]:
-    """Boxes from refinements: the inverse of `encode`, always in float32 or wider.
+    """Boxes from box regression deltas: the inverse of `encode`, always in float32 or wider.
 
     Half precision would turn x = 1187.3 into 1184.
     """

@@ -20,7 +20,7 @@ AT_ONCE = 64
 
 
 def paste_mask(
-    mask: Float[Tensor, "s s"],
+    mask: Float[Tensor, "i j"],
     box_xyxy: tuple[float, float, float, float],
     size_hw: tuple[int, int],
     alignment: Alignment = "half_pixel",
@@ -39,12 +39,12 @@ def paste_mask(
         The values of a crop `[h, w]` (either may be 0) and the crop's first pixel `(x, y)`.
     """
     maps, rows, columns = _plan(mask[None], torch.tensor([box_xyxy], dtype=torch.float64), size_hw, alignment)
-    (down,), (across,) = rows.places(maps), columns.places(maps)
+    (down,), (across,) = rows.places(maps.shape[1], maps), columns.places(maps.shape[2], maps)
     return _between(_between(maps[0], 1, across), 0, down), (int(columns.first[0]), int(rows.first[0]))
 
 
 def paste_masks(
-    masks: Float[Tensor, "n s s"],
+    masks: Float[Tensor, "n i j"],
     boxes_xyxy: Float[Tensor, "n 4"],
     size_hw: tuple[int, int],
     threshold: float,
@@ -61,7 +61,8 @@ def paste_masks(
         some = slice(k, k + AT_ONCE)
         maps, rows, columns = _plan(masks[some], boxes_xyxy[some].double(), size_hw, alignment)
         offsets_xy[some] = torch.stack([columns.first, rows.first], dim=1)
-        for one, down, across in zip(maps, rows.places(maps), columns.places(maps), strict=True):
+        height, width = maps.shape[1:]
+        for one, down, across in zip(maps, rows.places(height, maps), columns.places(width, maps), strict=True):
             wide = _between(one, 1, across)
             crop = torch.empty(len(down.weight), wide.shape[1], dtype=torch.bool, device=masks.device)
             step = max(STRIP_PX // max(wide.shape[1], 1), 1)
@@ -88,16 +89,16 @@ class _Axis(NamedTuple):
     start: Float[Tensor, "n"]
     length: Float[Tensor, "n"]
 
-    def places(self, maps: Tensor) -> list[_Places]:
-        """Of the pixels of each mask."""
+    def places(self, side: int, maps: Tensor) -> list[_Places]:
+        """Of the pixels of each mask, whose maps have so many cells along this axis."""
         counts = (self.last - self.first).numpy()
         whose = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
         number = torch.arange(len(whose)) - torch.from_numpy(counts.cumsum() - counts)[whose]
         centres = (self.first[whose] + number).to(self.start) + 0.5 - self.start[whose]
-        cells = torch.tensor(maps.shape[1]) / self.length  # a plain number would be multiplied by the reciprocal
-        positions = (centres * cells[whose] - 0.5).to(maps).clamp(0, maps.shape[1] - 1)
+        cells = torch.tensor(side) / self.length  # a plain number would be multiplied by the reciprocal
+        positions = (centres * cells[whose] - 0.5).to(maps).clamp(0, side - 1)
         low = positions.long()
-        high = (low + 1).clamp(max=maps.shape[1] - 1)
+        high = (low + 1).clamp(max=side - 1)
         parts = (one.split(counts.tolist()) for one in (low, high, positions - low))
         return [_Places(*one) for one in zip(*parts, strict=True)]
 
@@ -119,7 +120,8 @@ def _plan(
     padded = torch.nn.functional.pad(masks, (1, 1, 1, 1))
     # float32 throughout, as torchvision does it: another precision would truncate to another pixel
     low, high = boxes_xyxy.float().split(2, dim=1)
-    half = (high - low) * 0.5 * (padded.shape[1] / masks.shape[1])
+    sides = torch.tensor([(padded.shape[k] / masks.shape[k]) for k in (2, 1)])
+    half = (high - low) * 0.5 * sides
     centre = (high + low) * 0.5
     low, high = (centre - half).to(torch.int64), (centre + half).to(torch.int64)
     return padded, _truncated(low[:, 1], high[:, 1], size_hw[0]), _truncated(low[:, 0], high[:, 0], size_hw[1])

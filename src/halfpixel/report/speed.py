@@ -15,7 +15,8 @@ from skimage import data
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.backends.base import Backend, BackendName, Precision, native_precision
+from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision, native_precision
+from halfpixel.engine.load import open_backend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
@@ -44,7 +45,7 @@ class Way(NamedTuple):
     """How a network is run; `fast` looks at images at two thirds of the size."""
 
     backend: BackendName
-    precision: Precision
+    precision: ComputePrecision
     fast: bool = False
 
     def __str__(self) -> str:
@@ -242,7 +243,7 @@ def open_way(predictor: Predictor, way: Way, calibration: Sequence[Path], folder
     if way.precision == "int8":
         opened = predictor.on(_int8(predictor, calibration, folder / "int8.xml"))
     else:
-        opened = predictor.on(way.backend, way.precision)
+        opened = predictor.on(open_backend(predictor, way.backend, way.precision))
     return opened.fast() if way.fast else opened
 
 
@@ -251,7 +252,7 @@ def _int8(predictor: Predictor, calibration: Sequence[Path], path: Path) -> Back
     from halfpixel.engine.export.exporter import export
 
     if not path.exists():
-        export(predictor, path, "openvino", int8_images=calibration, least_alike=0)  # how alike comes out below
+        export(predictor, path, "openvino", int8_images=calibration, least_agreement=0)  # how alike comes out below
     return open_file(path)
 
 

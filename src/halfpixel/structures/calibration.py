@@ -77,7 +77,7 @@ class Calibration:
     level: float
     knots: tuple[float, ...]
     probabilities: tuple[float, ...]
-    count_weights: tuple[float, float]
+    count_weights: tuple[float, ...]
     spread_weights: tuple[float, float, float]
     reach: tuple[float, float]
     n_images: tuple[int, int]

@@ -60,6 +60,13 @@ class ImageBatch:
             padded[:, : image.shape[1], : image.shape[2]] = image
         return cls(tensor, sizes_hw)
 
+    @classmethod
+    def concatenate(cls, batches: Sequence[ImageBatch]) -> ImageBatch:
+        """Batches of one padded size as one; at least one."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(torch.cat([one.tensor for one in batches]), torch.cat([one.sizes_hw for one in batches]))
+
     def __len__(self) -> int:
         return len(self.tensor)
 

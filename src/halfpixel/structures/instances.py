@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,16 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfpixel.structures.masks import CropMasks, Index, rows_of
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """How many objects the network was considering before each cut of its limits."""
-
-    proposals: int
-    """Regions left after the proposals' suppression, before the best were kept."""
-    detections: int
-    """Scored boxes above the threshold left after suppression, before the detection limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +47,8 @@ class Instances:
         masks: one mask per object, or None for a detector without masks.
         score_threshold: the threshold these objects passed, if one was applied.
         saturated: a detection limit cut objects off: there may be more than are listed.
-        candidates: counts before each cut, where the network reports them.
+        candidates: how many the network was considering before each of its cuts, by the name of the cut, where it
+            tells: for Mask R-CNN `proposals` (before the best were kept) and `detections` (before the limit).
         search: where the network looked, where a first pass decided that.
     """
 
@@ -69,7 +60,7 @@ class Instances:
     masks: CropMasks | None = None
     score_threshold: float | None = None
     saturated: bool = False
-    candidates: Candidates | None = None
+    candidates: Mapping[str, int] | None = None
     search: Search | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +89,7 @@ class Instances:
         masks = [one.masks for one in parts if one.masks is not None]
         if 0 < len(masks) < len(parts):
             raise ValueError("some results have masks and some have none")
-        counts = [one.candidates for one in parts if one.candidates is not None]
+        counted = [one.candidates for one in parts if one.candidates is not None]
         return replace(
             first,
             boxes_xyxy=torch.cat([one.boxes_xyxy for one in parts]),
@@ -106,9 +97,7 @@ class Instances:
             labels=torch.cat([one.labels for one in parts]),
             masks=CropMasks.concatenate(masks) if masks else None,
             saturated=any(one.saturated for one in parts),
-            candidates=Candidates(sum(c.proposals for c in counts), sum(c.detections for c in counts))
-            if counts
-            else None,
+            candidates=dict(sum((Counter(one) for one in counted), Counter())) if counted else None,
         )
 
     def __len__(self) -> int:

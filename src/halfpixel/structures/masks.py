@@ -50,21 +50,56 @@ class SoftMasks:
     """What a network predicted for each mask: kept so that thresholds and area intervals derive on demand.
 
     Attributes:
-        probabilities: `[n, s, s]` in 0..1, each covering its box exactly.
+        maps: `n` maps `[h, w]` of any shape, in 0..1, each covering its box exactly.
         boxes_xyxy: `[n, 4]` float pixels of the canvas (before any translation).
         alignment: how the maps become pixels.
     """
 
-    probabilities: Float[Tensor, "n s s"]
+    maps: tuple[Float[Tensor, "_ _"], ...]
     boxes_xyxy: Float[Tensor, "n 4"]
-    alignment: Alignment
+    alignment: Alignment = "half_pixel"
+
+    def __post_init__(self) -> None:
+        if len(self.maps) != len(self.boxes_xyxy):
+            raise ValueError(f"{len(self.maps)} maps but {len(self.boxes_xyxy)} boxes")
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SoftMasks]) -> SoftMasks:
+        """The maps of several, one after the other; at least one part.
+
+        Raises:
+            ValueError: they become pixels in different ways.
+        """
+        alignments = {one.alignment for one in parts}
+        if len(alignments) > 1:
+            raise ValueError(f"maps of different alignments: {sorted(alignments)}")
+        maps = tuple(each for one in parts for each in one.maps)
+        return cls(maps, torch.cat([one.boxes_xyxy for one in parts]), parts[0].alignment)
+
+    def __len__(self) -> int:
+        return len(self.maps)
 
     def __getitem__(self, index: Tensor) -> SoftMasks:
-        return SoftMasks(self.probabilities[index], self.boxes_xyxy[index], self.alignment)
+        rows = rows_of(index, len(self))
+        return replace(self, maps=tuple(self.maps[k] for k in rows.tolist()), boxes_xyxy=self.boxes_xyxy[rows])
 
     def translate(self, dx: int, dy: int) -> SoftMasks:
         """The same maps with their boxes moved."""
         return replace(self, boxes_xyxy=self.boxes_xyxy + torch.tensor([dx, dy, dx, dy]))
+
+    def paste(self, size_hw: tuple[int, int], threshold: float) -> tuple[list[Tensor], Int[Tensor, "n 2"]]:
+        """The pixels of a canvas above a threshold: a crop of each mask, and its first pixel `(x, y)`."""
+        crops: dict[int, Tensor] = {}
+        offsets_xy = torch.zeros(len(self), 2, dtype=torch.int64)
+        rows_by_shape: dict[torch.Size, list[int]] = {}
+        for k, one in enumerate(self.maps):
+            rows_by_shape.setdefault(one.shape, []).append(k)
+        for rows in rows_by_shape.values():
+            maps = torch.stack([self.maps[k] for k in rows])
+            pasted, first_xy = paste_masks(maps, self.boxes_xyxy[rows], size_hw, threshold, self.alignment)
+            crops |= zip(rows, pasted, strict=True)
+            offsets_xy[rows] = first_xy
+        return [crops[k] for k in range(len(self))], offsets_xy
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +123,8 @@ class CropMasks:
     def __post_init__(self) -> None:
         if len(self.crops) != len(self.offsets_xy):
             raise ValueError(f"{len(self.crops)} crops but {len(self.offsets_xy)} offsets")
-        if self.soft is not None and len(self.soft.boxes_xyxy) != len(self.crops):
-            raise ValueError(f"{len(self.crops)} crops but {len(self.soft.boxes_xyxy)} probability maps")
+        if self.soft is not None and len(self.soft) != len(self.crops):
+            raise ValueError(f"{len(self.crops)} crops but {len(self.soft)} probability maps")
         if any(crop.dtype != torch.bool or crop.ndim != 2 for crop in self.crops):
             raise ValueError("crops must be two-dimensional and boolean")
 
@@ -101,7 +136,7 @@ class CropMasks:
     @classmethod
     def from_soft(cls, soft: SoftMasks, size_hw: tuple[int, int], threshold: float = 0.5) -> CropMasks:
         """Paste probability maps and keep the pixels above `threshold`."""
-        crops, offsets_xy = paste_masks(soft.probabilities, soft.boxes_xyxy, size_hw, threshold, soft.alignment)
+        crops, offsets_xy = soft.paste(size_hw, threshold)
         return cls(tuple(crops), offsets_xy, size_hw, soft=soft)
 
     @classmethod
@@ -157,13 +192,10 @@ class CropMasks:
         if any(one.size_hw != size_hw for one in parts):
             raise ValueError(f"masks on canvases of different sizes: {sorted({one.size_hw for one in parts})}")
         offsets = torch.cat([one.offsets_xy + torch.tensor(one.origin_xy) for one in parts])
-        soft = None
-        kinds = {(one.soft.alignment, one.soft.probabilities.shape[1:]) for one in parts if one.soft is not None}
-        if len(kinds) == 1 and all(one.soft is not None for one in parts if len(one)):
-            placed = [one.soft.translate(*one.origin_xy) for one in parts if one.soft is not None]
-            maps = torch.cat([one.probabilities for one in placed])
-            soft = SoftMasks(maps, torch.cat([one.boxes_xyxy for one in placed]), placed[0].alignment)
-        return cls(tuple(crop for one in parts for crop in one.crops), offsets, size_hw, soft=soft)
+        soft = [one.soft.translate(*one.origin_xy) for one in parts if one.soft is not None and len(one)]
+        kept = len(soft) == sum(len(one) > 0 for one in parts) > 0 and len({one.alignment for one in soft}) == 1
+        together = SoftMasks.concatenate(soft) if kept else None
+        return cls(tuple(crop for one in parts for crop in one.crops), offsets, size_hw, soft=together)
 
     def __len__(self) -> int:
         return len(self.crops)

@@ -167,6 +167,18 @@ class Targets:
         """The source of one random choice on this image, the same whenever it is asked for."""
         return torch.Generator().manual_seed(self.seed * 1_009 + purpose)
 
+    def masks_on(self, grid_hw: tuple[int, int], input_hw: tuple[int, int]) -> Float[Tensor, "n h w"]:
+        """Share of each cell of a grid that each object's visible mask covers.
+
+        Args:
+            grid_hw: cells of the grid.
+            input_hw: what the grid covers: the network's input with its padding, in pixels.
+        """
+        (rows, columns), side = grid_hw, max(grid_hw)
+        square = torch.tensor([[0.0, 0.0, input_hw[1] * side / columns, input_hw[0] * side / rows]])
+        grids = [mask.grids(square, side, "half_pixel")[0, :rows, :columns] for mask in self.masks]
+        return torch.stack(grids) if grids else torch.zeros(0, rows, columns)
+
     def label_map(self) -> Int[Tensor, "h w"]:
         """Which object each pixel of the input shows: 0 for none, k + 1 for the k-th (the last, where several do)."""
         canvas = torch.zeros(self.size_hw, dtype=torch.int64)

@@ -322,12 +322,7 @@ def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
 def _frozen(model: Network, stages: int) -> list[nn.Module]:
     """The first stages of the backbone."""
-    if stages == 0:
-        return []
-    known = getattr(model.backbone, "stages", None)
-    if known is None:
-        raise ArgumentError(f"frozen_stages: a {type(model.backbone).__name__} does not tell its stages")
-    return [module for stage in known()[:stages] for module in stage]
+    return [module for stage in model.backbone.stages()[:stages] for module in stage] if stages else []
 
 
 def _names(samples: Sequence[Sample]) -> str:

@@ -212,13 +212,7 @@ def load_backbone(model: Network, path: Path) -> None:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: not a safetensors file of backbone weights ({error})") from error
-    backbone: Any = model.backbone
-    if hasattr(backbone, "load_timm"):
-        try:
-            backbone.load_timm(state)
-        except ModelFileError as error:
-            raise ModelFileError(f"{path}: {error}") from error
-        return
-    missing, _ = backbone.load_state_dict(state, strict=False)
-    if missing:
-        raise ModelFileError(f"{path}: not weights of this backbone: {len(missing)} are missing, e.g. {missing[0]}")
+    try:
+        model.backbone.load_imagenet(state)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error

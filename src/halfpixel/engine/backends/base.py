@@ -12,7 +12,7 @@ from halfpixel.structures.images import ImageBatch, Limits
 
 BackendName = Literal["torch", "onnx", "openvino"]
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+ComputePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 """What the convolutions compute in. Boxes and scores are decoded in float32 in every one of them."""
 
 
@@ -22,10 +22,12 @@ class Backend(ABC):
     Attributes:
         name: which library does it.
         precision: what it computes in.
+        images_at_once: so many images of one size are best given to `run` together.
     """
 
     name: BackendName
-    precision: Precision
+    precision: ComputePrecision
+    images_at_once: int = 1
 
     @abstractmethod
     def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
@@ -36,11 +38,14 @@ class Backend(ABC):
             limits: score threshold and detection limit.
         """
 
+    def close(self) -> None:  # noqa: B027  # most have nothing to give back
+        """Give back the memory that it takes; it may still be run, and takes it again."""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.precision})"
 
 
-def native_precision(device: torch.device) -> Precision:
+def native_precision(device: torch.device) -> ComputePrecision:
     """The fastest precision that a device computes convolutions in without losing objects."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from halfpixel.engine.backends.base import Backend, Precision
+from halfpixel.engine.backends.base import Backend, ComputePrecision
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, Limits
 
 PRECISION = "halfpixel_precision"
 """The name under which a file says what its convolutions compute in."""
 
-PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "int8": "int8"}
+PRECISIONS: dict[str, ComputePrecision] = {"fp32": "fp32", "int8": "int8"}
 """Of files. Neither runtime computes in fewer bits unless the file says so."""
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -40,8 +40,7 @@ class ExportedBackend(Backend):
     def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
         """See `Backend.run`."""
         found = [self._of_image(batch, k, limits) for k in range(len(batch))]
-        outputs = {name: torch.cat([one[name] for one in found]) for name in found[0]}
-        return {**limits._asdict(), **outputs}
+        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
     def _of_image(self, batch: ImageBatch, k: int, limits: Limits) -> Outputs:
         outputs = self._run(graph_inputs(batch, k, limits))

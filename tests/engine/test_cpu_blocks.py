@@ -2,13 +2,11 @@
 
 import pytest
 import torch
+from halfpixel.nn.backbones import EfficientNetLite, InvertedResidual, ResNet
 from torch import Tensor, nn
 
-from halfpixel.nn import inference
-from halfpixel.nn.backbones import EfficientNetLite, InvertedResidual, ResNet
 from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d, conv_stack
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.inference import CpuConv2d, folded, for_inference
 
 CPU = torch.device("cpu")
 
@@ -67,7 +65,8 @@ def test_the_copy_computes_the_same(dtype: torch.dtype, share: float) -> None:
     model = resnet()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     faster = for_inference(model, CPU, dtype)
-    assert any(isinstance(module, CpuConv2d) for module in faster.modules())
+    fused = any(isinstance(module, FusedConv2d) for module in faster.modules())
+    assert fused == (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     x = image()
     with torch.inference_mode():
         given = x.to(dtype).contiguous(memory_format=torch.channels_last)
@@ -80,47 +79,30 @@ def test_the_copy_computes_the_same(dtype: torch.dtype, share: float) -> None:
 def test_the_maps_that_a_backbone_gives_are_not_overwritten_by_later_stages() -> None:
     faster = for_inference(resnet(), CPU, torch.float32)
     with torch.inference_mode():
-        x = faster.maxpool(torch.relu(faster.conv1(image())))
+        x = faster.maxpool(faster.stem(image()))
         first = faster.layer1(x)
         kept = first.clone()
         faster.layer2(first)
     assert torch.equal(first, kept)
 
 
-def test_wide_layers_go_by_winograd_where_the_map_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "WINOGRAD_CHANNELS", 8)
-    seen: list[tuple[int, ...]] = []
-    original = inference.winograd_conv2d
-
-    def watched(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
-        seen.append(tuple(x.shape[2:]))
-        return original(x, kernels, bias)
-
-    monkeypatch.setattr(inference, "winograd_conv2d", watched)
+def test_a_pyramid_s_shortcuts_are_added_in_place() -> None:
     torch.manual_seed(0)
     pyramid = FeaturePyramid((8, 8), 8, coarser=False).eval()
-    maps = [torch.randn(1, 8, 40, 60), torch.randn(1, 8, 7, 7)]
+    maps = [torch.randn(1, 8, 40, 60), torch.randn(1, 8, 20, 30)]
+    kept = [one.clone() for one in maps]
     faster = for_inference(pyramid, CPU, torch.float32)
     with torch.inference_mode():
         for found, expected in zip(faster(maps), pyramid(maps), strict=True):
             assert close(found, expected, 1e-5)
-    assert seen == [(40, 60)]
-
-
-def test_half_precision_never_goes_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "WINOGRAD_CHANNELS", 8)
-    monkeypatch.delattr(inference, "winograd_conv2d")
-    stack = conv_stack(8, (8,)).eval()
-    x = torch.randn(1, 8, 40, 60, dtype=torch.bfloat16)
-    with torch.inference_mode():
-        assert for_inference(stack, CPU, torch.bfloat16)(x).shape == x.shape
+    assert all(torch.equal(a, b) for a, b in zip(maps, kept, strict=True))
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("expansion", [1, 6])
 @pytest.mark.parametrize("rows", [1, 3, 8])
-def test_strips_give_the_whole_to_the_bit(
+def test_row_blocks_give_the_whole_to_the_bit(
     kernel: int, stride: int, expansion: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -131,19 +113,20 @@ def test_strips_give_the_whole_to_the_bit(
     x = torch.randn(2, 4, 20, 12).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         whole = block(x)
-        monkeypatch.setattr("halfpixel.nn.backbones.CACHE_BYTES", rows * 4 * expansion * 12 * 4 * stride)
-        strips: list[int] = []
-        original = block._strip
-        monkeypatch.setattr(block, "_strip", lambda x, a, b: strips.append(b - a) or original(x, a, b))
-        in_strips = block(x)
-    assert sum(strips) == 20
-    assert max(strips) == rows * stride
-    torch.testing.assert_close(in_strips, whole, rtol=1e-6, atol=1e-6)
+        use_cpu_blocks(block, torch.float32)
+        assert type(block) is RowBlockInvertedResidual
+        monkeypatch.setattr(cpu_blocks, "CACHE_BYTES", rows * 4 * expansion * 12 * 4 * stride)
+        heights: list[int] = []
+        original = block.row_block
+        monkeypatch.setattr(block, "row_block", lambda x, a, b: heights.append(b - a) or original(x, a, b))
+        in_blocks = block(x)
+    assert sum(heights) == 20
+    assert max(heights) == rows * stride
+    torch.testing.assert_close(in_blocks, whole, rtol=1e-6, atol=1e-6)
 
 
-def test_training_sees_no_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfpixel.nn.backbones.CACHE_BYTES", 1)
+def test_the_network_itself_stays_as_it_is() -> None:
     net = EfficientNetLite(0.25, outputs=(1,))
-    monkeypatch.setattr(InvertedResidual, "_strip", None)
-    net(image())[0].sum().backward()
-    assert net.conv_stem.weight.grad is not None
+    faster = for_inference(net, CPU, torch.float32)
+    assert any(type(module) is RowBlockInvertedResidual for module in faster.modules())
+    assert all(type(module).__module__.startswith(("halfpixel.nn", "torch.nn")) for module in net.modules())

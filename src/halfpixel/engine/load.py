@@ -1,0 +1,117 @@
+"""Models, ready to predict, and what runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
+from halfpixel.engine.backends.eager import TorchBackend
+from halfpixel.engine.backends.exported_files import open_exported, open_file
+from halfpixel.engine.export.cache import cached_export
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.zoo.convert.torchvision import convert
+from halfpixel.zoo.download import Progress
+from halfpixel.zoo.modelfile import load_model
+from halfpixel.zoo.names import DEFAULT_MODEL, locate
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    backend: BackendName | None = None,
+    precision: ComputePrecision | None = None,
+    progress: Progress | None = None,
+) -> Predictor:
+    """A model, ready to predict.
+
+    Args:
+        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
+            was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
+            Mask R-CNN or Faster R-CNN.
+        backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
+        precision: what the backend computes in; default the fastest without losing objects.
+        progress: told of a download's pieces.
+
+    Raises:
+        ModelFileError: neither a name nor a usable file.
+        DownloadError: a named model could not be fetched.
+        ArgumentError: the backend does not run networks in this precision, or not this file.
+        MissingDependencyError: what runs the network is not installed.
+    """
+    predictor = _open(model, progress)
+    if backend is None and precision is None:
+        return predictor
+    return predictor.on(open_backend(predictor, backend or predictor.backend.name, precision))
+
+
+def open_backend(
+    predictor: Predictor, name: BackendName, precision: ComputePrecision | None = None, threads: int | None = None
+) -> Backend:
+    """What runs the network of a predictor, to be given to `Predictor.on`.
+
+    For ONNX Runtime and OpenVINO the network is exported, which takes up to a minute, into the cache folder; the next
+    time the file is there.
+
+    Args:
+        predictor: its weights are taken.
+        name: which library runs the network.
+        precision: what it computes in; default the fastest that it can without losing objects.
+        threads: that one image may use in the two runtimes; default all.
+
+    Raises:
+        ArgumentError: the library does not run networks in this precision, or the weights are not at hand.
+        MissingDependencyError: a library is not installed.
+    """
+    if name == "torch":
+        return TorchBackend(predictor.model, predictor.device, precision)
+    if precision == "int8":
+        raise ArgumentError(
+            f"{name} runs int8 only from a file that was calibrated on images like yours: "
+            f"halfpixel export MODEL --to openvino --int8 --images PATH --out FILE; then give FILE as the model"
+        )
+    if precision not in (None, "fp32"):
+        raise ArgumentError(
+            f"{name} runs networks in fp32 or, from a file, int8; in {precision} it would round coordinates as well"
+        )
+    return open_file(cached_export(predictor, name), threads)
+
+
+def _open(model: str | Path, progress: Progress | None) -> Predictor:
+    path = locate(model, progress)
+    if path.suffix in (".onnx", ".xml"):
+        network, info, backend = open_exported(path)
+        return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
+    if path.suffix not in (".pth", ".pt"):
+        return Predictor(*load_model(path))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
+        first_line = str(error).partition("\n")[0]
+        raise ModelFileError(f"{path}: not a file of weights only ({first_line})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors)")
+    try:
+        return from_torchvision(state)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def from_torchvision(module: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None) -> Predictor:
+    """A predictor with the weights of torchvision's Mask R-CNN or Faster R-CNN, giving the same detections.
+
+    Args:
+        module: `torchvision.models.detection.maskrcnn_resnet50_fpn`, `fasterrcnn_resnet50_fpn` or their `..._v2`,
+            with any number of classes; its resizing, thresholds and limits are copied. Or a state dict: then the
+            published defaults are used.
+        class_names: without the background.
+
+    Raises:
+        ModelFileError: another architecture.
+        ArgumentError: the number of class names is wrong.
+    """
+    return Predictor(*convert(module, class_names))
