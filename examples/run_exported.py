@@ -86,7 +86,7 @@ def main() -> None:
         "image": image,
         "size_hw": np.array([size_hw]),
         "score_threshold": np.array(about["score_threshold"], dtype=np.float32),
-        "detection_limit": np.array(limit if settings["mask_iou"] is None else 2 * limit),
+        "detection_limit": np.array(limit),
     }
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(names, given), strict=True))

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
-from halfpixel.nn.backbones import EfficientNetLite, InvertedResidual, ResNet
 from torch import Tensor, nn
 
+from halfpixel.engine.backends import cpu_blocks
+from halfpixel.engine.backends.cpu_blocks import FusedConv2d, RowBlockInvertedResidual, use_cpu_blocks
+from halfpixel.engine.backends.eager import for_inference
+from halfpixel.engine.backends.folding import folded
 from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d, conv_stack
+from halfpixel.nn.efficientnet_lite import EfficientNetLite, InvertedResidual
 from halfpixel.nn.fpn import FeaturePyramid
+from halfpixel.nn.resnet import ResNet
 
 CPU = torch.device("cpu")
 
