@@ -112,7 +112,9 @@ def test_every_size_threshold_and_limit_gives_what_torch_gives(detector: Made, t
     backend = exported_files.open_file(path_of(detector, to), threads=1)
     assert isinstance(backend, OnnxBackend if to == "onnx" else OpenVinoBackend)
     assert backend.precision == "fp32"
-    pictures = [scene(side, seed=side)[0][:, :height] for side, height in ((96, 90), (200, 130), (32, 20), (256, 256))]
+    pictures = [
+        scene(side, seed=side + 1)[0][:, :height] for side, height in ((96, 90), (200, 130), (32, 20), (256, 256))
+    ]
     counts = []
     for threshold, limit in ((0.3, 10), (0.2, 4), (0.02, 40), (0.9999999, 3)):
         given = Limits.of(threshold, limit)

@@ -1,15 +1,24 @@
 """Converting torchvision's Mask R-CNN: names, defaults, refusals. That it detects the same is shown in tests/parity."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN, fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
+from torchvision.models.detection import (
+    FasterRCNN,
+    MaskRCNN,
+    fasterrcnn_resnet50_fpn,
+    fasterrcnn_resnet50_fpn_v2,
+    maskrcnn_resnet50_fpn,
+)
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d
 
+from halfpixel.engine.backends.eager import TorchBackend
+from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo.convert.torchvision import convert, rename
 
@@ -103,8 +112,9 @@ def test_coco_names_for_91_outputs() -> None:
 
 
 def test_other_architectures_are_refused(module: MaskRCNN) -> None:
-    with pytest.raises(ModelFileError, match="predictor is missing"):
-        convert(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4))
+    without_classes = {k: t for k, t in module.state_dict().items() if "box_predictor" not in k}
+    with pytest.raises(ModelFileError, match="class predictor is missing"):
+        convert(without_classes)
     with pytest.raises(ModelFileError, match="unexpected weights 'weight'"):
         convert(nn.Linear(2, 2))
     broken = dict(module.state_dict())
@@ -123,3 +133,27 @@ def test_other_policies_are_refused() -> None:
         convert(build(num_classes=3, rpn_anchor_generator=anchors))
     with pytest.raises(ArgumentError, match="3 class names for 2 classes"):
         convert(build(num_classes=3), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("build_one", [fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2])
+def test_faster_rcnn_gives_the_same_boxes(build_one: Callable[..., FasterRCNN]) -> None:
+    torch.manual_seed(0)
+    theirs = build_one(
+        weights=None, weights_backbone=None, num_classes=4, min_size=128, max_size=192, box_detections_per_img=15
+    ).eval()
+    with torch.no_grad():  # scores that differ, boxes that are not all the same
+        theirs.rpn.head.cls_logits.weight.mul_(50)
+        theirs.roi_heads.box_predictor.cls_score.weight.mul_(30)
+        theirs.roi_heads.box_predictor.bbox_pred.weight.mul_(10)
+    model, info = convert(theirs)
+    assert info.variant == build_one.__name__.replace("fasterrcnn_resnet50", "faster_rcnn_r50")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 15, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    with torch.no_grad():
+        (expected,) = theirs([torch.from_numpy(pixels).permute(2, 0, 1) / 255])
+    predictor = Predictor(model, info, torch.device("cpu"))
+    found = predictor.on(TorchBackend(model, torch.device("cpu"), "fp32")).predict(pixels)
+    assert found.masks is None
+    assert len(found) == len(expected["boxes"]) == 15
+    torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.boxes_xyxy, expected["boxes"], atol=0.05, rtol=1e-3)
+    assert torch.equal(found.labels, expected["labels"] - 1)

@@ -1,4 +1,4 @@
-"""Mask R-CNN as torchvision ships it, turned into ours, key for key.
+"""Mask R-CNN and Faster R-CNN as torchvision ships them, turned into ours, key for key.
 
 torchvision's class 0 is the background, and its mask head has a channel for it that is never used: that channel is
 left out, and class k there is class k - 1 here.
@@ -58,14 +58,16 @@ def rename(key: str) -> str | None:
     """Our name of one of torchvision's keys; None for batch counters, which frozen statistics do not need.
 
     Raises:
-        ModelFileError: torchvision's Mask R-CNN has no such key.
+        ModelFileError: neither of torchvision's networks has such a key.
     """
     if key.endswith("num_batches_tracked"):
         return None
     for pattern, ours in RENAMES:
         if re.fullmatch(pattern, key):
             return re.sub(pattern, ours, key)
-    raise ModelFileError(f"not torchvision's Mask R-CNN with ResNet-50 and a pyramid: unexpected weights {key!r}")
+    raise ModelFileError(
+        f"not torchvision's Mask or Faster R-CNN with ResNet-50 and a pyramid: unexpected weights {key!r}"
+    )
 
 
 def convert(
@@ -74,8 +76,8 @@ def convert(
     """Our network with torchvision's weights.
 
     Args:
-        source: a `torchvision.models.detection.MaskRCNN` (its resizing, thresholds and limits are copied), or its
-            state dict (the published defaults are used: shorter side 800, score 0.05, suppression 0.5, 100 objects).
+        source: a `torchvision.models.detection.MaskRCNN` or `FasterRCNN` (its resizing, thresholds and limits are
+            copied), or its state dict (the published defaults are used: shorter side 800, score 0.05, suppression 0.5, 100 objects).
         class_names: without the background; default COCO's names when there are 90, else "class 1" and so on.
 
     Returns:
@@ -87,14 +89,17 @@ def convert(
     """
     state = source.state_dict() if isinstance(source, nn.Module) else source
     renamed = {ours: tensor for key, tensor in state.items() if (ours := rename(key)) is not None}
-    if "box_head.logits.bias" not in renamed or "mask_head.logits.bias" not in renamed:
-        raise ModelFileError("not torchvision's Mask R-CNN: the class or mask predictor is missing")
+    if "box_head.logits.bias" not in renamed:
+        raise ModelFileError("not torchvision's Mask or Faster R-CNN: the class predictor is missing")
     outputs = len(renamed["box_head.logits.bias"])
     names = _class_names(class_names, outputs)
-    for part in ("weight", "bias"):
-        renamed[f"mask_head.logits.{part}"] = renamed[f"mask_head.logits.{part}"][1:]
+    for key in ("mask_head.logits.weight", "mask_head.logits.bias"):
+        if key in renamed:
+            renamed[key] = renamed[key][1:]
 
-    variant = "mask_rcnn_r50_fpn_v2" if "rpn.convs.1.conv.weight" in renamed else "mask_rcnn_r50_fpn"
+    with_masks = any(key.startswith("mask_head.") for key in renamed)
+    newer = "rpn.convs.1.conv.weight" in renamed
+    variant = f"{'mask' if with_masks else 'faster'}_rcnn_r50_fpn{'_v2' if newer else ''}"
     info = ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause")
     info = _policy_of(source, info) if isinstance(source, nn.Module) else _published_policy(info)
     model = mask_rcnn.VARIANTS[variant](names, Settings(**info.settings))
@@ -138,6 +143,8 @@ def _policy_of(module: Any, info: ModelInfo) -> ModelInfo:
         raise ModelFileError(f"anchors of sizes {sizes} and ratios {ratios} are not torchvision's published ones")
     heads = module.roi_heads
     for pool, size in ((heads.box_roi_pool, 7), (heads.mask_roi_pool, 14)):
+        if pool is None:  # without masks
+            continue
         if tuple(pool.output_size) != (size, size) or pool.sampling_ratio != 2:
             raise ModelFileError(f"crops of {pool.output_size} with {pool.sampling_ratio} samples are not supported")
     if module.transform.fixed_size is not None:
