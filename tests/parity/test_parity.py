@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,24 @@ def test_whole_predictor(pair: tuple[MaskRCNN, Predictor]) -> None:
     assert len(ours) == len(theirs["boxes"])
     result = compare(theirs, ours, _NoExcuses)
     assert result.faults == []
+
+
+def test_boxes_alone(pair: tuple[MaskRCNN, Predictor]) -> None:
+    """Without its mask head torchvision's network is its Faster R-CNN."""
+    module, with_masks = copy.deepcopy(pair[0]), pair[1]
+    module.roi_heads.mask_roi_pool = module.roi_heads.mask_head = module.roi_heads.mask_predictor = None
+    predictor = from_torchvision(module)
+    assert predictor.info.variant == with_masks.info.variant.replace("mask", "faster")
+    with torch.no_grad():
+        (theirs,) = module([photograph("coffee")])
+    found = predictor.on(open_backend(predictor, "torch", "fp32")).predict(np.asarray(data.coffee()))
+    assert found.masks is None
+    assert len(found) == len(theirs["boxes"]) == 40
+    distances = torch.cdist(found.boxes_xyxy, theirs["boxes"], p=torch.inf)
+    nearest, partner = distances.min(1)
+    same = (nearest < 0.05) & (theirs["labels"][partner] - 1 == found.labels)
+    assert ((theirs["scores"][partner] - found.scores).abs()[same] < 1e-3).all()
+    assert int(same.sum()) >= 38  # but for close calls
 
 
 class _NoExcuses:

