@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from halfpixel.cli.console import check_folder, complain, plain_table, plural, say, show
-from halfpixel.data.formats.detect import Format, WritableFormat
+from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.jobs.collect import open_dataset
 from halfpixel.jobs.result_kinds import output_names, output_stems
@@ -41,8 +41,8 @@ def convert(
         images: The folder of the images, where they are not beside the annotations.
         format: The format of the data. Default: found by looking.
     """
-    from halfpixel.data.formats.detect import detect, write_dataset
-    from halfpixel.outputs.coco import unread_keys
+    from halfpixel.data.formats.detect import detect, reader_of
+    from halfpixel.outputs.write_dataset import write_dataset
 
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
@@ -53,7 +53,7 @@ def convert(
     missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
     for path in missing:
         complain(f"{path}: there is no such image; left out")
-    lost = unread_keys(dataset.path) if chosen == "coco" else []
+    lost = reader_of(chosen).unread(dataset.path)
     with _folder(out) as folder:
         lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), to)
     _report(complete, chosen, to, out, lost)

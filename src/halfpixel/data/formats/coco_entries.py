@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from halfpixel.data.formats.json_files import json_type
 from halfpixel.errors import AnnotationError
 
 Entry = dict[str, Any]
 Keys = Mapping[str, type | tuple[type, ...]]
 """The keys that an entry needs, and of which type their values must be."""
 
-
-def load_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        AnnotationError: it cannot be opened, or is not JSON; names line and column.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            f"{path}: broken JSON in line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # not text, absurdly long numbers, absurdly deep nesting
-        raise AnnotationError(f"{path}: not a JSON file ({error})") from None
-
-
-def json_type(value: object) -> str:
-    """What JSON calls the type of a value."""
-    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
+CATEGORY_KEYS: Keys = {"id": int, "name": str}
 
 
 def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: bool = True) -> list[Entry]:

@@ -6,25 +6,25 @@ folder `masks` or `labels` beside `images`, with files of the same names.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import tifffile
 import torch
-from PIL import Image
+from skimage.measure import label
 
 from halfpixel.data.dataset import Dataset, Fault
-from halfpixel.data.formats.mask_files import copy_image, files_in, read_labels, read_size_hw
+from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.mask_files import files_in, read_labels, read_numbers, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.reader import Reader
+from halfpixel.errors import InputError
 from halfpixel.structures.masks import CropMasks
 
 ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 """What a mask's name may have more than its image's."""
 FOLDERS = ("masks", "labels")
-MOST_IN_16_BITS = (1 << 16) - 1
 
 
 def read_label_images(path: Path, images: Path | None = None) -> Dataset:
@@ -83,41 +83,31 @@ def pair_masks(path: Path, images: Path | None = None, faults: list[Fault] | Non
     return pairs
 
 
-def write_label_images(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
-    """Copy the images to `out/images/` and write label images to `out/masks/`: 16-bit PNG, else 32-bit TIFF.
-
-    Args:
-        dataset: what to write; its images must exist.
-        out: an existing folder.
-        stems: for each sample its new name, unique and without a suffix; it may contain folders.
-
-    Returns:
-        What a label image cannot hold: objects that overlap (`overlap`: the later one is on top) and objects that are
-        hidden altogether (`hidden`).
-    """
-    lost = []
-    for sample, stem in zip(dataset.samples, stems, strict=True):
-        masks = sample.objects.masks
-        assert masks is not None, "data sets have masks"
-        labels = masks.label_image(order=range(len(masks))).numpy()
-        suffix, data = label_file(labels, len(masks))
-        copy_image(sample.path, out, stem)
-        file = out / "masks" / f"{stem}{suffix}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        areas, left = masks.areas_px().tolist(), np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:].tolist()
-        for number, area, shown in zip(sample.annotation_ids, areas, left, strict=True):
-            if shown < area:
-                kind, what = ("overlap", "the later one is on top") if shown else ("hidden", "lost under later ones")
-                lost.append(Fault(kind, sample.path, f"annotation {number}", what, sample.path))
-    return lost
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    pairs = [] if "mask_folders" in found else pair_masks(folder, images)
+    return bool(pairs) and _could_be_objects([mask for _, mask in pairs])
 
 
-def label_file(labels: npt.NDArray[np.int32], n_objects: int) -> tuple[str, bytes]:
-    """A label image `[h, w]` as the suffix and bytes of a file: 16-bit PNG, or 32-bit TIFF where that is too small."""
-    file = io.BytesIO()
-    if n_objects <= MOST_IN_16_BITS:
-        Image.fromarray(labels.astype(np.uint16)).save(file, "PNG")
-        return ".png", file.getvalue()
-    tifffile.imwrite(file, labels.astype(np.uint32), compression="zlib")
-    return ".tif", file.getvalue()
+def _could_be_objects(masks: Sequence[Path]) -> bool:
+    """Whether the numbers in mask files are those of objects, as far as the files can be used."""
+    values: set[int] = set()
+    apart = False
+    for file in masks:
+        with contextlib.suppress(InputError):  # the reader names what is broken
+            array = read_numbers(file)
+            if array.ndim == 3 or array.dtype.kind not in "bui":
+                continue
+            found = np.unique(array[array > 0]).tolist()
+            values.update(int(one) for one in found)
+            if len(values) > 2:
+                return True
+            apart = apart or int(label(array, connectivity=2).max()) > len(found)
+    return not apart and values <= {1, 2}
+
+
+READER = Reader(
+    name="label_images",
+    layout="masks/ or labels/ beside images/, or a_masks.png beside a.png",
+    read=read_label_images,
+    fits_folder=_fits_folder,
+)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.json_files import mentions_keys
 from halfpixel.data.formats.mask_files import check_size, files_in, read_size_hw
 from halfpixel.data.formats.per_image_files import Annotated, gather
 from halfpixel.data.formats.polygons import FURTHEST_PX, check_numbers, rasterise
+from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.masks import CropMasks
 
 Polygon = list[float]
+
+LABELME_KEYS = ("shapes", "imagePath")
 
 
 def read_labelme(path: Path, images: Path | None = None) -> Dataset:
@@ -135,3 +141,22 @@ def _outline(kind: str, points: list[list[float]]) -> Polygon:
     n = 32 + 4 * math.ceil(radius)  # the chords stay within a hundredth of a pixel of the circle
     angles = [2 * math.pi * k / n for k in range(n)]
     return [value for one in angles for value in (x0 + radius * math.cos(one), y0 + radius * math.sin(one))]
+
+
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    # beside a COCO file, JSON files further down are something else
+    files = folder.glob("*.json") if "coco" in found else folder.rglob("*.json")
+    return any(_fits_file(file) for file in files)
+
+
+def _fits_file(file: Path) -> bool:
+    return mentions_keys(file, LABELME_KEYS)
+
+
+READER = Reader(
+    name="labelme",
+    layout="JSON files with shapes and imagePath",
+    read=read_labelme,
+    fits_folder=_fits_folder,
+    fits_file=_fits_file,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch
 from skimage.measure import label
 
 from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.label_images import pair_masks
 from halfpixel.data.formats.mask_files import read_labels, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.reader import Reader
 from halfpixel.structures.masks import CropMasks
 
 TOUCHING = "each connected region became an object: objects that touch are counted as one"
@@ -52,3 +55,16 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
 def _rename(sample: Sample) -> Sample:
     objects = replace(sample.objects, class_names=(ONE_CLASS,))
     return replace(sample, objects=objects, ignored=objects[:0])
+
+
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    """Masks that no other format takes."""
+    return not {"mask_folders", "label_images"} & set(found) and bool(pair_masks(folder, images))
+
+
+READER = Reader(
+    name="semantic",
+    layout="masks/ or labels/ beside images/, or a_masks.png beside a.png",
+    read=read_semantic,
+    fits_folder=_fits_folder,
+)
