@@ -115,12 +115,12 @@ def test_a_box_of_no_area_gives_way_to_the_masks(tmp_path):
 def test_faults_of_one_annotation_leave_it_out_and_say_so(tmp_path, keys, kind, reason):
     path = saved(tmp_path, changed(**keys))
     data = read_coco(path)
-    (fault,) = data.warnings
-    assert (fault.kind, fault.path, fault.where) == (kind, path, "annotation 1")
-    assert re.search(rf"^left out, .*{reason}", fault.what)
-    assert str(fault).startswith(f"{path}: annotation 1: left out, ")
-    assert "\n" not in str(fault)
-    assert fault.image == (None if "image_id" in keys else tmp_path / "a.png")
+    (issue,) = data.warnings
+    assert (issue.kind, issue.path, issue.where) == (kind, path, "annotation 1")
+    assert re.search(rf"^left out, .*{reason}", issue.what)
+    assert str(issue).startswith(f"{path}: annotation 1: left out, ")
+    assert "\n" not in str(issue)
+    assert issue.image == (None if "image_id" in keys else tmp_path / "a.png")
     assert data.samples[0].annotation_ids == (3,)
     assert len(data.samples[0].objects) == len(data.samples[0].areas_px) == 1
 
@@ -128,17 +128,17 @@ def test_faults_of_one_annotation_leave_it_out_and_say_so(tmp_path, keys, kind, 
 @pytest.mark.parametrize(("entry", "reason"), [(None, "JSON null"), ("1", "JSON string"), ({}, "has no 'id'")])
 def test_an_annotation_without_an_id_goes_by_its_place(tmp_path, entry, reason):
     data = read_coco(saved(tmp_path, DATA_SET | {"annotations": [*DATA_SET["annotations"], entry]}))
-    (fault,) = data.warnings
-    assert (fault.kind, fault.where) == ("unusable_annotation", "annotations[3]")
-    assert reason in fault.what
+    (issue,) = data.warnings
+    assert (issue.kind, issue.where) == ("unusable_annotation", "annotations[3]")
+    assert reason in issue.what
     assert data.samples[0].annotation_ids == (1, 3)
 
 
 def test_annotations_that_share_an_id_are_kept(tmp_path):
     data = read_coco(saved(tmp_path, changed(id=3)))
-    (fault,) = data.warnings
-    assert (fault.kind, fault.where) == ("repeated_id", "annotation 3")
-    assert fault.what == "2 annotations have this id; all of them are kept"
+    (issue,) = data.warnings
+    assert (issue.kind, issue.where) == ("repeated_id", "annotation 3")
+    assert issue.what == "2 annotations have this id; all of them are kept"
     assert data.samples[0].annotation_ids == (3, 3)
     assert data.samples[0].objects.labels.tolist() == [1, 0]
 

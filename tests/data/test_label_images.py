@@ -62,7 +62,7 @@ def test_how_images_and_masks_are_paired(tmp_path):
         write_array(tmp_path / "one" / name, labels)
     data = read_label_images(tmp_path / "one")
     assert [sample.path.name for sample in data.samples] == ["2.png", "3_img.png", "10.tif"]
-    assert [(fault.kind, fault.path.name) for fault in data.warnings] == [
+    assert [(issue.kind, issue.path.name) for issue in data.warnings] == [
         ("image_without_annotation", "lonely.png"),
         ("annotation_without_image", "4_masks.png"),
     ]
@@ -93,12 +93,12 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
     data = read_label_images(tmp_path)
     assert len(data.samples) == 1
     assert kinds(data) == ["unusable_file"] * 5
-    for fault, what in zip(
+    for issue, what in zip(
         data.warnings,
         ("b.png: 3 channels", "c.png: 32 x 23 pixels", "float32", "stack", "f.png: not an image"),
         strict=True,
     ):
-        assert what in fault.what
+        assert what in issue.what
     (tmp_path / "masks/a.png").unlink()
     with pytest.raises(AnnotationError, match="none of its 5 images can be used"):
         read_label_images(tmp_path)

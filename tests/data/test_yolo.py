@@ -73,7 +73,7 @@ def test_what_cannot_be_used_is_named_and_left_out(splits):
     data = read_yolo(splits)
     (sample,) = data.samples
     assert len(sample.objects) == 1
-    told = [(fault.kind, fault.path.name, fault.where) for fault in data.warnings]
+    told = [(issue.kind, issue.path.name, issue.where) for issue in data.warnings]
     assert sorted(told) == [
         ("annotation_without_image", "nobody.txt", ""),
         ("box_without_outline", "10.txt", "line 2"),
@@ -86,7 +86,7 @@ def test_what_cannot_be_used_is_named_and_left_out(splits):
         ("unusable_polygon", "10.txt", "line 5"),
         ("unusable_polygon", "10.txt", "line 8"),
     ]
-    assert "no outline" in next(str(fault) for fault in data.warnings if fault.kind == "box_without_outline")
+    assert "no outline" in next(str(issue) for issue in data.warnings if issue.kind == "box_without_outline")
 
 
 def test_classes_without_names(splits):

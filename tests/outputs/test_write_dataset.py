@@ -46,7 +46,7 @@ def test_there_and_back_again(tmp_path, to):
             assert one.objects.labels.tolist() == other.objects.labels.tolist()
     names = ("object",) if to in ("label_images", "mask_folders") else data.class_names
     assert back.class_names == names
-    assert [fault.kind for fault in lost] == (["classes"] if names == ("object",) else [])
+    assert [issue.kind for issue in lost] == (["classes"] if names == ("object",) else [])
 
 
 def test_coco_keeps_ids_boxes_areas_crowds_and_attributes(tmp_path):
@@ -68,7 +68,7 @@ def test_coco_keeps_ids_boxes_areas_crowds_and_attributes(tmp_path):
         np.testing.assert_array_equal(one.ignored.masks.dense(), other.ignored.masks.dense())
     ids = [entry["id"] for entry in json.loads((tmp_path / "out/instances.json").read_text())["annotations"]]
     assert len(set(ids)) == len(ids) == 5
-    assert [(fault.kind, fault.where) for fault in unread_keys(path)] == [
+    assert [(issue.kind, issue.where) for issue in unread_keys(path)] == [
         ("key", "info"),
         ("score", "'score' of 1 annotations"),
     ]
@@ -99,5 +99,5 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
     }
     for to, kinds_and_places in expected.items():
         _, there, lost = converted(path, tmp_path / to, to)
-        assert {(fault.kind, fault.where) for fault in lost} == kinds_and_places
+        assert {(issue.kind, issue.where) for issue in lost} == kinds_and_places
         np.testing.assert_array_equal(dense(there.samples[0]), kept[to])

@@ -28,7 +28,7 @@ def test_outlines_give_the_same_pixels_again(tmp_path):
     # background hangs together over corners, objects do not
     filled = np.stack([ndimage.binary_fill_holes(mask, np.ones((3, 3))) for mask in masks])
     np.testing.assert_array_equal(dense(again.samples[0]), filled)
-    told = {kind: {fault.where for fault in lost if fault.kind == kind} for kind in ("holes", "parts")}
+    told = {kind: {issue.where for issue in lost if issue.kind == kind} for kind in ("holes", "parts")}
     assert told["holes"] == {f"annotation {k + 1}" for k in range(40) if (filled[k] != masks[k]).any()}
     assert told["parts"] == {f"annotation {k + 1}" for k in range(40) if ndimage.label(filled[k])[1] > 1}
     assert min(len(told["holes"]), len(told["parts"])) > 10

@@ -17,7 +17,7 @@ from halfpixel.jobs.collect import open_dataset
 from halfpixel.jobs.result_kinds import output_names, output_stems
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset, Fault
+    from halfpixel.data.dataset import Dataset, Issue
 
 
 def convert(
@@ -92,7 +92,7 @@ def new_stems(paths: Sequence[Path]) -> list[str]:
     raise AnnotationError(f"{twice}: this image is in the data set twice")
 
 
-def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, lost: Sequence[Fault]) -> None:
+def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, lost: Sequence[Issue]) -> None:
     objects = sum(len(sample.objects) for sample in dataset.samples)
     crowd = sum(len(sample.ignored) for sample in dataset.samples)
     what = f"{plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}"
@@ -103,9 +103,9 @@ def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, los
         say("Nothing was lost.")
         return
     table = plain_table("not kept", "times", "for example", right=("times",))
-    kinds: dict[str, list[Fault]] = {}
-    for fault in lost:
-        kinds.setdefault(fault.kind if fault.kind != "key" else f"key {fault.where.split()[0]}", []).append(fault)
-    for kind, faults in kinds.items():
-        table.add_row(kind, f"{len(faults):,}", str(faults[0]))
+    kinds: dict[str, list[Issue]] = {}
+    for issue in lost:
+        kinds.setdefault(issue.kind if issue.kind != "key" else f"key {issue.where.split()[0]}", []).append(issue)
+    for kind, issues in kinds.items():
+        table.add_row(kind, f"{len(issues):,}", str(issues[0]))
     show(table)

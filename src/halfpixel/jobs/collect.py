@@ -37,11 +37,11 @@ def open_dataset(data: Path, images: Path | None, format: Format | None = None, 
     if images is not None and not images.is_dir():
         raise AnnotationError(f"--images {images}: there is no such folder")
     dataset = read_dataset(data, images, format)
-    faults = () if quiet else dataset.warnings
-    for fault in faults[:NAMED_AT_MOST]:
-        warn(str(fault))
-    if len(faults) > NAMED_AT_MOST:
-        warn(f"{dataset.path}: {plural(len(faults) - NAMED_AT_MOST, 'more fault')} of this data set")
+    issues = () if quiet else dataset.warnings
+    for issue in issues[:NAMED_AT_MOST]:
+        warn(str(issue))
+    if len(issues) > NAMED_AT_MOST:
+        warn(f"{dataset.path}: {plural(len(issues) - NAMED_AT_MOST, 'more issue')} of this data set")
     if not dataset.samples:
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
     if not any(sample.path.is_file() for sample in dataset.samples):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.files import open_whole
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
@@ -90,7 +90,7 @@ def write_coco(
     )
 
 
-def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
+def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:
     """Copy the images to `out/images/` and write `out/instances.json`, masks as compressed run lengths.
 
     Image ids, category ids, boxes, areas and attributes stay as they are; annotation ids too where no two are the same

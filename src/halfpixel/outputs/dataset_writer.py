@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import WritableFormat
 from halfpixel.data.formats.per_image_files import ONE_CLASS
 
@@ -23,7 +23,7 @@ class DatasetWriter:
     """
 
     name: WritableFormat
-    write: Callable[[Dataset, Path, Sequence[str]], list[Fault]]
+    write: Callable[[Dataset, Path, Sequence[str]], list[Issue]]
 
 
 def copy_image(image: Path, out: Path, stem: str) -> str:
@@ -34,29 +34,29 @@ def copy_image(image: Path, out: Path, stem: str) -> str:
     return f"{stem}{image.suffix}"
 
 
-def lost_beside_masks(dataset: Dataset) -> list[Fault]:
+def lost_beside_masks(dataset: Dataset) -> list[Issue]:
     """What only COCO has a place for: crowd regions (`crowd`), attributes of images, and areas of their own."""
-    return [fault for sample in dataset.samples for fault in _lost_of_sample(sample)]
+    return [issue for sample in dataset.samples for issue in _lost_of_sample(sample)]
 
 
-def _lost_of_sample(sample: Sample) -> list[Fault]:
+def _lost_of_sample(sample: Sample) -> list[Issue]:
     regions = range(1, len(sample.ignored) + 1)
-    lost = [Fault("crowd", sample.path, f"crowd region {k}", "left out", sample.path) for k in regions]
+    lost = [Issue("crowd", sample.path, f"crowd region {k}", "left out", sample.path) for k in regions]
     if sample.attributes:
         names = ", ".join(sample.attributes)
-        lost.append(Fault("attributes", sample.path, "", f"left out ({names})", sample.path))
+        lost.append(Issue("attributes", sample.path, "", f"left out ({names})", sample.path))
     assert sample.objects.masks is not None, "data sets have masks"
     own = sample.objects.masks.areas_px().tolist()
     for number, area, given in zip(sample.annotation_ids, own, sample.areas_px.tolist(), strict=True):
         if area != given:
             what = f"those of the masks are taken instead ({area} for {given:g} px here)"
-            lost.append(Fault("areas", sample.path, f"annotation {number}", what, sample.path))
+            lost.append(Issue("areas", sample.path, f"annotation {number}", what, sample.path))
     return lost
 
 
-def lost_class_names(dataset: Dataset) -> list[Fault]:
+def lost_class_names(dataset: Dataset) -> list[Issue]:
     """That a format has one class only, where the data set has another or more (`classes`)."""
     if dataset.class_names == (ONE_CLASS,):
         return []
     n = len(dataset.class_names)
-    return [Fault("classes", dataset.path, "", f"{n} names left out, all objects become '{ONE_CLASS}'")]
+    return [Issue("classes", dataset.path, "", f"{n} names left out, all objects become '{ONE_CLASS}'")]

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image, lost_beside_masks, lost_class_names
 
 MOST_IN_16_BITS = (1 << 16) - 1
 
 
-def write_label_images(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
+def write_label_images(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:
     """Copy the images to `out/images/` and write label images to `out/masks/`: 16-bit PNG, else 32-bit TIFF.
 
     Args:
@@ -43,7 +43,7 @@ def write_label_images(dataset: Dataset, out: Path, stems: Sequence[str]) -> lis
         for number, area, shown in zip(sample.annotation_ids, areas, left, strict=True):
             if shown < area:
                 kind, what = ("overlap", "the later one is on top") if shown else ("hidden", "lost under later ones")
-                lost.append(Fault(kind, sample.path, f"annotation {number}", what, sample.path))
+                lost.append(Issue(kind, sample.path, f"annotation {number}", what, sample.path))
     return lost + lost_beside_masks(dataset) + lost_class_names(dataset)
 
 

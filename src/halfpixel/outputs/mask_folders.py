@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image, lost_beside_masks, lost_class_names
 
 
-def write_mask_folders(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
+def write_mask_folders(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:
     """Copy the images to `out/ID/images/` and write each object to `out/ID/masks/`, white on black.
 
     Args:

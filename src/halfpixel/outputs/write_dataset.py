@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import WritableFormat
 from halfpixel.errors import ArgumentError
 from halfpixel.outputs import coco, label_images, mask_folders, yolo
@@ -15,7 +15,7 @@ DATASET_WRITERS: tuple[DatasetWriter, ...] = (coco.WRITER, yolo.WRITER, label_im
 """Every format of annotated images that can be written."""
 
 
-def write_dataset(dataset: Dataset, out: Path, stems: Sequence[str], format: WritableFormat) -> list[Fault]:
+def write_dataset(dataset: Dataset, out: Path, stems: Sequence[str], format: WritableFormat) -> list[Issue]:
     """Write annotated images and copy their pictures, so that `out` is a whole data set.
 
     Args:
@@ -25,7 +25,7 @@ def write_dataset(dataset: Dataset, out: Path, stems: Sequence[str], format: Wri
         format: how.
 
     Returns:
-        What the format could not hold, one fault for each object or image: `holes`, `parts`, `overlap`, `hidden`,
+        What the format could not hold, one issue for each object or image: `holes`, `parts`, `overlap`, `hidden`,
         `classes`, `crowd`, `attributes`, `areas`.
 
     Raises:

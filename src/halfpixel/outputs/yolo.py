@@ -11,13 +11,13 @@ import yaml  # type: ignore[import-untyped]
 from scipy.ndimage import binary_fill_holes
 from scipy.spatial import cKDTree
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.yolo import label_file_of
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image, lost_beside_masks
 from halfpixel.structures.masks import CropMasks, Ring
 
 
-def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
+def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:
     """Copy the images to `out/images/` and write `out/labels/` and `out/data.yaml`.
 
     An outline runs halfway between the centres of the object's outermost pixels and their neighbours; read again, it
@@ -44,10 +44,10 @@ def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]
         for parts, n_hole, label, annotation_id in polygons:
             where = f"annotation {annotation_id}"
             if n_hole:
-                lost.append(Fault("holes", sample.path, where, f"filled ({n_hole} px here)", sample.path))
+                lost.append(Issue("holes", sample.path, where, f"filled ({n_hole} px here)", sample.path))
             if len(parts) > 1:
                 what = f"joined by lines of no width ({len(parts)} parts here)"
-                lost.append(Fault("parts", sample.path, where, what, sample.path))
+                lost.append(Issue("parts", sample.path, where, what, sample.path))
             outline = (_join([part[0] for part in parts]) / scale).ravel().tolist()
             lines.append(" ".join([str(label), *(f"{value:.9g}" for value in outline)]) + "\n")
         labels.parent.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import (
     CATEGORY_KEYS,
     Entry,
     Keys,
     checked_entries,
     is_id,
-    key_fault,
+    key_issue,
     list_of,
 )
 from halfpixel.data.formats.coco_objects import Box, CocoObject, read_box, read_mask, tight_box, to_instances
@@ -55,12 +55,12 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
     box has no area, the mask's are taken. Regions with `iscrowd` become `Sample.ignored`. Labels count the categories
     by ascending id. What an image's entry holds beyond the usual keys becomes `Sample.attributes`.
 
-    What is wrong with one annotation alone leaves it out and becomes a fault in `Dataset.warnings`. The kinds:
+    What is wrong with one annotation alone leaves it out and becomes an issue in `Dataset.warnings`. The kinds:
     `unusable_annotation` (a key that is missing or of the wrong type), `unknown_image` and `unknown_category` (not in
     the file), `unusable_box` (not four finite numbers, or a negative side), `unusable_polygon` (an odd number of
     coordinates, NaN), `unusable_run_lengths` (they do not fit the image), `unusable_area`, `outside_image` (nothing of
     the object is on it), `empty_mask` (no pixels, for example all polygons have less than three points). Annotations
-    that share an id are all kept, with a fault `repeated_id`.
+    that share an id are all kept, with an issue `repeated_id`.
 
     Args:
         annotations: the JSON file.
@@ -90,15 +90,15 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
     warnings = _repeated_ids(path, entries)
     for k, entry in enumerate(entries):
         try:
-            if (fault := key_fault(entry, ANNOTATION_KEYS)) is not None:
-                raise _LeftOutError("unusable_annotation", f"it {fault}")
+            if (issue := key_issue(entry, ANNOTATION_KEYS)) is not None:
+                raise _LeftOutError("unusable_annotation", f"it {issue}")
             read = _read_annotation(entry, sizes_hw, labels)
             found[entry["image_id"]].append((entry, read))
         except _LeftOutError as reason:
             numbers = entry if isinstance(entry, dict) else {}
             where = f"annotation {numbers['id']}" if is_id(numbers.get("id")) else f"annotations[{k}]"
             image = files.get(numbers["image_id"]) if is_id(numbers.get("image_id")) else None
-            warnings.append(Fault(reason.kind, path, where, f"left out, {reason}", image))
+            warnings.append(Issue(reason.kind, path, where, f"left out, {reason}", image))
     class_names = tuple(str(entry["name"]) for entry in categories)
     samples = tuple(_sample(entry, images, found.pop(entry["id"]), class_names) for entry in image_entries)
     return Dataset(path, class_names, tuple(labels), samples, tuple(warnings))
@@ -119,28 +119,28 @@ def read_coco_polygons(annotations: Path) -> dict[tuple[int, int], list[list[flo
     return {
         (entry["image_id"], entry["id"]): entry["segmentation"]
         for entry in (entries if isinstance(entries, list) else [])
-        if key_fault(entry, ANNOTATION_KEYS) is None and isinstance(entry["segmentation"], list)
+        if key_issue(entry, ANNOTATION_KEYS) is None and isinstance(entry["segmentation"], list)
     }
 
 
-def unread_keys(path: Path) -> list[Fault]:
-    """What a COCO file says that `read_coco` has no place for, such as scores: one fault for each sort of key."""
+def unread_keys(path: Path) -> list[Issue]:
+    """What a COCO file says that `read_coco` has no place for, such as scores: one issue for each sort of key."""
     content = json.loads(path.read_bytes())
-    lost = [Fault("key", path, name, "not read") for name in content if name not in READ]
+    lost = [Issue("key", path, name, "not read") for name in content if name not in READ]
     for name, known in READ.items():
         if known is None:
             continue
         entries = [entry for entry in content[name] if isinstance(entry, dict)]
         counts = Counter(key for entry in entries for key in entry if key not in known)
         for key, n in counts.items():
-            lost.append(Fault("score" if key == "score" else "key", path, f"'{key}' of {n:,} {name}", "not read"))
+            lost.append(Issue("score" if key == "score" else "key", path, f"'{key}' of {n:,} {name}", "not read"))
     return lost
 
 
-def _repeated_ids(path: Path, entries: list[Any]) -> list[Fault]:
+def _repeated_ids(path: Path, entries: list[Any]) -> list[Issue]:
     times = Counter(entry["id"] for entry in entries if isinstance(entry, dict) and is_id(entry.get("id")))
     return [
-        Fault("repeated_id", path, f"annotation {number}", f"{n} annotations have this id; all of them are kept")
+        Issue("repeated_id", path, f"annotation {number}", f"{n} annotations have this id; all of them are kept")
         for number, n in times.items()
         if n > 1
     ]
@@ -160,8 +160,8 @@ def _read_annotation(entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labe
         kind = "unusable_area"
         if entry.get("area") is not None:
             check_numbers("area", [entry["area"]])
-    except ValueError as fault:
-        raise _LeftOutError(kind, str(fault)) from None
+    except ValueError as error:
+        raise _LeftOutError(kind, str(error)) from None
     if crop.size == 0:
         raise _no_pixels(segmentation, size_hw)
     area = int(np.count_nonzero(crop)) if entry.get("area") is None else entry["area"]

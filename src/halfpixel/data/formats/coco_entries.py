@@ -25,9 +25,9 @@ def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: b
     """
     entries = list_of(path, content, name)
     for k, entry in enumerate(entries):
-        if (fault := key_fault(entry, keys)) is not None:
+        if (issue := key_issue(entry, keys)) is not None:
             which = f" (id {entry.get('id', 'unknown')})" if isinstance(entry, dict) else ""
-            raise AnnotationError(f"{path}: {name}[{k}]{which} {fault}")
+            raise AnnotationError(f"{path}: {name}[{k}]{which} {issue}")
     if unique:
         counts = Counter(entry["id"] for entry in entries)
         twice = [number for number, times in counts.items() if times > 1]
@@ -50,7 +50,7 @@ def list_of(path: Path, content: Entry, name: str) -> list[Any]:
     return entries
 
 
-def key_fault(entry: object, keys: Keys) -> str | None:
+def key_issue(entry: object, keys: Keys) -> str | None:
     """What is wrong with an entry's keys or their types, or None."""
     if not isinstance(entry, dict):
         return f"must be an object, got a JSON {json_type(entry)}"

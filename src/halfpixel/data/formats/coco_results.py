@@ -54,8 +54,8 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
             index = samples[entry["image_id"]]
             size_hw = dataset.samples[index].size_hw
             found[index].append(_read_result(entry, size_hw, labels[entry["category_id"]], with_masks))
-        except ValueError as fault:
-            raise AnnotationError(f"{path}: result {k} (counted from 0): {fault}") from None
+        except ValueError as error:
+            raise AnnotationError(f"{path}: result {k} (counted from 0): {error}") from None
     return [
         to_instances(sorted(objects, key=lambda one: -one.score), sample.size_hw, dataset.class_names, with_masks)
         for sample, objects in zip(dataset.samples, found, strict=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from skimage.measure import label
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import files_in, read_labels, read_numbers, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
@@ -31,7 +31,7 @@ def read_label_images(path: Path, images: Path | None = None) -> Dataset:
     """Read label images of 8, 16 or 32 bits, PNG or TIFF (of a palette image the indices).
 
     Each positive number in a file is one object, also where its pixels do not hang together. There is one class,
-    `object`. Left out with a fault are files that are broken, have colours or are of another size than their image
+    `object`. Left out with an issue are files that are broken, have colours or are of another size than their image
     (`unusable_file`), images without masks (`image_without_annotation`) and masks without images
     (`annotation_without_image`).
 
@@ -42,18 +42,18 @@ def read_label_images(path: Path, images: Path | None = None) -> Dataset:
     Raises:
         AnnotationError: nothing in the folder can be used.
     """
-    faults: list[Fault] = []
-    pairs = dict(pair_masks(Path(path), images, faults))
+    issues: list[Issue] = []
+    pairs = dict(pair_masks(Path(path), images, issues))
 
     def read(image: Path) -> Annotated:
         masks = CropMasks.from_label_image(torch.from_numpy(read_labels(pairs[image], read_size_hw(image))))
         return Annotated(image, masks, [ONE_CLASS] * len(masks))
 
-    return gather(Path(path), list(pairs), read, faults, [ONE_CLASS])
+    return gather(Path(path), list(pairs), read, issues, [ONE_CLASS])
 
 
-def pair_masks(path: Path, images: Path | None = None, faults: list[Fault] | None = None) -> list[tuple[Path, Path]]:
-    """Each image of a folder and its mask file, in natural order; what is left over is added to `faults`."""
+def pair_masks(path: Path, images: Path | None = None, issues: list[Issue] | None = None) -> list[tuple[Path, Path]]:
+    """Each image of a folder and its mask file, in natural order; what is left over is added to `issues`."""
     mask_folder = next((path / name for name in FOLDERS if (path / name).is_dir()), path)
     image_folder = images or (path / "images" if (path / "images").is_dir() else path)
     apart = mask_folder.resolve() != image_folder.resolve()
@@ -75,11 +75,11 @@ def pair_masks(path: Path, images: Path | None = None, faults: list[Fault] | Non
         if mask is not None:
             pairs.append((file, mask))
             used.add(mask)
-        elif faults is not None:
-            faults.append(Fault("image_without_annotation", file, "", "left out, it has no mask file", file))
-    if faults is not None:
+        elif issues is not None:
+            issues.append(Issue("image_without_annotation", file, "", "left out, it has no mask file", file))
+    if issues is not None:
         left = [one for one in dict.fromkeys(masks.values()) if one not in used]
-        faults += [Fault("annotation_without_image", one, "", "left out, it has no image") for one in left]
+        issues += [Issue("annotation_without_image", one, "", "left out, it has no image") for one in left]
     return pairs
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, read_numbers, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
@@ -24,7 +24,7 @@ def read_mask_folders(path: Path, images: Path | None = None) -> Dataset:
     """Read a folder of folders, each with one file in `images/` and any number of mask files in `masks/`.
 
     There is one class, `object`. A mask that is broken, of another size than the image, or without pixels is left out
-    with a fault `unusable_mask` or `empty_mask`; a folder without `masks/`, or not with exactly one image, with
+    with an issue `unusable_mask` or `empty_mask`; a folder without `masks/`, or not with exactly one image, with
     `unusable_file`.
 
     Raises:
@@ -34,12 +34,12 @@ def read_mask_folders(path: Path, images: Path | None = None) -> Dataset:
     path = Path(path)
     if images is not None:
         raise ArgumentError(f"{path}: mask folders have their images inside, not in {images}")
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     sources = [one for one in folders_in(path) if (one / "images").is_dir() or (one / "masks").is_dir()]
-    return gather(path, sources, lambda folder: _read_folder(folder, faults), faults, [ONE_CLASS])
+    return gather(path, sources, lambda folder: _read_folder(folder, issues), issues, [ONE_CLASS])
 
 
-def _read_folder(folder: Path, faults: list[Fault]) -> Annotated:
+def _read_folder(folder: Path, issues: list[Issue]) -> Annotated:
     images = files_in(folder / "images") if (folder / "images").is_dir() else []
     if len(images) != 1:
         raise AnnotationError(f"{folder}: expected one image in its folder images, found {len(images)}")
@@ -52,10 +52,10 @@ def _read_folder(folder: Path, faults: list[Fault]) -> Annotated:
             one = _read_mask(file, size_hw)
         except InputError as error:
             cause = str(error).removeprefix(f"{file}: ")
-            faults.append(Fault("unusable_mask", file, "", f"left out, {cause}", images[0]))
+            issues.append(Issue("unusable_mask", file, "", f"left out, {cause}", images[0]))
             continue
         if len(one) == 0:
-            faults.append(Fault("empty_mask", file, "", "left out, its mask has no pixels", images[0]))
+            issues.append(Issue("empty_mask", file, "", "left out, its mask has no pixels", images[0]))
         parts.append(one)
     crops = tuple(crop for part in parts for crop in part.crops)
     offsets_xy = torch.cat([torch.zeros(0, 2, dtype=torch.int64), *(part.offsets_xy for part in parts)])

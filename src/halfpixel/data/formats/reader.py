@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 
 
-def _nothing(path: Path) -> list[Fault]:
+def _nothing(path: Path) -> list[Issue]:
     return []
 
 
@@ -34,4 +34,4 @@ class Reader:
     read: Callable[[Path, Path | None], Dataset]
     fits_folder: Callable[[Path, Path | None, Collection[Format]], bool]
     fits_file: Callable[[Path], bool] | None = None
-    unread: Callable[[Path], list[Fault]] = _nothing
+    unread: Callable[[Path], list[Issue]] = _nothing

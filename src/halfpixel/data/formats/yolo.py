@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import files_in, folders_in, read_size_hw
 from halfpixel.data.formats.per_image_files import Annotated, gather
@@ -31,7 +31,7 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
     """Read polygons of YOLO segmentation; an image without a label file has no objects.
 
     Class names come from `names` in a YAML file, or the lines of `classes.txt`, in the folder or one of the two above;
-    without them classes are called by their numbers, with a fault `no_class_names`. Left out with a fault are lines
+    without them classes are called by their numbers, with an issue `no_class_names`. Left out with an issue are lines
     that hold only a box (`box_without_outline`) or make no sense (`unusable_polygon`, `unknown_category`), objects
     without a pixel on the image (`empty_mask`), images that cannot be opened (`unusable_file`) and label files without
     an image (`annotation_without_image`).
@@ -48,11 +48,11 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
     folder = path.parent if path.suffix.lower() in YAML else path
     named = path if folder != path else _find_names(folder)
     names = {} if named is None else read_names(named)
-    faults: list[Fault] = []
-    pairs = _pairs(folder, images, faults)
+    issues: list[Issue] = []
+    pairs = _pairs(folder, images, issues)
     if named is None:
         what = f"no class names in a .yaml file or {NAMES_FILE}: classes are called by their numbers"
-        faults.append(Fault("no_class_names", path, "", what))
+        issues.append(Issue("no_class_names", path, "", what))
         found = {name for labels in pairs.values() if labels for name in _numbers_in(labels)}
         names = {number: str(number) for number in found}
 
@@ -67,10 +67,10 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
                     classes.append(names[k])
             except _LineError as error:
                 assert labels is not None
-                faults.append(Fault(error.kind, labels, f"line {number}", f"left out, {error}", image))
+                issues.append(Issue(error.kind, labels, f"line {number}", f"left out, {error}", image))
         return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
 
-    return gather(path, list(pairs), read, faults, [names[number] for number in sorted(names)])
+    return gather(path, list(pairs), read, issues, [names[number] for number in sorted(names)])
 
 
 def label_file_of(image: Path) -> Path:
@@ -126,7 +126,7 @@ def _find_names(folder: Path) -> Path | None:
     return None
 
 
-def _pairs(folder: Path, images: Path | None, faults: list[Fault]) -> dict[Path, Path | None]:
+def _pairs(folder: Path, images: Path | None, issues: list[Issue]) -> dict[Path, Path | None]:
     """Each image with its label file, or None where there is none."""
     home = folder
     if images is None and "labels" in folder.resolve().parts:  # the labels of one split were named
@@ -143,7 +143,7 @@ def _pairs(folder: Path, images: Path | None, faults: list[Fault]) -> dict[Path,
     for file in files_in(folder, (".txt",)):
         inside = "labels" in file.relative_to(folder).parts or "labels" in folder.resolve().parts
         if inside and file.name != NAMES_FILE and file.resolve() not in used:
-            faults.append(Fault("annotation_without_image", file, "", "left out, it has no image"))
+            issues.append(Issue("annotation_without_image", file, "", "left out, it has no image"))
     return pairs
 
 
