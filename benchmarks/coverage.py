@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats.coco import read_coco_results
+from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.data.formats.detect import read_dataset
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
 from halfpixel.evaluation.counts.calibration_fit import calibrate_found, conformal_rank, winkler

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from halfpixel import load
-from halfpixel.data.synthetic import touching_cells, write_cells
+from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.prefilter import FirstPass
 from halfpixel.models.unet import unet_lite
+from halfpixel.outputs.synthetic_cells import write_cells
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances, Search
 from halfpixel.structures.masks import CropMasks

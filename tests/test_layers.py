@@ -34,7 +34,6 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 ALLOWED = {
-    ("data", "halfpixel.outputs.coco"),
     ("jobs", "halfpixel.cli.console"),
     ("plots", "halfpixel.evaluation.counts.count_errors"),
     ("plots", "halfpixel.evaluation.detection.error_types"),

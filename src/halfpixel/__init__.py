@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from halfpixel.data.checks.dataset_check import check_dataset
     from halfpixel.data.dataset import Dataset, Sample
-    from halfpixel.data.formats.coco import read_coco, write_coco
+    from halfpixel.data.formats.coco import read_coco
     from halfpixel.data.formats.detect import read_dataset
     from halfpixel.data.images.picture import read_pictures
     from halfpixel.data.images.rgb8 import read_image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from halfpixel.evaluation.evaluation import evaluate
     from halfpixel.measure.density import density
     from halfpixel.measure.object_table import measure_objects
+    from halfpixel.outputs.coco import write_coco
     from halfpixel.outputs.geojson import write_geojson
     from halfpixel.structures.instances import Instances
     from halfpixel.structures.masks import CropMasks
@@ -56,7 +57,7 @@ _HOMES = {
     "read_dataset": "data.formats.detect",
     "read_image": "data.images.rgb8",
     "fit": "train.loop",
-    "write_coco": "data.formats.coco",
+    "write_coco": "outputs.coco",
 }
 
 __all__ = [

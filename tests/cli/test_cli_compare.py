@@ -37,7 +37,7 @@ def test_two_files(halfpixel: Halfpixel, annotated: Path, files: tuple[Path, Pat
     assert ["merge", "per", "100", "objects", "0.00", "16.67"] in [row[:6] for row in rows]
     assert ["dark", "1", "2", "0.00", "1.00", "0.00", "0", "1"] in rows
     assert "they are not counted as misses" in ran.out
-    assert ran.err.count("\n") == 3  # the fault of the data, and that both files are cut at high scores
+    assert ran.err.count("\n") == 3  # the issue of the data, and that both files are cut at high scores
     assert "data:image/jpeg" in (tmp_path / "out" / "index.html").read_text()
 
     again = halfpixel(*arguments)

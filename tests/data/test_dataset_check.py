@@ -1,4 +1,4 @@
-"""For every finding a planted fault, and a clean set where there is none."""
+"""For every finding a planted issue, and a clean set where there is none."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 
 from halfpixel.data.checks.dataset_check import Check, check_before_training, check_dataset
 from halfpixel.data.checks.issue_kinds import KINDS
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.errors import AnnotationError
 
@@ -92,7 +92,7 @@ def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
 
 
 def changed(**keys: object) -> Callable[[Content], None]:
-    """A fault of the first annotation."""
+    """An issue of the first annotation."""
     return lambda content: content["annotations"][0].update(keys)
 
 
@@ -160,7 +160,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, plant: Callable[[Content], Non
     content = copy.deepcopy(clean())
     plant(content)
     found = checked(tmp_path, content, images=False)
-    # a class of ten objects that loses one is rare, which is no other fault
+    # a class of ten objects that loses one is rare, which is no other issue
     assert set(kinds(found)) - {"rare_category"} == {kind} - {"rare_category"}
     (finding,) = (one for one in found.findings if one.kind == kind)
     assert re.search(what, str(finding.places[0]))
@@ -223,8 +223,8 @@ def test_a_set_with_nothing_in_it(tmp_path: Path) -> None:
 
 
 def test_faults_that_only_a_reader_knows(tmp_path: Path) -> None:
-    fault = Fault("odd_thing", tmp_path / "a.txt", "line 3", "is odd")
-    found = check_dataset(Dataset(tmp_path, (), (), (), (fault,)))
+    issue = Issue("odd_thing", tmp_path / "a.txt", "line 3", "is odd")
+    found = check_dataset(Dataset(tmp_path, (), (), (), (issue,)))
     (finding,) = (one for one in found.findings if one.kind == "odd_thing")
     assert (finding.severity, finding.what) == ("warning", "odd thing")
     assert str(finding.places[0]) == "a.txt: line 3: is odd"

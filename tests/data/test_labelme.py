@@ -61,7 +61,7 @@ def test_where_images_are(tmp_path):
     write_picture(tmp_path / "pictures/c.png")
     data = read_labelme(tmp_path / "json", tmp_path / "pictures")
     assert [sample.path for sample in data.samples] == [tmp_path / "pictures/a.png"]
-    assert [(fault.kind, fault.path.name) for fault in data.warnings] == [
+    assert [(issue.kind, issue.path.name) for issue in data.warnings] == [
         ("unusable_file", "b.json"),
         ("image_without_annotation", "c.png"),
     ]
@@ -86,7 +86,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
     data = read_labelme(tmp_path)
     assert len(data.samples) == 1
     assert len(data.samples[0].objects) == 1
-    told = {(fault.path.name, fault.where): fault for fault in data.warnings}
+    told = {(issue.path.name, issue.where): issue for issue in data.warnings}
     expected = {
         ("a.json", "shape 1"): ("unusable_shape", "'line' cannot be used"),
         ("a.json", "shape 2"): ("unusable_polygon", "at least three points"),

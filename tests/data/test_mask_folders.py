@@ -37,7 +37,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
     write_picture(tmp_path / "two/images/y.png")
     data = read_mask_folders(tmp_path)
     assert [len(sample.objects) for sample in data.samples] == [1]
-    told = [(fault.kind, fault.path.relative_to(tmp_path).as_posix()) for fault in data.warnings]
+    told = [(issue.kind, issue.path.relative_to(tmp_path).as_posix()) for issue in data.warnings]
     assert told == [
         ("unusable_mask", "a/masks/2.png"),
         ("empty_mask", "a/masks/3.png"),

@@ -1,16 +1,13 @@
 """Generated cells: the truth is true, and touching cells touch."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation, label
 
-from halfpixel.data.formats.coco import read_coco
-from halfpixel.data.images.rgb8 import read_image
-from halfpixel.data.synthetic import touching_cells, write_cells
+from halfpixel.data.synthetic import touching_cells
 from halfpixel.errors import ArgumentError
 
 
@@ -67,16 +64,6 @@ def test_none_at_all() -> None:
     cells = touching_cells((30, 40), 0)
     assert len(cells.objects) == 0
     assert cells.picture.shape == (30, 40, 3)
-
-
-def test_there_and_back(tmp_path: Path) -> None:
-    images = [touching_cells((80, 90), 8, seed=seed) for seed in (1, 2)]
-    dataset = read_coco(write_cells(tmp_path, images))
-    for sample, cells in zip(dataset.samples, images, strict=True):
-        assert np.array_equal(read_image(sample.path), cells.picture)
-        assert sample.objects.masks is not None
-        assert cells.objects.masks is not None
-        assert torch.equal(sample.objects.masks.dense(), cells.objects.masks.dense())
 
 
 @pytest.mark.parametrize("wrong", [{"touching": 1.5}, {"radius_px": (0, 3)}, {"radius_px": (5, 3)}])

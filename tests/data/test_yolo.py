@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-import torch
 from drawing import HEIGHT, WIDTH, dense, kinds, squares, write_picture
-from scipy import ndimage
 
-from halfpixel.data.dataset import Dataset, annotated_sample
-from halfpixel.data.formats.yolo import label_file_of, read_names, read_yolo, write_yolo
+from halfpixel.data.formats.yolo import label_file_of, read_names, read_yolo
 from halfpixel.errors import AnnotationError
-from halfpixel.structures.masks import CropMasks
 
 
 def line(number, x, y, side=5):
@@ -77,7 +73,7 @@ def test_what_cannot_be_used_is_named_and_left_out(splits):
     data = read_yolo(splits)
     (sample,) = data.samples
     assert len(sample.objects) == 1
-    told = [(fault.kind, fault.path.name, fault.where) for fault in data.warnings]
+    told = [(issue.kind, issue.path.name, issue.where) for issue in data.warnings]
     assert sorted(told) == [
         ("annotation_without_image", "nobody.txt", ""),
         ("box_without_outline", "10.txt", "line 2"),
@@ -90,7 +86,7 @@ def test_what_cannot_be_used_is_named_and_left_out(splits):
         ("unusable_polygon", "10.txt", "line 5"),
         ("unusable_polygon", "10.txt", "line 8"),
     ]
-    assert "no outline" in next(str(fault) for fault in data.warnings if fault.kind == "box_without_outline")
+    assert "no outline" in next(str(issue) for issue in data.warnings if issue.kind == "box_without_outline")
 
 
 def test_classes_without_names(splits):
@@ -123,29 +119,3 @@ def test_labels_lie_beside_the_last_folder_of_images(tmp_path):
     image = tmp_path / "images" / "images" / "sub" / "images.png"
     assert label_file_of(image) == tmp_path / "images" / "labels" / "sub" / "images.txt"
     assert label_file_of(tmp_path / "x.png") == tmp_path / "x.txt"
-
-
-def test_outlines_give_the_same_pixels_again(tmp_path):
-    rng = np.random.default_rng(3)
-    noise = [ndimage.gaussian_filter(rng.random((37, 61)), sigma) for sigma in rng.uniform(0.5, 3, 40)]
-    masks = np.stack([one > np.quantile(one, rng.uniform(0.5, 0.95)) for one in noise])
-    masks[0] = False
-    masks[0, 5, 7] = True  # one pixel
-    path = write_picture(tmp_path / "a.png", (37, 61))
-    crops = CropMasks.from_dense(torch.from_numpy(masks))
-    labels = [k % 2 for k in range(40)]
-    data = Dataset(tmp_path, ("a", "b"), (1, 2), (annotated_sample(1, path, crops, labels, ("a", "b")),))
-    (tmp_path / "out").mkdir()
-    lost = write_yolo(data, tmp_path / "out", ["sub/a"])
-    again = read_yolo(tmp_path / "out")
-    assert (again.class_names, again.warnings) == (("a", "b"), ())
-    assert again.samples[0].objects.labels.tolist() == labels
-
-    # background hangs together over corners, objects do not
-    filled = np.stack([ndimage.binary_fill_holes(mask, np.ones((3, 3))) for mask in masks])
-    np.testing.assert_array_equal(dense(again.samples[0]), filled)
-    told = {kind: {fault.where for fault in lost if fault.kind == kind} for kind in ("holes", "parts")}
-    assert told["holes"] == {f"annotation {k + 1}" for k in range(40) if (filled[k] != masks[k]).any()}
-    assert told["parts"] == {f"annotation {k + 1}" for k in range(40) if ndimage.label(filled[k])[1] > 1}
-    assert min(len(told["holes"]), len(told["parts"])) > 10
-    assert "annotation 1" not in told["holes"] | told["parts"]

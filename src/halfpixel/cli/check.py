@@ -22,7 +22,7 @@ from halfpixel.cli.console import (
     show,
     write_with_folder,
 )
-from halfpixel.data.formats.detect import Format
+from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.collect import open_dataset
 from halfpixel.jobs.result_kinds import refuse_to_overwrite
 

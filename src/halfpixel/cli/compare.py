@@ -24,7 +24,7 @@ from halfpixel.cli.console import (
     show,
     warn,
 )
-from halfpixel.data.formats.detect import Format
+from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.collect import (
     FILE_LIMIT,

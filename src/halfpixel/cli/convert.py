@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from halfpixel.cli.console import check_folder, complain, plain_table, plural, say, show
-from halfpixel.data.formats.detect import Format, WritableFormat
+from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.jobs.collect import open_dataset
 from halfpixel.jobs.result_kinds import output_names, output_stems
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset, Fault
+    from halfpixel.data.dataset import Dataset, Issue
 
 
 def convert(
@@ -41,8 +41,8 @@ def convert(
         images: The folder of the images, where they are not beside the annotations.
         format: The format of the data. Default: found by looking.
     """
-    from halfpixel.data.formats.detect import detect, write_dataset
-    from halfpixel.outputs.coco import unread_keys
+    from halfpixel.data.formats.detect import detect, reader_of
+    from halfpixel.outputs.write_dataset import write_dataset
 
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
@@ -53,7 +53,7 @@ def convert(
     missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
     for path in missing:
         complain(f"{path}: there is no such image; left out")
-    lost = unread_keys(dataset.path) if chosen == "coco" else []
+    lost = reader_of(chosen).unread(dataset.path)
     with _folder(out) as folder:
         lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), to)
     _report(complete, chosen, to, out, lost)
@@ -92,7 +92,7 @@ def new_stems(paths: Sequence[Path]) -> list[str]:
     raise AnnotationError(f"{twice}: this image is in the data set twice")
 
 
-def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, lost: Sequence[Fault]) -> None:
+def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, lost: Sequence[Issue]) -> None:
     objects = sum(len(sample.objects) for sample in dataset.samples)
     crowd = sum(len(sample.ignored) for sample in dataset.samples)
     what = f"{plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}"
@@ -103,9 +103,9 @@ def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, los
         say("Nothing was lost.")
         return
     table = plain_table("not kept", "times", "for example", right=("times",))
-    kinds: dict[str, list[Fault]] = {}
-    for fault in lost:
-        kinds.setdefault(fault.kind if fault.kind != "key" else f"key {fault.where.split()[0]}", []).append(fault)
-    for kind, faults in kinds.items():
-        table.add_row(kind, f"{len(faults):,}", str(faults[0]))
+    kinds: dict[str, list[Issue]] = {}
+    for issue in lost:
+        kinds.setdefault(issue.kind if issue.kind != "key" else f"key {issue.where.split()[0]}", []).append(issue)
+    for kind, issues in kinds.items():
+        table.add_row(kind, f"{len(issues):,}", str(issues[0]))
     show(table)

@@ -23,7 +23,7 @@ from halfpixel.cli.console import (
 )
 from halfpixel.cli.first_pass import explain_savings, open_both
 from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions, describe_speed, speed_json
-from halfpixel.data.formats.detect import Format
+from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.collect import (
     FILE_LIMIT,

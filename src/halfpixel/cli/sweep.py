@@ -24,7 +24,7 @@ from halfpixel.cli.console import (
     warn,
     write_with_folder,
 )
-from halfpixel.data.formats.detect import Format
+from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.jobs.collect import few_overlap, open_dataset, open_predictions
 from halfpixel.jobs.result_kinds import csv_bytes, refuse_to_overwrite

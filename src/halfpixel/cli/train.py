@@ -23,7 +23,7 @@ from halfpixel.cli.console import (
     say,
 )
 from halfpixel.cli.evaluate import print_evaluation
-from halfpixel.data.formats.detect import Format
+from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.collect import check_classes, open_dataset, predict_dataset
 from halfpixel.train.recipe import Recipe

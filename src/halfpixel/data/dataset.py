@@ -56,11 +56,11 @@ def annotated_sample(
 
 
 @dataclass(frozen=True)
-class Fault:
+class Issue:
     """Something wrong in a data set, which did no harm to the rest of it.
 
     Attributes:
-        kind: what sort of fault, in `snake_case`, for machines.
+        kind: what sort of issue, in `snake_case`, for machines.
         path: the file it is in.
         where: the place in it, for example "annotation 17" or "line 3"; empty for the file as a whole.
         what: the cause and what was done about it, for people.
@@ -93,4 +93,4 @@ class Dataset:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     samples: tuple[Sample, ...]
-    warnings: tuple[Fault, ...] = ()
+    warnings: tuple[Issue, ...] = ()

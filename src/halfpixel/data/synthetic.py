@@ -9,17 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from halfpixel.data.formats.coco import write_coco
-from halfpixel.data.images.rgb8 import png_bytes
 from halfpixel.errors import ArgumentError
-from halfpixel.files import write_whole
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
@@ -97,18 +93,6 @@ def touching_cells(
         masks=masks,
     )
     return Cells(_photograph(rng, labels, depth, len(cells)), objects)
-
-
-def write_cells(out: Path, images: Sequence[Cells]) -> Path:
-    """Write generated images as a COCO data set: `out/images/` and `out/instances.json`, whose path is returned."""
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    entries = []
-    for k, image in enumerate(images, start=1):
-        name = f"cells_{k:03d}.png"
-        write_whole(out / "images" / name, png_bytes(image.picture))
-        entries.append((k, name, image.objects))
-    write_coco(out / "instances.json", entries, CLASS_NAMES)
-    return out / "instances.json"
 
 
 def _place(

@@ -14,7 +14,7 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset
-    from halfpixel.data.formats.detect import Format
+    from halfpixel.data.formats.format_names import Format
     from halfpixel.engine.predictor import Predictor
     from halfpixel.structures.instances import Instances
 
@@ -37,11 +37,11 @@ def open_dataset(data: Path, images: Path | None, format: Format | None = None, 
     if images is not None and not images.is_dir():
         raise AnnotationError(f"--images {images}: there is no such folder")
     dataset = read_dataset(data, images, format)
-    faults = () if quiet else dataset.warnings
-    for fault in faults[:NAMED_AT_MOST]:
-        warn(str(fault))
-    if len(faults) > NAMED_AT_MOST:
-        warn(f"{dataset.path}: {plural(len(faults) - NAMED_AT_MOST, 'more fault')} of this data set")
+    issues = () if quiet else dataset.warnings
+    for issue in issues[:NAMED_AT_MOST]:
+        warn(str(issue))
+    if len(issues) > NAMED_AT_MOST:
+        warn(f"{dataset.path}: {plural(len(issues) - NAMED_AT_MOST, 'more issue')} of this data set")
     if not dataset.samples:
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
     if not any(sample.path.is_file() for sample in dataset.samples):
@@ -86,9 +86,9 @@ def read_predictions(path: Path, dataset: Dataset) -> list[Instances]:
     """Predictions from a COCO file, one per sample, with a warning where average precision will not do them justice.
 
     Raises:
-        AnnotationError: see `halfpixel.data.formats.coco.read_coco_results`.
+        AnnotationError: see `halfpixel.data.formats.coco_results.read_coco_results`.
     """
-    from halfpixel.data.formats.coco import read_coco_results
+    from halfpixel.data.formats.coco_results import read_coco_results
     from halfpixel.evaluation.evaluation import AP_SCORE
 
     found = read_coco_results(path, dataset)
@@ -120,7 +120,7 @@ def open_predictions(
 ) -> Found:
     """Predictions from a file or, with no file, from a model, which runs once."""
     if predictions is not None:
-        from halfpixel.data.formats.coco import read_coco_results
+        from halfpixel.data.formats.coco_results import read_coco_results
 
         found = read_coco_results(predictions, dataset)
         limit = FILE_LIMIT if limit is None else limit
@@ -135,7 +135,7 @@ def open_predictions(
 
 def write_predictions(out: Path, dataset: Dataset, found: list[Instances]) -> None:
     """Write `instances.json` with the data set's own numbers of images and, where names agree, of classes."""
-    from halfpixel.data.formats.coco import write_coco
+    from halfpixel.outputs.coco import write_coco
 
     names = output_names([sample.path for sample in dataset.samples])
     class_names = found[0].class_names

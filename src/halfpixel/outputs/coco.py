@@ -1,27 +1,19 @@
-"""COCO files written entry by entry: predictions, annotated data sets, and what of a file gets lost on the way."""
+"""COCO files written entry by entry: predictions and annotated data sets."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
-from halfpixel.data.formats.mask_files import copy_image
 from halfpixel.files import open_whole
+from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
 from halfpixel.structures.instances import Instances
 
 FILE = "instances.json"
-
-READ = {
-    "images": None,  # all keys of an image are kept as its attributes
-    "annotations": {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"},
-    "categories": {"id", "name"},
-}
-"""The keys of each list in a COCO file that `read_coco` reads."""
 
 
 def write_coco_entries(
@@ -69,7 +61,36 @@ def prediction_entries(objects: Instances) -> list[Entry]:
     return [entry | {"iscrowd": 0} for entry in entries]
 
 
-def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> None:
+def write_coco(
+    path: Path,
+    images: Sequence[tuple[int, str, Instances]],
+    class_names: Sequence[str],
+    category_ids: Sequence[int] | None = None,
+) -> None:
+    """Write predictions as a COCO data set whose annotations have scores.
+
+    Args:
+        path: the JSON file; its folder must exist.
+        images: for each image its id, its file name and what was found on it. Without masks an annotation has no
+            `segmentation`, and its `area` is the box's.
+        class_names: the labels index into them.
+        category_ids: the file's number for each class. Default: 1, 2, 3, ...
+    """
+    ids = range(1, len(class_names) + 1) if category_ids is None else category_ids
+    annotations = (
+        {"image_id": image_id} | entry | {"category_id": ids[entry["category_id"]]}
+        for image_id, _, objects in images
+        for entry in prediction_entries(objects)
+    )
+    write_coco_entries(
+        path,
+        (image_entry(image_id, name, objects.size_hw) for image_id, name, objects in images),
+        annotations,
+        [{"id": k, "name": name} for k, name in zip(ids, class_names, strict=True)],
+    )
+
+
+def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:
     """Copy the images to `out/images/` and write `out/instances.json`, masks as compressed run lengths.
 
     Image ids, category ids, boxes, areas and attributes stay as they are; annotation ids too where no two are the same
@@ -79,6 +100,9 @@ def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> Non
         dataset: what to write; its images must exist.
         out: an existing folder.
         stems: for each sample its new name, unique and without a suffix; it may contain folders.
+
+    Returns:
+        Nothing: all that a data set can hold is kept.
     """
     ids = [number for sample in dataset.samples for number in sample.annotation_ids]
     if len(set(ids)) < len(ids):
@@ -96,6 +120,7 @@ def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> Non
         annotations += _entries(sample, sample.ignored, areas, dataset.category_ids, crowd_numbers, 1)
     classes = zip(dataset.category_ids, dataset.class_names, strict=True)
     write_coco_entries(out / FILE, images, annotations, [{"id": k, "name": name} for k, name in classes])
+    return []
 
 
 def _entries(
@@ -122,15 +147,4 @@ def _entries(
     ]
 
 
-def unread_keys(path: Path) -> list[Fault]:
-    """What a COCO file says that `read_coco` has no place for, such as scores: one fault for each sort of key."""
-    content = json.loads(path.read_bytes())
-    lost = [Fault("key", path, name, "not read") for name in content if name not in READ]
-    for name, known in READ.items():
-        if known is None:
-            continue
-        entries = [entry for entry in content[name] if isinstance(entry, dict)]
-        counts = Counter(key for entry in entries for key in entry if key not in known)
-        for key, n in counts.items():
-            lost.append(Fault("score" if key == "score" else "key", path, f"'{key}' of {n:,} {name}", "not read"))
-    return lost
+WRITER = DatasetWriter("coco", write_coco_dataset)

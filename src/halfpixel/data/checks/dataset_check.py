@@ -34,7 +34,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One sort of fault and all places where it is.
+    """One sort of issue and all places where it is.
 
     Attributes:
         kind: what sort, in `snake_case`; one of `KINDS`, or a reader's own.
@@ -155,8 +155,8 @@ def check_dataset(
         progress: is told the number of images done and of all.
     """
     found: dict[str, list[Place]] = {}
-    for fault in dataset.warnings:
-        found.setdefault(fault.kind, []).append(Place(fault.path, fault.where, fault.what, fault.image))
+    for issue in dataset.warnings:
+        found.setdefault(issue.kind, []).append(Place(issue.path, issue.where, issue.what, issue.image))
     sides: list[Sides] = []
     places: list[Iterator[tuple[str, Place]]] = [check_outlines(dataset), _check_categories(dataset, val)]
     for sample in dataset.samples:
@@ -185,9 +185,9 @@ def check_before_training(dataset: Dataset, progress: Callable[[int, int], None]
     """
     found: dict[str, list[Place]] = {}
     for k, sample in enumerate(dataset.samples):
-        fault, _ = _look_at(sample, read=True)
-        if fault is not None:
-            found.setdefault(fault[0], []).append(fault[1])
+        issue, _ = _look_at(sample, read=True)
+        if issue is not None:
+            found.setdefault(issue[0], []).append(issue[1])
         if progress is not None:
             progress(k + 1, len(dataset.samples))
     errors = [one for one in _findings(found, dataset) if one.severity == "error"]
@@ -285,10 +285,10 @@ def _check_images(
     samples = [*dataset.samples, *(val.samples if val is not None else ())]
     prints: list[Fingerprint | None] = []
     for k, sample in enumerate(samples):
-        fault, picture = _look_at(sample, read)
+        issue, picture = _look_at(sample, read)
         prints.append(None if picture is None else fingerprint(picture))
-        if fault is not None:
-            yield fault
+        if issue is not None:
+            yield issue
         if progress is not None:
             progress(k + 1, len(samples))
     for earlier, later in find_repeats(prints):

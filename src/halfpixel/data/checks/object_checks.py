@@ -83,11 +83,11 @@ def check_outlines(dataset: Dataset) -> Iterator[tuple[str, Place]]:
     for sample in dataset.samples if polygons else ():
         for k, number in enumerate(sample.annotation_ids):
             for polygon in polygons.get((sample.image_id, number), ()):
-                if (fault := _outline_fault(polygon, sample.size_hw)) is not None:
-                    yield fault[0], _place(sample, k, fault[1])
+                if (issue := _outline_issue(polygon, sample.size_hw)) is not None:
+                    yield issue[0], _place(sample, k, issue[1])
 
 
-def _outline_fault(polygon: list[float], size_hw: tuple[int, int]) -> tuple[str, str] | None:
+def _outline_issue(polygon: list[float], size_hw: tuple[int, int]) -> tuple[str, str] | None:
     if len(polygon) < 6:
         return "degenerate_polygon", f"a polygon of {len(polygon) // 2} points"
     if (beyond := overhang_px(polygon, size_hw)) > LARGEST_OVERHANG_PX:

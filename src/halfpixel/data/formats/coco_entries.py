@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from halfpixel.data.formats.json_files import json_type
 from halfpixel.errors import AnnotationError
 
 Entry = dict[str, Any]
 Keys = Mapping[str, type | tuple[type, ...]]
 """The keys that an entry needs, and of which type their values must be."""
 
-
-def load_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        AnnotationError: it cannot be opened, or is not JSON; names line and column.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            f"{path}: broken JSON in line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # not text, absurdly long numbers, absurdly deep nesting
-        raise AnnotationError(f"{path}: not a JSON file ({error})") from None
-
-
-def json_type(value: object) -> str:
-    """What JSON calls the type of a value."""
-    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
+CATEGORY_KEYS: Keys = {"id": int, "name": str}
 
 
 def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: bool = True) -> list[Entry]:
@@ -47,9 +25,9 @@ def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: b
     """
     entries = list_of(path, content, name)
     for k, entry in enumerate(entries):
-        if (fault := key_fault(entry, keys)) is not None:
+        if (issue := key_issue(entry, keys)) is not None:
             which = f" (id {entry.get('id', 'unknown')})" if isinstance(entry, dict) else ""
-            raise AnnotationError(f"{path}: {name}[{k}]{which} {fault}")
+            raise AnnotationError(f"{path}: {name}[{k}]{which} {issue}")
     if unique:
         counts = Counter(entry["id"] for entry in entries)
         twice = [number for number, times in counts.items() if times > 1]
@@ -72,7 +50,7 @@ def list_of(path: Path, content: Entry, name: str) -> list[Any]:
     return entries
 
 
-def key_fault(entry: object, keys: Keys) -> str | None:
+def key_issue(entry: object, keys: Keys) -> str | None:
     """What is wrong with an entry's keys or their types, or None."""
     if not isinstance(entry, dict):
         return f"must be an object, got a JSON {json_type(entry)}"

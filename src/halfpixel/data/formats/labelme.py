@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from halfpixel.data.dataset import Dataset, Fault
+from halfpixel.data.dataset import Dataset, Issue
+from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.json_files import mentions_keys
 from halfpixel.data.formats.mask_files import check_size, files_in, read_size_hw
 from halfpixel.data.formats.per_image_files import Annotated, gather
 from halfpixel.data.formats.polygons import FURTHEST_PX, check_numbers, rasterise
+from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.masks import CropMasks
 
 Polygon = list[float]
 
+LABELME_KEYS = ("shapes", "imagePath")
+
 
 def read_labelme(path: Path, images: Path | None = None) -> Dataset:
     """Read polygons, rectangles and circles of LabelMe; those that share label and `group_id` are one object.
 
-    Coordinates are pixels, pixel j covering [j, j + 1). Left out with a fault are other kinds of shapes
+    Coordinates are pixels, pixel j covering [j, j + 1). Left out with an issue are other kinds of shapes
     (`unusable_shape`), shapes that make no sense (`unusable_polygon`) or have no pixel on the image (`empty_mask`),
     files that are broken or do not fit their image (`unusable_file`) and images without a file
     (`image_without_annotation`). Pictures that the JSON itself may hold are not looked at.
@@ -33,22 +39,22 @@ def read_labelme(path: Path, images: Path | None = None) -> Dataset:
         AnnotationError: nothing can be used.
     """
     path = Path(path)
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     sources = files_in(path, (".json",)) if path.is_dir() else [path]
-    dataset = gather(path, sources, lambda file: _read_file(file, images, faults), faults)
+    dataset = gather(path, sources, lambda file: _read_file(file, images, issues), issues)
     if path.is_dir():
         known = {sample.path.resolve() for sample in dataset.samples} | {
-            one.image.resolve() for one in faults if one.image is not None
+            one.image.resolve() for one in issues if one.image is not None
         }
         stems = {source.with_suffix("") for source in sources}
         for image in files_in(images or path):
             if image.resolve() not in known and image.with_suffix("") not in stems:
                 what = "left out, it has no LabelMe file"
-                faults.append(Fault("image_without_annotation", image, "", what, image))
-    return Dataset(dataset.path, dataset.class_names, dataset.category_ids, dataset.samples, tuple(faults))
+                issues.append(Issue("image_without_annotation", image, "", what, image))
+    return Dataset(dataset.path, dataset.class_names, dataset.category_ids, dataset.samples, tuple(issues))
 
 
-def _read_file(file: Path, images: Path | None, faults: list[Fault]) -> Annotated:
+def _read_file(file: Path, images: Path | None, issues: list[Issue]) -> Annotated:
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
@@ -66,10 +72,10 @@ def _read_file(file: Path, images: Path | None, faults: list[Fault]) -> Annotate
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if isinstance(height, int) and isinstance(width, int):
         check_size(file, (height, width), size_hw)
-    return _objects(file, content["shapes"], image, size_hw, faults)
+    return _objects(file, content["shapes"], image, size_hw, issues)
 
 
-def _objects(file: Path, shapes: list[Any], image: Path, size_hw: tuple[int, int], faults: list[Fault]) -> Annotated:
+def _objects(file: Path, shapes: list[Any], image: Path, size_hw: tuple[int, int], issues: list[Issue]) -> Annotated:
     """Every shape its own object, but for those of one label and one group."""
     objects: dict[tuple[str, str], list[Polygon]] = {}
     first_shape: dict[tuple[str, str], int] = {}
@@ -77,7 +83,7 @@ def _objects(file: Path, shapes: list[Any], image: Path, size_hw: tuple[int, int
         try:
             label, outline = _read_shape(shape)
         except _ShapeError as error:
-            faults.append(Fault(error.kind, file, f"shape {k}", f"left out, {error}", image))
+            issues.append(Issue(error.kind, file, f"shape {k}", f"left out, {error}", image))
             continue
         group = shape.get("group_id")
         key = (label, f"shape {k}" if group is None else f"group {group}")
@@ -88,7 +94,7 @@ def _objects(file: Path, shapes: list[Any], image: Path, size_hw: tuple[int, int
         crop, offset_xy = rasterise(outlines, size_hw)
         if crop.size == 0:
             where = f"shape {first_shape[key]}"
-            faults.append(Fault("empty_mask", file, where, "left out, it has no pixels on the image", image))
+            issues.append(Issue("empty_mask", file, where, "left out, it has no pixels on the image", image))
             continue
         crops.append((crop, offset_xy))
         classes.append(key[0])
@@ -135,3 +141,22 @@ def _outline(kind: str, points: list[list[float]]) -> Polygon:
     n = 32 + 4 * math.ceil(radius)  # the chords stay within a hundredth of a pixel of the circle
     angles = [2 * math.pi * k / n for k in range(n)]
     return [value for one in angles for value in (x0 + radius * math.cos(one), y0 + radius * math.sin(one))]
+
+
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    # beside a COCO file, JSON files further down are something else
+    files = folder.glob("*.json") if "coco" in found else folder.rglob("*.json")
+    return any(_fits_file(file) for file in files)
+
+
+def _fits_file(file: Path) -> bool:
+    return mentions_keys(file, LABELME_KEYS)
+
+
+READER = Reader(
+    name="labelme",
+    layout="JSON files with shapes and imagePath",
+    read=read_labelme,
+    fits_folder=_fits_folder,
+    fits_file=_fits_file,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,6 @@ def files_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, in natural order, without hidden ones."""
     return sorted((one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")), key=natural_order)
-
-
-def copy_image(image: Path, out: Path, stem: str) -> str:
-    """Copy an image into `out/images/` under a new name, given without its suffix; the name it has there."""
-    copy = out / "images" / f"{stem}{image.suffix}"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image, copy)
-    return f"{stem}{image.suffix}"
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:

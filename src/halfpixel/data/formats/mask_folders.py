@@ -5,37 +5,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from halfpixel.data.dataset import Dataset, Fault
-from halfpixel.data.formats.mask_files import check_size, copy_image, files_in, folders_in, read_numbers, read_size_hw
+from halfpixel.data.dataset import Dataset, Issue
+from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, read_numbers, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
-from halfpixel.errors import AnnotationError, InputError
+from halfpixel.data.formats.reader import Reader
+from halfpixel.errors import AnnotationError, ArgumentError, InputError
 from halfpixel.structures.masks import CropMasks
 
 
-def read_mask_folders(path: Path) -> Dataset:
+def read_mask_folders(path: Path, images: Path | None = None) -> Dataset:
     """Read a folder of folders, each with one file in `images/` and any number of mask files in `masks/`.
 
     There is one class, `object`. A mask that is broken, of another size than the image, or without pixels is left out
-    with a fault `unusable_mask` or `empty_mask`; a folder without `masks/`, or not with exactly one image, with
+    with an issue `unusable_mask` or `empty_mask`; a folder without `masks/`, or not with exactly one image, with
     `unusable_file`.
 
     Raises:
         AnnotationError: none of the folders can be used.
+        ArgumentError: `images` was given, which are inside here.
     """
     path = Path(path)
-    faults: list[Fault] = []
+    if images is not None:
+        raise ArgumentError(f"{path}: mask folders have their images inside, not in {images}")
+    issues: list[Issue] = []
     sources = [one for one in folders_in(path) if (one / "images").is_dir() or (one / "masks").is_dir()]
-    return gather(path, sources, lambda folder: _read_folder(folder, faults), faults, [ONE_CLASS])
+    return gather(path, sources, lambda folder: _read_folder(folder, issues), issues, [ONE_CLASS])
 
 
-def _read_folder(folder: Path, faults: list[Fault]) -> Annotated:
+def _read_folder(folder: Path, issues: list[Issue]) -> Annotated:
     images = files_in(folder / "images") if (folder / "images").is_dir() else []
     if len(images) != 1:
         raise AnnotationError(f"{folder}: expected one image in its folder images, found {len(images)}")
@@ -48,10 +52,10 @@ def _read_folder(folder: Path, faults: list[Fault]) -> Annotated:
             one = _read_mask(file, size_hw)
         except InputError as error:
             cause = str(error).removeprefix(f"{file}: ")
-            faults.append(Fault("unusable_mask", file, "", f"left out, {cause}", images[0]))
+            issues.append(Issue("unusable_mask", file, "", f"left out, {cause}", images[0]))
             continue
         if len(one) == 0:
-            faults.append(Fault("empty_mask", file, "", "left out, its mask has no pixels", images[0]))
+            issues.append(Issue("empty_mask", file, "", "left out, its mask has no pixels", images[0]))
         parts.append(one)
     crops = tuple(crop for part in parts for crop in part.crops)
     offsets_xy = torch.cat([torch.zeros(0, 2, dtype=torch.int64), *(part.offsets_xy for part in parts)])
@@ -67,28 +71,14 @@ def _read_mask(file: Path, size_hw: tuple[int, int]) -> CropMasks:
     return CropMasks.from_label_image(torch.from_numpy((array > 0).astype(np.int32)))
 
 
-def write_mask_folders(dataset: Dataset, out: Path, stems: Sequence[str]) -> None:
-    """Copy the images to `out/ID/images/` and write each object to `out/ID/masks/`, white on black.
-
-    Args:
-        dataset: what to write; its images must exist.
-        out: an existing folder.
-        stems: for each sample its new name, unique and without a suffix. `/` in it becomes `_`.
-    """
-    for sample, stem in zip(dataset.samples, flat_names(stems), strict=True):
-        folder = out / stem
-        copy_image(sample.path, folder, stem)
-        (folder / "masks").mkdir()
-        assert sample.objects.masks is not None, "data sets have masks"
-        for k, (crop, (x, y)) in enumerate(sample.objects.masks.placed(), start=1):
-            canvas = np.zeros(sample.size_hw, dtype=np.uint8)
-            canvas[y : y + crop.shape[0], x : x + crop.shape[1]] = crop.numpy() * np.uint8(255)
-            Image.fromarray(canvas).save(folder / "masks" / f"{k:05d}.png")
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    children = [one for one in folders_in(folder) if (one / "images").is_dir() and (one / "masks").is_dir()]
+    return bool(children) and all(len(files_in(one / "images")) == 1 for one in children[:20])
 
 
-def flat_names(stems: Sequence[str]) -> list[str]:
-    """Names without folders, still unique."""
-    flat = [stem.replace("/", "_") for stem in stems]
-    if len({one.casefold() for one in flat}) == len(flat):
-        return flat
-    return [f"{k}_{one}" for k, one in enumerate(flat, start=1)]
+READER = Reader(
+    name="mask_folders",
+    layout="ID/images/ with one image and ID/masks/",
+    read=read_mask_folders,
+    fits_folder=_fits_folder,
+)

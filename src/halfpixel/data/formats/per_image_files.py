@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpixel.data.dataset import Dataset, Fault, annotated_sample
+from halfpixel.data.dataset import Dataset, Issue, annotated_sample
 from halfpixel.errors import AnnotationError, InputError
 from halfpixel.structures.masks import CropMasks
 
@@ -34,16 +34,16 @@ def gather(
     path: Path,
     sources: Sequence[Path],
     read: Callable[[Path], Annotated],
-    faults: list[Fault],
+    issues: list[Issue],
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Read every source; one that cannot be used is left out with a fault `unusable_file`.
+    """Read every source; one that cannot be used is left out with an issue `unusable_file`.
 
     Args:
         path: the data set's file or folder.
         sources: what `read` takes, one for each image, in the order of the image ids 1, 2, 3, ...
         read: reads one of them.
-        faults: what was found before, and what `read` adds while it runs.
+        issues: what was found before, and what `read` adds while it runs.
         class_names: all classes. Default: those that objects have, numbers first, then
             words in alphabetical order.
 
@@ -58,7 +58,7 @@ def gather(
         except InputError as error:
             first = first or error
             cause = str(error).removeprefix(f"{source}: ")
-            faults.append(Fault("unusable_file", source, "", f"left out, {cause}"))
+            issues.append(Issue("unusable_file", source, "", f"left out, {cause}"))
     if not found:
         why = f"none of its {len(sources):,} images can be used, e.g. {first}" if sources else "there are no images"
         raise AnnotationError(f"{path}: {why}")
@@ -69,7 +69,7 @@ def gather(
         annotated_sample(k, one.image, one.masks, [labels[name] for name in one.classes], tuple(class_names))
         for k, one in enumerate(found, start=1)
     )
-    return Dataset(path, tuple(class_names), tuple(range(1, len(class_names) + 1)), samples, tuple(faults))
+    return Dataset(path, tuple(class_names), tuple(range(1, len(class_names) + 1)), samples, tuple(issues))
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from skimage.measure import label
 
-from halfpixel.data.dataset import Dataset, Fault, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
+from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.label_images import pair_masks
 from halfpixel.data.formats.mask_files import read_labels, read_size_hw
 from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.reader import Reader
 from halfpixel.structures.masks import CropMasks
 
 TOUCHING = "each connected region became an object: objects that touch are counted as one"
@@ -21,9 +24,9 @@ TOUCHING = "each connected region became an object: objects that touch are count
 def read_semantic(path: Path, images: Path | None = None) -> Dataset:
     """Read masks of which every positive number is a class, and every connected region of one an object.
 
-    Pixels hang together also over corners. Objects that touch are one: a fault `touching_objects` says so. Where all
+    Pixels hang together also over corners. Objects that touch are one: an issue `touching_objects` says so. Where all
     masks have but one positive number the class is `object`, else the classes are called by their numbers. Files and
-    other faults are those of `read_label_images`.
+    other issues are those of `read_label_images`.
 
     Args:
         path: a folder with `images/` and `masks/` or `labels/`, or with pairs such as `a.png` and `a_mask.png`.
@@ -33,8 +36,8 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
         AnnotationError: nothing in the folder can be used.
     """
     path = Path(path)
-    faults = [Fault("touching_objects", path, "", TOUCHING)]
-    pairs = dict(pair_masks(path, images, faults))
+    issues = [Issue("touching_objects", path, "", TOUCHING)]
+    pairs = dict(pair_masks(path, images, issues))
 
     def read(image: Path) -> Annotated:
         values = read_labels(pairs[image], read_size_hw(image))
@@ -43,7 +46,7 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
         classes = values.ravel()[first[numbers > 0]].tolist()
         return Annotated(image, CropMasks.from_label_image(torch.from_numpy(regions)), [str(one) for one in classes])
 
-    dataset = gather(path, list(pairs), read, faults)
+    dataset = gather(path, list(pairs), read, issues)
     if len(dataset.class_names) > 1:
         return dataset
     return replace(dataset, class_names=(ONE_CLASS,), category_ids=(1,), samples=tuple(map(_rename, dataset.samples)))
@@ -52,3 +55,16 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
 def _rename(sample: Sample) -> Sample:
     objects = replace(sample.objects, class_names=(ONE_CLASS,))
     return replace(sample, objects=objects, ignored=objects[:0])
+
+
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    """Masks that no other format takes."""
+    return not {"mask_folders", "label_images"} & set(found) and bool(pair_masks(folder, images))
+
+
+READER = Reader(
+    name="semantic",
+    layout="masks/ or labels/ beside images/, or a_masks.png beside a.png",
+    read=read_semantic,
+    fits_folder=_fits_folder,
+)

@@ -7,23 +7,21 @@ them in parallel, and a `data.yaml` with the `names` of the classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import yaml  # type: ignore[import-untyped]
-from scipy.ndimage import binary_fill_holes
-from scipy.spatial import cKDTree
 
-from halfpixel.data.dataset import Dataset, Fault
-from halfpixel.data.formats.mask_files import copy_image, files_in, read_size_hw
+from halfpixel.data.dataset import Dataset, Issue
+from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.mask_files import files_in, folders_in, read_size_hw
 from halfpixel.data.formats.per_image_files import Annotated, gather
 from halfpixel.data.formats.polygons import check_numbers, rasterise
+from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
 from halfpixel.ops import rle
-from halfpixel.structures.masks import CropMasks, Ring
+from halfpixel.structures.masks import CropMasks
 
 YAML = (".yaml", ".yml")
 NAMES_FILE = "classes.txt"
@@ -33,7 +31,7 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
     """Read polygons of YOLO segmentation; an image without a label file has no objects.
 
     Class names come from `names` in a YAML file, or the lines of `classes.txt`, in the folder or one of the two above;
-    without them classes are called by their numbers, with a fault `no_class_names`. Left out with a fault are lines
+    without them classes are called by their numbers, with an issue `no_class_names`. Left out with an issue are lines
     that hold only a box (`box_without_outline`) or make no sense (`unusable_polygon`, `unknown_category`), objects
     without a pixel on the image (`empty_mask`), images that cannot be opened (`unusable_file`) and label files without
     an image (`annotation_without_image`).
@@ -50,11 +48,11 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
     folder = path.parent if path.suffix.lower() in YAML else path
     named = path if folder != path else _find_names(folder)
     names = {} if named is None else read_names(named)
-    faults: list[Fault] = []
-    pairs = _pairs(folder, images, faults)
+    issues: list[Issue] = []
+    pairs = _pairs(folder, images, issues)
     if named is None:
         what = f"no class names in a .yaml file or {NAMES_FILE}: classes are called by their numbers"
-        faults.append(Fault("no_class_names", path, "", what))
+        issues.append(Issue("no_class_names", path, "", what))
         found = {name for labels in pairs.values() if labels for name in _numbers_in(labels)}
         names = {number: str(number) for number in found}
 
@@ -69,10 +67,10 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
                     classes.append(names[k])
             except _LineError as error:
                 assert labels is not None
-                faults.append(Fault(error.kind, labels, f"line {number}", f"left out, {error}", image))
+                issues.append(Issue(error.kind, labels, f"line {number}", f"left out, {error}", image))
         return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
 
-    return gather(path, list(pairs), read, faults, [names[number] for number in sorted(names)])
+    return gather(path, list(pairs), read, issues, [names[number] for number in sorted(names)])
 
 
 def label_file_of(image: Path) -> Path:
@@ -128,7 +126,7 @@ def _find_names(folder: Path) -> Path | None:
     return None
 
 
-def _pairs(folder: Path, images: Path | None, faults: list[Fault]) -> dict[Path, Path | None]:
+def _pairs(folder: Path, images: Path | None, issues: list[Issue]) -> dict[Path, Path | None]:
     """Each image with its label file, or None where there is none."""
     home = folder
     if images is None and "labels" in folder.resolve().parts:  # the labels of one split were named
@@ -145,7 +143,7 @@ def _pairs(folder: Path, images: Path | None, faults: list[Fault]) -> dict[Path,
     for file in files_in(folder, (".txt",)):
         inside = "labels" in file.relative_to(folder).parts or "labels" in folder.resolve().parts
         if inside and file.name != NAMES_FILE and file.resolve() not in used:
-            faults.append(Fault("annotation_without_image", file, "", "left out, it has no image"))
+            issues.append(Issue("annotation_without_image", file, "", "left out, it has no image"))
     return pairs
 
 
@@ -199,62 +197,18 @@ def _read_line(
     return int(number), mask
 
 
-def write_yolo(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Fault]:
-    """Copy the images to `out/images/` and write `out/labels/` and `out/data.yaml`.
-
-    An outline runs halfway between the centres of the object's outermost pixels and their neighbours; read again, it
-    gives the same pixels. Several parts of an object are joined by lines of no width, as Ultralytics' own converter
-    does it.
-
-    Args:
-        dataset: what to write; its images must exist.
-        out: an existing folder.
-        stems: for each sample its new name, unique and without a suffix; it may contain folders.
-
-    Returns:
-        What a polygon cannot hold: holes (`holes`: filled) and several parts (`parts`: joined).
-    """
-    lost = []
-    for sample, stem in zip(dataset.samples, stems, strict=True):
-        copy_image(sample.path, out, stem)
-        labels = out / label_file_of(Path("images") / f"{stem}.png")
-        lines = []
-        assert sample.objects.masks is not None, "data sets have masks"
-        filled, n_filled = _fill(sample.objects.masks)
-        scale = np.array(sample.size_hw[::-1], dtype=np.float64)
-        polygons = zip(filled.polygons(), n_filled, sample.objects.labels.tolist(), sample.annotation_ids, strict=True)
-        for parts, n_hole, label, annotation_id in polygons:
-            where = f"annotation {annotation_id}"
-            if n_hole:
-                lost.append(Fault("holes", sample.path, where, f"filled ({n_hole} px here)", sample.path))
-            if len(parts) > 1:
-                what = f"joined by lines of no width ({len(parts)} parts here)"
-                lost.append(Fault("parts", sample.path, where, what, sample.path))
-            outline = (_join([part[0] for part in parts]) / scale).ravel().tolist()
-            lines.append(" ".join([str(label), *(f"{value:.9g}" for value in outline)]) + "\n")
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        labels.write_text("".join(lines), encoding="utf-8")
-    content = {"train": "images", "val": "images", "names": dict(enumerate(dataset.class_names))}
-    (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return lost
+def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:
+    is_inside = "labels" in folder.resolve().parts or (folder / "labels").is_dir()
+    beside = label_file_of(folder.resolve() / "any.png").parent
+    is_beside = "images" in folder.resolve().parts and beside.is_dir()
+    nested = [one / "labels" for one in folders_in(folder) if (one / "labels").is_dir() and (one / "images").is_dir()]
+    return any(files_in(one, (".txt",)) for one in [folder] * is_inside + [beside] * is_beside + nested)
 
 
-def _fill(masks: CropMasks) -> tuple[CropMasks, list[int]]:
-    """The masks without holes, and how many pixels that added to each."""
-    around = np.ones((3, 3), dtype=np.bool_)  # background hangs together over corners
-    crops = [(binary_fill_holes(crop.numpy(), around), offset_xy) for crop, offset_xy in masks.placed()]
-    added = [
-        int(np.count_nonzero(crop)) - area for (crop, _), area in zip(crops, masks.areas_px().tolist(), strict=True)
-    ]
-    return CropMasks.from_crops(crops, masks.size_hw), added
-
-
-def _join(rings: Sequence[Ring]) -> npt.NDArray[np.float64]:
-    """One outline of several: from its nearest point to each further ring, around it, and back the same way."""
-    path = rings[0]
-    for ring in rings[1:]:
-        distances, nearest = cKDTree(ring).query(path)
-        here = int(np.argmin(distances))
-        there = int(nearest[here])
-        path = np.concatenate([path[: here + 1], ring[there:], ring[: there + 1], path[here:]])
-    return path
+READER = Reader(
+    name="yolo",
+    layout="labels/*.txt beside images/",
+    read=read_yolo,
+    fits_folder=_fits_folder,
+    fits_file=lambda file: file.suffix.lower() in YAML,
+)

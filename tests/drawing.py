@@ -55,4 +55,4 @@ def dense(sample) -> np.ndarray:
 
 
 def kinds(dataset) -> list[str]:
-    return [fault.kind for fault in dataset.warnings]
+    return [issue.kind for issue in dataset.warnings]
