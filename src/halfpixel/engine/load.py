@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.exported_files import open_exported, open_file
-from halfpixel.engine.export.cache import cached_export
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo.convert.torchvision import convert
@@ -78,6 +77,8 @@ def open_backend(
         raise ArgumentError(
             f"{name} runs networks in fp32 or, from a file, int8; in {precision} it would round coordinates as well"
         )
+    from halfpixel.engine.export.cache import cached_export  # slow to import, and most never export
+
     return open_file(cached_export(predictor, name), threads)
 
 
