@@ -70,12 +70,11 @@ STILL_LONG_FUNCTIONS: set[str] = {
     "src/halfpixel/cli/evaluate.py:evaluate",
     "src/halfpixel/cli/predict.py:predict",
     "src/halfpixel/cli/sweep.py:sweep",
-    "src/halfpixel/cli/train.py:train",
     "src/halfpixel/engine/export/exporter.py:export",
     "src/halfpixel/engine/parallel.py:in_order",
     "src/halfpixel/evaluation/detection/error_types.py:name_mistakes",
     "src/halfpixel/evaluation/evaluation.py:evaluate",
-    "src/halfpixel/train/loop.py:fit",
+    "src/halfpixel/train/loop.py:train_network",
 }
 STILL_IN_A_CIRCLE: set[str] = set()
 STILL_NAMING_A_MODEL: set[str] = set()
@@ -93,8 +92,6 @@ STILL_IMPORTING_LATE: set[str] = {
     "cli/evaluate.py:evaluate",
     "cli/image_options.py:reading",
     "cli/sweep.py:sweep",
-    "cli/train.py:_measure",
-    "cli/train.py:_start",
 }
 
 
