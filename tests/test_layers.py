@@ -74,7 +74,6 @@ STILL_LONG_FUNCTIONS: set[str] = {
     "src/halfpixel/engine/parallel.py:in_order",
     "src/halfpixel/evaluation/detection/error_types.py:name_mistakes",
     "src/halfpixel/evaluation/evaluation.py:evaluate",
-    "src/halfpixel/train/loop.py:train_network",
 }
 STILL_IN_A_CIRCLE: set[str] = set()
 STILL_NAMING_A_MODEL: set[str] = set()

@@ -132,13 +132,7 @@ def train_network(
         described = dataclasses.replace(start.info, recipe=dataclasses.asdict(recipe))
         run.log = RunLog(out, described, val, run.progress.step, report, writer)
     with Interrupt() as interrupt:
-        run.validate_if_due()
-        for micro_batches in run.micro_batches(dataset, start):
-            stopped = run.step(micro_batches, interrupt)
-            run.save_if_due(stopped)
-            if stopped:
-                raise KeyboardInterrupt(f"after step {run.progress.step}, which is saved")
-            run.validate_if_due()
+        run.train(dataset, start, interrupt)
     run.close()
 
 
@@ -179,7 +173,21 @@ class _Run:
         restore(saved, self.model, self.average.network, self.optimiser)
         self.progress = saved.progress
 
-    def micro_batches(self, dataset: Dataset, start: Start) -> Iterator[list[Batch]]:
+    def train(self, dataset: Dataset, start: Start, interrupt: Interrupt) -> None:
+        """Take all steps that are left.
+
+        Raises:
+            KeyboardInterrupt: some process was asked to stop; the step is saved.
+        """
+        self.validate_if_due()
+        for micro_batches in self._micro_batches(dataset, start):
+            stopped = self.step(micro_batches, interrupt)
+            self.save_if_due(stopped)
+            if stopped:
+                raise KeyboardInterrupt(f"after step {self.progress.step}, which is saved")
+            self.validate_if_due()
+
+    def _micro_batches(self, dataset: Dataset, start: Start) -> Iterator[list[Batch]]:
         """For each step that is left, the micro-batches that this process is given."""
         several, processes, rank = self.recipe.accumulate, self.fabric.world_size, self.fabric.global_rank
         rules, shares = start.info.input, processes * several
