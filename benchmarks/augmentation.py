@@ -1,7 +1,7 @@
-"""What a turned training view with its targets costs on a large, crowded image.
+"""What a turned training crop with its targets costs on a large, crowded image.
 
-A 4,000 x 4,000 image with 2,000 drawn ellipses; a view of 1,024 x 1,024 turned by 20 degrees, and 28 x 28 mask targets
-for 128 regions. `crops` is halfpixel's way: one map, the image resampled once, masks sampled from their crops.
+A 4,000 x 4,000 image with 2,000 drawn ellipses; a crop of 1,024 x 1,024 turned by 20 degrees, and 28 x 28 mask targets
+for 128 RoIs. `crops` is halfpixel's way: one map, the image resampled once, masks sampled from their crops.
 `canvases` is the usual one: N x H x W masks through `torchvision.transforms.v2`, then RoIAlign; it is given as many
 objects as fit into the memory allowed (the masks, their copies and the grid), and its time and memory are also stated
 for each object. Both run in a process of their own, whose peak memory is measured above that of its imports.
@@ -30,7 +30,7 @@ from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.warp import resample, shrink
 
 FRAME = 1024
-REGIONS = 128
+ROIS = 128
 GRID = 28
 DEGREES = 20.0
 COPIES = 6
@@ -58,7 +58,7 @@ def drawn(side: int, count: int) -> tuple[Tensor, Instances]:
 
 
 def by_crops(image: Tensor, objects: Instances) -> int:
-    """Returns how many objects are in view."""
+    """Returns how many objects are in the crop."""
     middle = objects.size_hw[0] / 2
     frame_hw = (FRAME, FRAME)
     to_source = affine.compose(
@@ -68,20 +68,20 @@ def by_crops(image: Tensor, objects: Instances) -> int:
     window = image[:, rows, columns].float() / 255
     resample(*shrink(window, affine.compose(affine.shift(-columns.start, -rows.start), to_source)), frame_hw)
     targets = Targets.seen(objects, objects[:0], to_source, frame_hw)
-    matches = torch.arange(REGIONS) % len(targets)
+    matches = torch.arange(ROIS) % len(targets)
     targets.mask_grids(matches, targets.boxes_xyxy[matches], GRID)
     return len(targets)
 
 
 def by_canvases(image: Tensor, objects: Instances) -> int:
-    """The usual way; returns how many objects are in view."""
+    """The usual way; returns how many objects are in the crop."""
     assert objects.masks is not None
     canvases = tv_tensors.Mask(objects.masks.dense().to(torch.uint8))
     turn, cut = v2.RandomRotation((DEGREES, DEGREES), v2.InterpolationMode.BILINEAR), v2.CenterCrop(FRAME)
     _, masks = cut(*turn(tv_tensors.Image(image), canvases))
     masks = masks[masks.flatten(1).any(1)]
     boxes = torchvision.ops.masks_to_boxes(masks)
-    matches = torch.arange(REGIONS) % len(masks)
+    matches = torch.arange(ROIS) % len(masks)
     rois = torch.cat([matches[:, None].float(), boxes[matches]], dim=1)
     torchvision.ops.roi_align(masks[:, None].float(), rois, GRID, aligned=True)
     return len(masks)
@@ -131,8 +131,8 @@ def main() -> None:
         "crops, as few": measured("crops", given.side, fitting),
         "canvases": measured("canvases", given.side, fitting),
     }
-    print(f"A turned view and {REGIONS} targets from {given.side} x {given.side} pixels, one processor")
-    print(f"{'':14}  {'objects':>7}  {'in view':>7}  {'ms':>8}  {'MiB':>8}  {'ms/object':>9}  {'MiB/object':>10}")
+    print(f"A turned crop and {ROIS} targets from {given.side} x {given.side} pixels, one processor")
+    print(f"{'':14}  {'objects':>7}  {'in crop':>7}  {'ms':>8}  {'MiB':>8}  {'ms/object':>9}  {'MiB/object':>10}")
     for name, row in rows.items():
         ms, mib, count = 1000 * row["seconds"], row["mib"], row["objects"]
         each = f"{ms / count:9.2f}  {mib / count:10.2f}"

@@ -189,9 +189,9 @@ def quality(train: Dataset, val: Dataset, given: argparse.Namespace, device: tor
         model, info = lite(train, rules, given.backbone, given.seed)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            best = halfpixel.fit(model, info, train, dataclasses.replace(recipe, steps=steps), Path(folder) / "run")
+            fresh = Predictor(model, info, device)
+            predictor = halfpixel.fit(fresh, train, dataclasses.replace(recipe, steps=steps), Path(folder) / "run")
             seconds.append(time.perf_counter() - start)
-        predictor = Predictor(best, info)
         found = predictor.predict(
             [sample.path for sample in val.samples], threshold=tutorial.LOWEST_SCORE, limit=tutorial.DETECTIONS
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from calling import Halfpixel
 
-from halfpixel.train.run_log import Records
+from halfpixel.train.run_log import RunLog
 from halfpixel.zoo.modelfile import load_model, read_info
 
 SHORT = ("--steps", 2, "--images-per-step", 1, "--crop-px", 64, "--warmup-steps", 1)
@@ -122,15 +122,15 @@ def test_ctrl_c_and_resume(
     halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", annotated, "--model", tiny_model, "--out", tmp_path / "run", *SHORT[2:], "--hold-out", 1)
-    real, pressed = Records.step, []
+    real, pressed = RunLog.step, []
 
-    def press(records: Records, step: int, values: dict[str, float]) -> None:
-        real(records, step, values)
+    def press(log: RunLog, step: int, values: dict[str, float]) -> None:
+        real(log, step, values)
         if not pressed:
             pressed.append(step)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Records, "step", press)
+    monkeypatch.setattr(RunLog, "step", press)
     ran = halfpixel(*command, "--steps", 4)
     assert ran.code == 130
     last = ran.err.splitlines()[-1]

@@ -17,7 +17,7 @@ from halfpixel.structures.images import InputRules
 from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
 from halfpixel.train.augment import crops
-from halfpixel.train.augment.crops import Batches, random_view
+from halfpixel.train.augment.crops import Batches, random_crop
 
 RULES = InputRules(scale=2.0)
 
@@ -81,7 +81,7 @@ def test_pixels_and_annotations_agree_when_turned_and_pasted(dataset: Dataset, c
     seen, pasted = 0, 0
     for seed in range(12):
         shown = [
-            random_view(dataset.samples[0], RULES, one, torch.Generator().manual_seed(seed), dataset.samples[1:2])
+            random_crop(dataset.samples[0], RULES, one, torch.Generator().manual_seed(seed), dataset.samples[1:2])
             for one in (recipe, plain)
         ]
         seen += assert_agree(*shown[0])
@@ -92,13 +92,13 @@ def test_pixels_and_annotations_agree_when_turned_and_pasted(dataset: Dataset, c
 
 
 def test_rotation_mirror_and_quarter_turns_can_be_left_out(dataset: Dataset) -> None:
-    """Then a view is a plain crop of the resized image."""
+    """Then it is a plain crop of the resized image."""
     recipe = dataclasses.replace(RECIPE, zoom=(1.0, 1.0), photometric=0.0, mirror=False, quarter_turns=False)
     rules = InputRules(scale=1.0)
     whole = normalise(to_float(read_image(dataset.samples[0].path)), rules)
     recipe = dataclasses.replace(recipe, crop_px=24)
     for seed in range(5):
-        image, targets = random_view(dataset.samples[0], rules, recipe, torch.Generator().manual_seed(seed))
+        image, targets = random_crop(dataset.samples[0], rules, recipe, torch.Generator().manual_seed(seed))
         places = whole.unfold(1, 24, 1).unfold(2, 24, 1)
         assert (places == image[:, None, None]).all(dim=(0, 3, 4)).sum() == 1
         assert_agree(image, targets)
@@ -140,21 +140,21 @@ def test_pixels_and_annotations_agree(dataset: Dataset) -> None:
     recipe = dataclasses.replace(RECIPE, photometric=0.0)
     seen = 0
     for seed in range(12):
-        image, targets = random_view(dataset.samples[0], RULES, recipe, torch.Generator().manual_seed(seed))
+        image, targets = random_crop(dataset.samples[0], RULES, recipe, torch.Generator().manual_seed(seed))
         assert image.shape[1] <= recipe.crop_px
         assert image.shape[2] <= recipe.crop_px
         seen += assert_agree(image, targets)
     assert seen > 15
 
 
-def test_the_same_generator_the_same_view(dataset: Dataset) -> None:
-    shown = [random_view(dataset.samples[0], RULES, RECIPE, torch.Generator().manual_seed(s))[0] for s in (3, 3)]
+def test_the_same_generator_the_same_crop(dataset: Dataset) -> None:
+    shown = [random_crop(dataset.samples[0], RULES, RECIPE, torch.Generator().manual_seed(s))[0] for s in (3, 3)]
     assert torch.equal(*shown)
 
 
 def test_a_small_image_is_shown_whole(dataset: Dataset) -> None:
     recipe = dataclasses.replace(RECIPE, crop_px=512, zoom=(1.0, 1.0), photometric=0.0)
-    image, targets = random_view(dataset.samples[1], RULES, recipe, torch.Generator().manual_seed(0))
+    image, targets = random_crop(dataset.samples[1], RULES, recipe, torch.Generator().manual_seed(0))
     assert sorted(image.shape[1:]) == [80, 104]
     assert len(targets) == 3
 

@@ -1,12 +1,12 @@
 import torch
 from test_loop import fresh
 
-from halfpixel.train.ema import Average
+from halfpixel.train.ema import WeightAverage
 
 
 def test_the_average_follows_the_weights() -> None:
-    network, _ = fresh()
-    average = Average(network, decay=0.5)
+    network = fresh().model
+    average = WeightAverage(network, decay=0.5)
     start = network.rpn.objectness.bias.detach().clone()
     with torch.no_grad():
         network.rpn.objectness.bias.add_(1.0)

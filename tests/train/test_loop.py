@@ -16,15 +16,17 @@ from PIL import Image
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.images.rgb8 import read_image
+from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import AnnotationError, ArgumentError, HalfpixelError, ImageError, MissingDependencyError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.structures.images import InputRules
 from halfpixel.train import loop, run_log
 from halfpixel.train.augment.crops import Batches
-from halfpixel.train.loop import fit
+from halfpixel.train.loop import fit, train_network
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.run_log import Event
+from halfpixel.train.start import start_from
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
 
 RECIPE = Recipe(steps=3, images_per_step=2, crop_px=64, warmup_steps=2)
@@ -65,17 +67,17 @@ def dataset(tmp_path: Path) -> Dataset:
     return read_coco(write_dataset(tmp_path))
 
 
-def fresh() -> tuple[MaskRCNN, ModelInfo]:
+def fresh() -> Predictor:
     torch.manual_seed(0)
     model = mask_rcnn.mask_rcnn_lite(CLASSES, few(mask_rcnn))
-    return model, ModelInfo("mask_rcnn_lite", CLASSES, InputRules(scale=1.5), settings_of(model))
+    return Predictor(model, ModelInfo("mask_rcnn_lite", CLASSES, InputRules(scale=1.5), settings_of(model)))
 
 
 def test_a_run_leaves_three_files(dataset: Dataset, tmp_path: Path) -> None:
-    model, info = fresh()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start = fresh()
+    before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
     heard: list[Event] = []
-    best = fit(model, info, dataset, RECIPE, tmp_path / "run", report=heard.append)
+    best = fit(start, dataset, RECIPE, tmp_path / "run", report=heard.append).model
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
@@ -102,9 +104,8 @@ def test_a_run_leaves_three_files(dataset: Dataset, tmp_path: Path) -> None:
 def test_the_seed_decides_everything(dataset: Dataset, tmp_path: Path) -> None:
     weights = []
     for k, seed in enumerate((5, 5, 6)):
-        model, info = fresh()
         recipe = dataclasses.replace(RECIPE, seed=seed, steps=2)
-        weights.append(fit(model, info, dataset, recipe, tmp_path / f"run {k}").state_dict())
+        weights.append(fit(fresh(), dataset, recipe, tmp_path / f"run {k}").model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
@@ -118,14 +119,14 @@ def test_a_folder_that_is_not_empty_is_left_alone(dataset: Dataset, tmp_path: Pa
         else:
             out.write_text("mine")
         with pytest.raises(ArgumentError, match=f"{name} is not empty"):
-            fit(*fresh(), dataset, RECIPE, out)
+            fit(fresh(), dataset, RECIPE, out)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious.txt"]
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     data = read_coco(write_dataset(tmp_path, empty_only=True))
     with pytest.raises(AnnotationError, match=r"annotations\.json: no annotated objects"):
-        fit(*fresh(), data, RECIPE, tmp_path / "run")
+        fit(fresh(), data, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -133,72 +134,48 @@ def test_images_without_objects_are_trained_on(dataset: Dataset, tmp_path: Path)
     empty_first = dataclasses.replace(dataset, samples=(dataset.samples[2], dataset.samples[0]))
     heard: list[Event] = []
     recipe = dataclasses.replace(RECIPE, images_per_step=1, steps=2)
-    fit(*fresh(), empty_first, recipe, tmp_path / "run", report=heard.append)
+    fit(fresh(), empty_first, recipe, tmp_path / "run", report=heard.append)
     assert sorted(event.values["mask"] > 0 for event in heard) == [False, True]
 
 
 def test_an_image_of_another_size_than_annotated(dataset: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (52, 41)).save(tmp_path / "1.png")
     with pytest.raises(ImageError, match=r"1\.png: \(41, 52\) pixels .* annotated as \(40, 52\)"):
-        fit(*fresh(), dataset, RECIPE, tmp_path / "run")
+        fit(fresh(), dataset, RECIPE, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_names_the_images(dataset: Dataset, tmp_path: Path) -> None:
-    model, info = fresh()
-    torch.nn.init.constant_(model.mask_head.logits.bias, float("nan"))
+    start = fresh()
+    torch.nn.init.constant_(start.model.mask_head.logits.bias, float("nan"))
     recipe = dataclasses.replace(RECIPE, images_per_step=3)
     with pytest.raises(HalfpixelError, match="step 1: the loss is nan on ") as raised:
-        fit(model, info, dataset, recipe, tmp_path / "run")
+        fit(start, dataset, recipe, tmp_path / "run")
     assert "0.png" in str(raised.value)
     assert "1.png" in str(raised.value)
     assert "2.png" not in str(raised.value)  # has no objects, hence no masks
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, info = fresh()
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(dataset: Dataset, tmp_path: Path) -> None:
+    start = start_from(fresh(), dataset)
+    model = start.network
     model.rpn.objectness.weight.register_hook(lambda grad: grad * float("inf"))
     with pytest.raises(HalfpixelError, match=r"step 1: the gradient is (nan|inf) on .*png"):
-        fit(model, info, dataset, RECIPE, tmp_path / "run")
+        train_network(start, dataset, RECIPE, tmp_path / "run")
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
 def test_mixed_precision_runs(dataset: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=1, precision="bf16-mixed")
-    best = fit(*fresh(), dataset, recipe, tmp_path / "run")
+    best = fit(fresh(), dataset, recipe, tmp_path / "run").model
     assert all(tensor.dtype == torch.float32 for tensor in best.state_dict().values())
 
 
-def test_the_learning_rate_warms_up_and_falls() -> None:
-    recipe = Recipe(steps=100, warmup_steps=10)
-    shares = [loop._schedule(step, recipe) for step in range(1, 101)]
-    assert shares[:10] == pytest.approx([k / 10 for k in range(1, 11)])
-    assert shares[9:] == sorted(shares[9:], reverse=True)
-    assert shares[54] == pytest.approx(0.505)
-    assert shares[-1] == pytest.approx(0.01)
-
-
-def test_the_backbone_learns_more_slowly_and_vectors_do_not_decay() -> None:
-    model, _ = fresh()
-    recipe = Recipe(learning_rate=0.1, backbone_rate=0.3, weight_decay=0.05)
-    groups = loop._parameter_groups(model, recipe)
-    assert {(round(float(g["peak"]), 4), g["weight_decay"]) for g in groups} == {  # type: ignore[arg-type]
-        (0.03, 0.05),
-        (0.03, 0.0),
-        (0.1, 0.05),
-        (0.1, 0.0),
-    }
-    together = [p for group in groups for p in group["params"]]  # type: ignore[attr-defined]
-    assert len(together) == len({id(p) for p in together}) == len(list(model.parameters()))
-
-
 def test_frozen_stages_stay(dataset: Dataset, tmp_path: Path) -> None:
-    model, info = fresh()
-    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    start = fresh()
+    before = {name: tensor.clone() for name, tensor in start.model.backbone.state_dict().items()}
     recipe = dataclasses.replace(RECIPE, frozen_stages=2, ema_decay=0.0)
-    after = fit(model, info, dataset, recipe, tmp_path / "run").backbone.state_dict()
+    after = fit(start, dataset, recipe, tmp_path / "run").model.backbone.state_dict()
     frozen = [name for name in before if name.startswith(("conv_stem", "blocks.0.", "blocks.1."))]
     assert len(frozen) > 10
     # the stem is stride 2, the first two stages come to stride 4
@@ -206,12 +183,13 @@ def test_frozen_stages_stay(dataset: Dataset, tmp_path: Path) -> None:
     assert "blocks.2.0.conv_pw.weight" not in frozen
 
 
-def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
-    model, info = fresh()
+def test_micro_batches_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
+    start = fresh()
+    model = start.model
     recipe = dataclasses.replace(RECIPE, steps=1, accumulate=2)
     terms: dict[str, float] = dict.fromkeys(TERMS, 0.0)
     for rank in range(2):
-        images, targets, _ = Batches(dataset, info.input, recipe, rank=rank, processes=2)[0]
+        images, targets, _ = Batches(dataset, start.info.input, recipe, rank=rank, processes=2)[0]
         assert len(images) == 1
         for name, value in model.train().losses(images, targets).items():
             terms[name] += float(value.detach()) / 2
@@ -219,7 +197,7 @@ def test_parts_of_a_step_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
     norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters() if p.grad is not None))
     model.zero_grad()
     heard: list[Event] = []
-    fit(model, info, dataset, recipe, tmp_path / "run", report=heard.append)
+    fit(start, dataset, recipe, tmp_path / "run", report=heard.append)
     assert {name: heard[0].values[name] for name in TERMS} == pytest.approx(terms, rel=1e-5)
     assert heard[0].values["gradient_norm"] == pytest.approx(norm, rel=1e-4)
 
@@ -229,14 +207,14 @@ def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path, monk
         dataclasses.replace(RECIPE, accumulate=4)
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ArgumentError, match="images_per_step is 2: it must be a multiple of the 3 processes times acc"):
-        fit(*fresh(), dataset, RECIPE, tmp_path / "run")
+        fit(fresh(), dataset, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_validation_as_it_goes(dataset: Dataset, tmp_path: Path) -> None:
     out, heard = tmp_path / "run", list[Event]()
     recipe = dataclasses.replace(RECIPE, steps=5, validate_every=2)
-    fit(*fresh(), dataset, recipe, out, val=dataset, report=heard.append)
+    fit(fresh(), dataset, recipe, out, val=dataset, report=heard.append)
     with (out / "validation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4", "5"]
@@ -253,7 +231,7 @@ def test_validation_as_it_goes(dataset: Dataset, tmp_path: Path) -> None:
 def test_a_run_that_gets_no_better_stops(dataset: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=9, validate_every=1, patience=2, learning_rate=1e-12)
     heard: list[Event] = []
-    fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset, report=heard.append)
+    fit(fresh(), dataset, recipe, tmp_path / "run", val=dataset, report=heard.append)
     assert [event.step for event in heard if event.kind == "step"] == [1, 2, 3]
 
 
@@ -270,7 +248,7 @@ def test_the_best_validation_is_the_model(dataset: Dataset, tmp_path: Path, monk
         return kept(network, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run_log, "validate", spy)
-    best = fit(*fresh(), dataset, recipe, tmp_path / "run", val=dataset).state_dict()
+    best = fit(fresh(), dataset, recipe, tmp_path / "run", val=dataset).model.state_dict()
     equal = [all(torch.equal(best[name], one[name]) for name in best) for one in averages]
     assert equal == [False, True, False]
 
@@ -278,7 +256,7 @@ def test_the_best_validation_is_the_model(dataset: Dataset, tmp_path: Path, monk
 def test_tensorboard_that_is_not_installed(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependencyError, match=r"halfpixel\[tensorboard\]"):
-        fit(*fresh(), dataset, RECIPE, tmp_path / "run", tensorboard=True)
+        fit(fresh(), dataset, RECIPE, tmp_path / "run", tensorboard=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -296,6 +274,6 @@ def test_tensorboard_gets_every_number(dataset: Dataset, tmp_path: Path, monkeyp
             written.append(("closed", 0))
 
     monkeypatch.setattr(loop, "tensorboard_writer", lambda: Writer)
-    fit(*fresh(), dataset, RECIPE, tmp_path / "run", val=dataset, tensorboard=True)
+    fit(fresh(), dataset, RECIPE, tmp_path / "run", val=dataset, tensorboard=True)
     assert {("train/total", 3), ("train/mask", 1), ("val/mask_ap", 3)} <= set(written)
     assert written[-1] == ("closed", 0)

@@ -17,6 +17,7 @@ from test_loop import RECIPE, fresh, write_dataset
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco import read_coco
+from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError, ModelFileError
 from halfpixel.train import state
 from halfpixel.train.loop import fit
@@ -34,7 +35,7 @@ def dataset(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def whole(dataset: Dataset, tmp_path: Path) -> Path:
     """An uninterrupted run."""
-    fit(*fresh(), dataset, LONGER, tmp_path / "whole", val=dataset)
+    fit(fresh(), dataset, LONGER, tmp_path / "whole", val=dataset)
     return tmp_path / "whole"
 
 
@@ -55,9 +56,9 @@ def test_a_run_that_broke_off(dataset: Dataset, whole: Path, tmp_path: Path, ste
 
     out = tmp_path / "run"
     with pytest.raises(RuntimeError, match="lightning"):
-        fit(*fresh(), dataset, LONGER, out, val=dataset, report=lightning)
+        fit(fresh(), dataset, LONGER, out, val=dataset, report=lightning)
     heard: list[Event] = []
-    fit(*fresh(), dataset, LONGER, out, val=dataset, report=heard.append, resume=True)
+    fit(fresh(), dataset, LONGER, out, val=dataset, report=heard.append, resume=True)
     # a checkpoint at every second step, and before and after validations
     assert heard[0].step == {(1, "step"): 1, (3, "step"): 3, (3, "validating"): 3, (5, "step"): 5}[step, kind]
     assert_same_run(out, whole)
@@ -70,9 +71,9 @@ def test_ctrl_c_saves_the_step_under_way(dataset: Dataset, whole: Path, tmp_path
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt, match="after step 4, which is saved"):
-        fit(*fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=press)
+        fit(fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=press)
     heard: list[Event] = []
-    fit(*fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=heard.append, resume=True)
+    fit(fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=heard.append, resume=True)
     assert heard[0].step == 5
     assert_same_run(tmp_path / "run", whole)
 
@@ -80,39 +81,40 @@ def test_ctrl_c_saves_the_step_under_way(dataset: Dataset, whole: Path, tmp_path
 def test_other_weights_at_the_start_do_not_matter(dataset: Dataset, whole: Path) -> None:
     """What was trained comes from the checkpoint: resuming a finished run changes nothing."""
     before = {path: path.read_bytes() for path in whole.iterdir() if path.suffix == ".safetensors"}
-    model, info = fresh()
-    torch.nn.init.normal_(model.rpn.objectness.weight)
+    start = fresh()
+    torch.nn.init.normal_(start.model.rpn.objectness.weight)
     heard: list[Event] = []
-    fit(model, info, dataset, LONGER, whole, val=dataset, report=heard.append, resume=True)
+    fit(start, dataset, LONGER, whole, val=dataset, report=heard.append, resume=True)
     assert heard == []
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_goes_on_as_it_was_begun(dataset: Dataset, whole: Path) -> None:
-    model, info = fresh()
+    start = fresh()
+    info = start.info
     fewer = dataclasses.replace(dataset, samples=dataset.samples[:2])
     larger = dataclasses.replace(info, input=dataclasses.replace(info.input, scale=3.0))
     for changed, message in (
-        ((info, dataset, dataclasses.replace(LONGER, steps=9)), "begun with steps = 6, not 9"),
-        ((info, fewer, LONGER), r"begun with images = \['0.png', '1.png', '2.png'\], not \['0.png', '1.png'\]"),
-        ((larger, dataset, LONGER), "begun with input = "),
+        ((start, dataset, dataclasses.replace(LONGER, steps=9)), "begun with steps = 6, not 9"),
+        ((start, fewer, LONGER), r"begun with images = \['0.png', '1.png', '2.png'\], not \['0.png', '1.png'\]"),
+        ((Predictor(start.model, larger), dataset, LONGER), "begun with input = "),
     ):
         with pytest.raises(ArgumentError, match=message):
-            fit(model, *changed, whole, val=dataset, resume=True)
+            fit(*changed, whole, val=dataset, resume=True)
 
 
 def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tmp_path: Path) -> None:
-    fit(*fresh(), dataset, LONGER, tmp_path / "run", val=dataset, resume=True)
+    fit(fresh(), dataset, LONGER, tmp_path / "run", val=dataset, resume=True)
     assert_same_run(tmp_path / "run", whole)
     (tmp_path / "killed at once").mkdir()
     (tmp_path / "killed at once" / ".last.safetensors.7.part").write_bytes(b"half")
     (tmp_path / "killed at once" / "recipe.json").write_text("{}")
-    fit(*fresh(), dataset, LONGER, tmp_path / "killed at once", val=dataset, resume=True)
+    fit(fresh(), dataset, LONGER, tmp_path / "killed at once", val=dataset, resume=True)
     assert_same_run(tmp_path / "killed at once", whole)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(ArgumentError, match="mine is not empty"):
-        fit(*fresh(), dataset, LONGER, tmp_path / "mine", resume=True)
+        fit(fresh(), dataset, LONGER, tmp_path / "mine", resume=True)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(
@@ -134,9 +136,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         patch.setattr(state, "write_whole", fills_up)
         message = r"last.safetensors: step 3 cannot be saved \(No space left on device\); the checkpoint before it is"
         with pytest.raises(HalfpixelError, match=message):
-            fit(*fresh(), dataset, LONGER, out, val=dataset)
+            fit(fresh(), dataset, LONGER, out, val=dataset)
     assert state.load_checkpoint(out / "last.safetensors").progress.step == 2
-    fit(*fresh(), dataset, LONGER, out, val=dataset, resume=True)
+    fit(fresh(), dataset, LONGER, out, val=dataset, resume=True)
     assert_same_run(out, whole)
 
 
@@ -144,7 +146,7 @@ def test_a_broken_checkpoint_says_so(dataset: Dataset, whole: Path) -> None:
     file = whole / "last.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match=r"last.safetensors: not a checkpoint of a run"):
-        fit(*fresh(), dataset, LONGER, whole, val=dataset, resume=True)
+        fit(fresh(), dataset, LONGER, whole, val=dataset, resume=True)
 
 
 PROGRAM = """
@@ -156,7 +158,7 @@ from test_resume import KILLED
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.train.loop import fit
 data = read_coco(Path({data!r}))
-fit(*fresh(), data, KILLED, Path({out!r}), val=data, resume=True)
+fit(fresh(), data, KILLED, Path({out!r}), val=data, resume=True)
 """
 KILLED = Recipe(steps=240, images_per_step=2, crop_px=64, warmup_steps=2, checkpoint_every=5, validate_every=30)
 

@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from test_loop import RECIPE, TERMS, fresh, write_dataset
 
 from halfpixel.data.formats.coco import read_coco
-from halfpixel.models.mask_rcnn import MaskRCNN
+from halfpixel.engine.predictor import Predictor
 from halfpixel.train.loop import fit
-from halfpixel.zoo.modelfile import ModelInfo
 
 RUN = dataclasses.replace(RECIPE, steps=4, images_per_step=4, validate_every=2, checkpoint_every=2)
 
@@ -28,15 +27,15 @@ from halfpixel.data.formats.coco import read_coco
 from halfpixel.train.loop import fit
 data = read_coco(Path(sys.argv[1]))
 for resume in (False, True):
-    fit(*lively(), data, RUN, Path(sys.argv[2]), val=data, resume=resume)
+    fit(lively(), data, RUN, Path(sys.argv[2]), val=data, resume=resume)
 """
 
 
-def lively() -> tuple[MaskRCNN, ModelInfo]:
+def lively() -> Predictor:
     """Fresh masks all cost the same, so that it would not matter how they are averaged."""
-    model, info = fresh()
-    torch.nn.init.normal_(model.mask_head.logits.weight, std=2.0)
-    return model, info
+    start = fresh()
+    torch.nn.init.normal_(start.model.mask_head.logits.weight, std=2.0)
+    return start
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     two = subprocess.Popen([*torchrun, str(program), str(data), str(tmp_path / "two")], env=environment)
-    fit(*lively(), read_coco(data), RUN, tmp_path / "one", val=read_coco(data))
+    fit(lively(), read_coco(data), RUN, tmp_path / "one", val=read_coco(data))
     assert two.wait(timeout=300) == 0
     for one, other in zip(rows(tmp_path / "one", "log.csv"), rows(tmp_path / "two", "log.csv"), strict=True):
         assert {name: other[name] for name in one} == pytest.approx(one, rel=1e-3, abs=1e-5)

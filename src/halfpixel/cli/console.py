@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,10 +172,9 @@ def check_folder(out: Path, option: str = "") -> None:
             raise ArgumentError(f"{option or f'--out {out}'}: {path} is a file, not a folder")
 
 
-def open_model(model: str) -> Predictor:
-    """Load a named model or a file, with a bar for the download if there is one."""
-    from halfpixel.engine.load import load
-
+@contextmanager
+def download_bar(model: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for the download of a model, if there is one: what it gives is to be told of the bytes."""
     with progress_bar(DownloadColumn()) as bar:
 
         def tell(done: int, total: int | None) -> None:
@@ -185,6 +185,14 @@ def open_model(model: str) -> Predictor:
                     ERR.print(f"Downloading the model {model}{size}")
             bar.update(bar.tasks[0].id, completed=done, total=total)
 
+        yield tell
+
+
+def open_model(model: str) -> Predictor:
+    """Load a named model or a file, with a bar for the download if there is one."""
+    from halfpixel.engine.load import load
+
+    with download_bar(model) as tell:
         return load(model, progress=tell)
 
 

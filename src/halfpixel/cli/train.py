@@ -15,6 +15,7 @@ from halfpixel.cli.console import (
     ERR,
     Walk,
     check_folder,
+    download_bar,
     first_process,
     name_some,
     open_model,
@@ -31,10 +32,9 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset
-    from halfpixel.nn.network import Network
     from halfpixel.structures.images import InputRules
     from halfpixel.train.run_log import Event
-    from halfpixel.zoo.modelfile import ModelInfo
+    from halfpixel.train.start import Start
 
 LINES_WITHOUT_BAR = 20
 """How often the loss is printed where stderr is not a terminal, for example into a log."""
@@ -111,16 +111,10 @@ def train(
         inputs: How images are brought to the network.
         recipe: All decisions of the run.
     """
-    check_folder(out)
-    if score_threshold is not None and not 0 <= score_threshold < 1:
-        raise ArgumentError(f"--score-threshold must be from 0 up to, but not including, 1; got {score_threshold}")
-    if val is not None and hold_out is not None:
-        raise ArgumentError("--val and --hold-out: give one of the two")
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise ArgumentError(f"--out {out}: the folder is not empty; runs are never overwritten (--resume goes on)")
+    _check(out, val, hold_out, resume, score_threshold)
     dataset, held_out = _data(data, val, hold_out, images, format, recipe.seed)
-    network, info = _start(model, dataset, backbone, recipe.seed)
-    info = dataclasses.replace(info, input=inputs.apply(info.input))
+    start = _start(model, dataset, backbone, recipe)
+    info = dataclasses.replace(start.info, input=inputs.apply(start.info.input))
     if score_threshold is not None:
         info = dataclasses.replace(info, score_threshold=score_threshold)
     objects = sum(len(sample.objects) for sample in dataset.samples)
@@ -128,14 +122,25 @@ def train(
         f"Training on {dataset.path}: {plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
         f"{plural(len(dataset.class_names), 'class', 'classes')} ({name_some(dataset.class_names)})."
     )
-    _train(network, info, dataset, held_out, recipe, out, resume, tensorboard)
+    _train(dataclasses.replace(start, info=info), dataset, held_out, recipe, out, resume, tensorboard)
     if not first_process():
         return 0
     file = out / "model.safetensors"
     if half:
         _halve(file)
     say(f"Wrote {file}")
-    return 0 if held_out is None else _measure(held_out, file, half)
+    return 0 if held_out is None else _measure(held_out, file)
+
+
+def _check(out: Path, val: Path | None, hold_out: int | None, resume: bool, score_threshold: float | None) -> None:
+    """Refuse what cannot be done before anything is read."""
+    check_folder(out)
+    if score_threshold is not None and not 0 <= score_threshold < 1:
+        raise ArgumentError(f"--score-threshold must be from 0 up to, but not including, 1; got {score_threshold}")
+    if val is not None and hold_out is not None:
+        raise ArgumentError("--val and --hold-out: give one of the two")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ArgumentError(f"--out {out}: the folder is not empty; runs are never overwritten (--resume goes on)")
 
 
 def _data(
@@ -166,34 +171,19 @@ def _checked(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _start(model: str, dataset: Dataset, backbone: Path | None, seed: int) -> tuple[Network, ModelInfo]:
-    """The network to train and its description."""
-    import torch
+def _start(model: str, dataset: Dataset, backbone: Path | None, recipe: Recipe) -> Start:
+    """What to begin with; says so where the last layers are new."""
+    from halfpixel.train.start import start_from
 
-    from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
-
-    torch.manual_seed(seed)  # new layers start at random
-    if model in variant_names():
-        network = build(model, dataset.class_names)
-        source = f"trained from scratch on {dataset.path.name}"
-        if backbone is not None:
-            load_backbone(network, backbone)
-            source = f"trained on {dataset.path.name}, the backbone starting from {backbone.name}"
-        return network, ModelInfo(model, dataset.class_names, settings=settings_of(network), source=source)
-    if backbone is not None:
-        raise ArgumentError(f"--backbone is for networks from scratch ({', '.join(variant_names())}), not for {model}")
-    predictor = open_model(model)
-    if predictor.class_names != dataset.class_names:
-        predictor = predictor.with_classes(dataset.class_names)
+    with download_bar(model) as tell:
+        start = start_from(model, dataset, backbone=backbone, seed=recipe.seed, progress=tell)
+    if start.new_layers:
         say(f"The classes are not those of {model}: the last layers start anew.")
-    before = f" ({predictor.info.source})" if predictor.info.source else ""
-    source = f"trained on {dataset.path.name}, starting from {Path(model).name}{before}"
-    return predictor.model, dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
+    return start
 
 
 def _train(
-    network: Network,
-    info: ModelInfo,
+    start: Start,
     dataset: Dataset,
     held_out: Dataset | None,
     recipe: Recipe,
@@ -201,7 +191,7 @@ def _train(
     resume: bool,
     tensorboard: bool,
 ) -> None:
-    from halfpixel.train.loop import fit
+    from halfpixel.train.loop import train_network
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
     columns = MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}{task.fields[ap]}")
@@ -225,8 +215,8 @@ def _train(
                 ERR.print(f"step {step} of {recipe.steps}: loss {values['total']:.3f}")
 
         try:
-            fit(
-                network, info, dataset, recipe, out, val=held_out, report=report, resume=resume, tensorboard=tensorboard
+            train_network(
+                start, dataset, recipe, out, val=held_out, report=report, resume=resume, tensorboard=tensorboard
             )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(f"{error}; the same command with --resume goes on from the checkpoint") from None
@@ -238,20 +228,14 @@ def _halve(file: Path) -> None:
     save_model(file, *load_model(file), half=True)
 
 
-def _measure(held_out: Dataset, file: Path, half: bool) -> int:
+def _measure(held_out: Dataset, file: Path) -> int:
     """Evaluate the model as it is in its file, print it, and put it into the file."""
-    from halfpixel.engine.predictor import Predictor
-    from halfpixel.evaluation.evaluation import evaluate
-    from halfpixel.train.validation import measured
-    from halfpixel.zoo.modelfile import load_model, save_model
+    from halfpixel.train.validation import measure_file
 
-    network, info = load_model(file)
-    walk = Walk()
-    predictor = Predictor(network, info)
+    walk, predictor = Walk(), open_model(str(file))
+    info = predictor.info
     usable, found = predict_dataset(walk, predictor, held_out, info.score_threshold, info.detection_limit)
     if found:
-        result = evaluate(usable, found, threshold=info.score_threshold, max_detections=info.detection_limit)
-        save_model(file, network, dataclasses.replace(info, measured=measured(result)), half=half)
-        print_evaluation(result, str(file))
+        print_evaluation(measure_file(file, usable, found), str(file))
     walk.warn(info.detection_limit)
     return walk.exit_code

@@ -12,7 +12,7 @@ from halfpixel.files import write_whole
 Rows = list[dict[str, float]]
 
 
-class Log:
+class CsvLog:
     """A CSV file whose first column is `step`.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from halfpixel.nn.network import Network
 
 
-class Average:
+class WeightAverage:
     """Exponential moving average; short at first, so that the start is forgotten.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from halfpixel.errors import ArgumentError
 
-Precision = Literal["32-true", "bf16-mixed"]
+TrainingPrecision = Literal["32-true", "bf16-mixed"]
 
 LOWEST = {
     "steps": 1,
@@ -52,7 +52,7 @@ class Recipe:
         ema_decay: The weights that are kept are a running average with this decay.
         balance: An attribute of the images, such as their modality: images with rarer values of it are drawn more
             often, each value in proportion to the square root of its number. Default: every image once in each pass.
-        photometric: Strength of random light and stain, 0 to 1.
+        photometric: Strength of random exposure and stain, 0 to 1.
         precision: How numbers are computed, in the terms of lightning-fabric: "32-true" or "bf16-mixed".
         checkpoint_every: Steps between two checkpoints.
         validate_every: Steps between two validations; 0 is ten validations in a run.
@@ -81,7 +81,7 @@ class Recipe:
     ema_decay: float = 0.995
     balance: str | None = None
     photometric: float = 1.0
-    precision: Precision = "32-true"
+    precision: TrainingPrecision = "32-true"
     checkpoint_every: int = 100
     validate_every: int = 0
     patience: int = 0
@@ -111,8 +111,10 @@ class Recipe:
             )
         if self.frozen_stages > 5:
             raise ArgumentError(f"frozen_stages must be in 0..5, got {self.frozen_stages}")
-        if self.precision not in get_args(Precision):
-            raise ArgumentError(f"precision must be one of {', '.join(get_args(Precision))}; got {self.precision!r}")
+        if self.precision not in get_args(TrainingPrecision):
+            raise ArgumentError(
+                f"precision must be one of {', '.join(get_args(TrainingPrecision))}; got {self.precision!r}"
+            )
 
     @property
     def validation_interval(self) -> int:

@@ -16,7 +16,7 @@ from halfpixel.errors import MissingDependencyError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
 from halfpixel.plots.training_curves import draw_curves
-from halfpixel.train.csv_log import Log
+from halfpixel.train.csv_log import CsvLog
 from halfpixel.train.state import Progress
 from halfpixel.train.validation import draw_validation, measured, summary, validate
 from halfpixel.zoo.modelfile import ModelInfo, save_model
@@ -43,7 +43,7 @@ class Event:
 Report = Callable[[Event], None]
 
 
-class Records:
+class RunLog:
     """Logs, the model file and pictures.
 
     Args:
@@ -68,8 +68,8 @@ class Records:
         self.info = info
         self.val = val
         self.report = report or (lambda event: None)
-        self.losses = Log(out / "log.csv", last_step)
-        self.validations = Log(out / "validation.csv", last_step) if val is not None else None
+        self.losses = CsvLog(out / "log.csv", last_step)
+        self.validations = CsvLog(out / "validation.csv", last_step) if val is not None else None
         purged = last_step + 1 if last_step else None
         self.events = None if writer is None else writer(out / "tensorboard", purge_step=purged)
 

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from halfpixel.errors import HalfpixelError, ModelFileError
 from halfpixel.files import write_whole
 
+CHECKPOINT = "last.safetensors"
+"""In the folder of a run."""
+
 FORMAT = 1
 KEY = "halfpixel checkpoint"
 

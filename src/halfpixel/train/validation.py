@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from halfpixel.evaluation.evaluation import AP_SCORE, Evaluation, SliceEvaluatio
 from halfpixel.nn.network import Network
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import count_caption, draw_overlay
-from halfpixel.zoo.modelfile import ModelInfo
+from halfpixel.zoo.modelfile import ModelInfo, read_info, save_described
 
 PICTURED = 4
 CELL_PX = 640
@@ -72,6 +74,20 @@ def measured(evaluation: Evaluation) -> dict[str, object]:
         "quality_definition": evaluation.definitions["quality"],
         "quality": {name: _qualities(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()},
     }
+
+
+def measure_file(file: Path, dataset: Dataset, found: list[Instances]) -> Evaluation:
+    """Compare what the model in a file found with the truth, and put the main numbers into the file.
+
+    Args:
+        file: a model file; its weights stay as they are, to the bit.
+        dataset: annotated images.
+        found: its objects on each of them, down to low scores.
+    """
+    info = read_info(file)
+    evaluation = evaluate(dataset, found, threshold=info.score_threshold, max_detections=info.detection_limit)
+    save_described(file, file, dataclasses.replace(info, measured=measured(evaluation)))
+    return evaluation
 
 
 def draw_validation(dataset: Dataset, found: list[Instances], threshold: float) -> npt.NDArray[np.uint8]:

@@ -1,1 +1,1 @@
-"""Views of annotated images to train on."""
+"""Crops of annotated images to train on."""

@@ -1,4 +1,4 @@
-"""Random views of annotated images, as a network is trained on them."""
+"""Random crops of annotated images, as a network is trained on them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from halfpixel.train.augment.warp import resample, shrink
 from halfpixel.train.recipe import Recipe
 
 PASTED_SHARE = 0.5
-"""How many of another image's objects in view are pasted, on average, where any are."""
+"""How many of another image's objects in the crop are pasted, on average, where any are."""
 
 
-def random_view(
+def random_crop(
     sample: Sample,
     rules: InputRules,
     recipe: Recipe,
     generator: torch.Generator,
     donors: Sequence[Sample] = (),
 ) -> tuple[Tensor, Targets]:
-    """A random crop of one image, randomly scaled, turned, mirrored and lit, and perhaps pasted into.
+    """A random crop of one image, randomly scaled, turned, mirrored and exposed, and perhaps pasted into.
 
     All that is geometric becomes one map, through which the image is resampled once and masks are never resampled at
     all: targets are read off the annotated masks.
@@ -51,7 +51,7 @@ def random_view(
         ImageError: an image cannot be read or has another size than annotated.
     """
     to_source, size_hw = _random_map(sample.size_hw, rules, recipe, generator)
-    image = _seen(sample, to_source, size_hw, rules, recipe, generator)
+    image = _resampled(sample, to_source, size_hw, rules, recipe, generator)
     targets = Targets.seen(sample.objects, sample.ignored, to_source, size_hw)
     if donors and recipe.copy_paste and float(torch.rand(1, generator=generator)) < recipe.copy_paste:
         donor = donors[int(torch.randint(len(donors), (1,), generator=generator))]
@@ -90,7 +90,7 @@ def _random_map(
     return to_source, (size_h, size_w)
 
 
-def _seen(
+def _resampled(
     sample: Sample,
     to_source: Tensor,
     size_hw: tuple[int, int],
@@ -99,7 +99,7 @@ def _seen(
     generator: torch.Generator,
     cover: Tensor | None = None,
 ) -> Tensor:
-    """The image (and a fourth channel `cover [h, w]`, where given) through a map, in random light, normalised."""
+    """The image (and a fourth channel `cover [h, w]`, where given) through a map, of random exposure, normalised."""
     pixels = read_image(sample.path)
     if pixels.shape[:2] != sample.size_hw:
         raise ImageError(f"{sample.path}: {pixels.shape[:2]} pixels high and wide, annotated as {sample.size_hw}")
@@ -108,10 +108,10 @@ def _seen(
     if cover is not None:
         window = torch.cat([window, cover[None, rows, columns].float()])
     window, to_window = shrink(window, affine.compose(affine.shift(-columns.start, -rows.start), to_source))
-    light = window[:3]
+    colours = window[:3]
     if recipe.photometric > 0:
-        light = photometric(light, generator, recipe.photometric)
-    return resample(torch.cat([normalise(light, rules), window[3:]]), to_window, size_hw)
+        colours = photometric(colours, generator, recipe.photometric)
+    return resample(torch.cat([normalise(colours, rules), window[3:]]), to_window, size_hw)
 
 
 def _paste(
@@ -128,7 +128,7 @@ def _paste(
         (x, y), (height, width) = mask.offset_xy, mask.crop.shape
         cover[y : y + height, x : x + width] |= mask.crop
     # interpolating the cover together with the pixels gives the soft edge
-    seen = _seen(donor, to_source, targets.size_hw, rules, recipe, generator, cover)
+    seen = _resampled(donor, to_source, targets.size_hw, rules, recipe, generator, cover)
     return torch.lerp(image, seen[:3], seen[3:]), targets.pasted_over(pasted)
 
 
@@ -164,15 +164,15 @@ class Batches:
         self.weights = _balance(dataset, recipe.balance)
 
     def __getitem__(self, step: int) -> Batch:
-        samples, views = [], []
+        samples, crops = [], []
         for place in self.places:
             sample = self._sample(step * self.recipe.images_per_step + place)
             samples.append(sample)
-            generator = _generator(self.recipe.seed, step, place, "view")
+            generator = _generator(self.recipe.seed, step, place, "crop")
             donors = _donors(self.dataset, sample, self.recipe)
-            views.append(random_view(sample, self.rules, self.recipe, generator, donors))
+            crops.append(random_crop(sample, self.rules, self.recipe, generator, donors))
         side = -(-self.recipe.crop_px // self.rules.divisor) * self.rules.divisor
-        return ImageBatch.pad([image for image, _ in views], side), [targets for _, targets in views], samples
+        return ImageBatch.pad([image for image, _ in crops], side), [targets for _, targets in crops], samples
 
     def _sample(self, number: int) -> Sample:
         """The image that is the run's `number`-th."""

@@ -1,4 +1,4 @@
-"""What light, stain and camera may do to a picture."""
+"""What exposure, stain and camera may do to a picture."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
     out = image.clamp(0, 1) ** gamma
     grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
     if grey or out.mean() <= 0.5:
-        # the gain goes to the things: on the absorbed light of bright scenes, on the light of dark ones
+        # the gain goes to the objects: to the absorbed light of bright scenes, to the light of dark ones
         gains = torch.exp(uniform(-0.25, 0.25, 1 if grey else 3) * strength)[:, None, None]
         out = 1 - (1 - out) * gains if out.mean() > 0.5 else out * gains
     else:
@@ -43,9 +43,9 @@ def _restain(image: Tensor, log_gains: Tensor, mixing: Tensor) -> Tensor:
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    reach = max(int(3 * sigma), 1)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    radius = max(int(3 * sigma), 1)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).repeat(image.shape[0], 1, 1, 1)
-    padded = torch.nn.functional.pad(image[None], (reach,) * 4, mode="replicate")
+    padded = torch.nn.functional.pad(image[None], (radius,) * 4, mode="replicate")
     rows = torch.nn.functional.conv2d(padded, kernel, groups=image.shape[0])
     return torch.nn.functional.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[0])[0]

@@ -6,7 +6,7 @@ The map goes from the frame (what is wanted) to the image. A caller cuts the win
     window, to_window = shrink(image[:, rows, columns], compose(shift(-columns.start, -rows.start), to_image))
     picture = resample(window, to_window, frame_hw)
 
-In between is the place for whatever changes the light.
+In between is the place for whatever changes the exposure.
 """
 
 import torch

@@ -1,0 +1,92 @@
+"""Where a run starts: from a model that is there, or from a network with fresh weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from halfpixel.data.dataset import Dataset
+from halfpixel.engine.load import load
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError
+from halfpixel.nn.network import Network
+from halfpixel.zoo.download import Progress
+from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        network: is trained in place; shares nothing with a predictor that it was taken from.
+        info: its description, which says where the weights come from.
+        device: where the trained network is to predict; None for the best there is.
+        new_layers: the last layers are new, as the data has other classes than the start model.
+    """
+
+    network: Network
+    info: ModelInfo
+    device: torch.device | None = None
+    new_layers: bool = False
+
+
+def start_from(
+    model: Predictor | str | Path,
+    dataset: Dataset,
+    *,
+    backbone: Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Start:
+    """A network to train on a data set.
+
+    Where the classes of the data are those of the model, in the same order, its last layers are kept; otherwise they
+    are new.
+
+    Args:
+        model: a predictor, which stays as it is; a named model; a model file; or a network to train from scratch, by
+            the name of its variant.
+        dataset: names the classes.
+        backbone: for a network from scratch: a safetensors file of ImageNet weights under timm's names.
+        seed: of new weights; torch's own generator is set to it.
+        progress: told of a download's pieces.
+
+    Raises:
+        ModelFileError: no such model, or a file cannot be used.
+        DownloadError: a named model could not be fetched.
+        ArgumentError: a backbone for a model that has one; or the weights of an exported file, which are not at hand.
+    """
+    torch.manual_seed(seed)
+    if isinstance(model, str) and model in variant_names():
+        return _from_scratch(model, dataset, backbone)
+    given = isinstance(model, Predictor)
+    name = model.info.variant if isinstance(model, Predictor) else Path(model).name
+    if backbone is not None:
+        called = name if given else model
+        raise ArgumentError(f"--backbone is for networks from scratch ({', '.join(variant_names())}), not for {called}")
+    predictor = model if isinstance(model, Predictor) else load(model, progress=progress)
+    if any(tensor.is_meta for tensor in predictor.model.parameters()):
+        raise ArgumentError(f"{name}: the weights of an exported file cannot be trained; give the model file")
+    new_layers = predictor.class_names != dataset.class_names
+    if new_layers:
+        predictor = predictor.with_classes(dataset.class_names)
+    network = copy.deepcopy(predictor.model) if given and not new_layers else predictor.model
+    before = f" ({predictor.info.source})" if predictor.info.source else ""
+    source = f"trained on {dataset.path.name}, starting from {name}{before}"
+    info = dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
+    return Start(network, info, predictor.device, new_layers)
+
+
+def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None) -> Start:
+    network = build(variant, dataset.class_names)
+    source = f"trained from scratch on {dataset.path.name}"
+    if backbone is not None:
+        load_backbone(network, backbone)
+        source = f"trained on {dataset.path.name}, the backbone starting from {backbone.name}"
+    info = ModelInfo(variant, dataset.class_names, settings=settings_of(network), source=source)
+    return Start(network, info)
