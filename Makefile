@@ -7,11 +7,12 @@ INSTALLED := .venv/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint parity slow clean
+.PHONY: help demo quick test lint parity slow clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     outline, count and list the nuclei of a real photograph, into demo-output/"
+	@echo "make quick    under 40 seconds: the layout, the lower rooms, one model through the contract; after every change"
 	@echo "make test     lint, then every fast test"
 	@echo "make lint     ruff and mypy"
 	@echo "make parity   compare with torchvision; PHOTOS=FOLDER adds a table over your photographs"
@@ -34,6 +35,13 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The lower rooms and what others rely on. One model stands for all, and a toy for those that are to come.
+QUICK := tests/test_layers.py tests/test_public_api.py tests/ops tests/structures tests/nn tests/test_model_contract.py
+
+quick: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal $(QUICK) \
+		-k "(not test_model_contract or mask_rcnn_lite or toy_query) and not gradcheck and not by_heart"
 
 # A process for each core, of one thread each: half the time of one process with all cores.
 test: lint

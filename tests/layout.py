@@ -4,12 +4,14 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 PAIRS = (("data", "formats"), ("outputs",)), (("jobs",), ("cli",))
 """Two folders that may share file names: a reader and a writer of one format, a job and its verb."""
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

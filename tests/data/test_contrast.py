@@ -76,5 +76,5 @@ def test_nan_matters_where_the_network_looks(tmp_path):
     array[3, 2, 1] = np.nan
     path = write(tmp_path / "a.ome.tif", array, "CYX", ome=True)
     assert np.isnan(next(read_pictures(path)).channels).sum() == 1
-    with pytest.raises(ImageError, match=r"a\.ome\.tif: 1 of 600 pixels are NaN or infinite"):
+    with pytest.raises(ImageError, match=r"a\.ome\.tif.*1 of 600.*NaN"):
         next(read_pictures(path, Reading((4,))))

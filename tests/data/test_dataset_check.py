@@ -251,7 +251,7 @@ def test_image_files(tmp_path: Path) -> None:
     assert turned.what == "60 x 80 pixels, but annotated as 80 x 60 (turned by its EXIF orientation?)"
     assert smaller.what == "40 x 30 pixels, but annotated as 80 x 60"
     assert kinds(check_dataset(data, images=False)) == {"missing_image": 1}
-    with pytest.raises(AnnotationError, match=r"1 image files that are not there, e.g. gone.png.*cut.png.*2 images of"):
+    with pytest.raises(AnnotationError, match=r"not there.*gone\.png.*cut\.png.*2 images"):
         check_before_training(data)
 
 
@@ -262,7 +262,7 @@ def test_training_may_start(tmp_path: Path) -> None:
     check_before_training(read_coco(write(tmp_path / "data", content)), lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]
     content["annotations"] = []
-    with pytest.raises(AnnotationError, match="training would fail: no annotated objects at all"):
+    with pytest.raises(AnnotationError, match=r"no annotated objects"):
         check_before_training(read_coco(write(tmp_path / "data", content)))
 
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from drawing import dense, kinds, squares, write_array, write_picture
@@ -45,7 +47,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
         ("unusable_file", "test"),
         ("unusable_file", "two"),
     ]
-    assert "4 x 3 pixels, but its image has 32 x 24" in str(data.warnings[0])
+    assert re.search("4 x 3.*32 x 24", str(data.warnings[0]))
     assert "found 2" in str(data.warnings[4])
     assert kinds(data)
 
@@ -54,5 +56,5 @@ def test_nothing_usable_is_an_error(tmp_path):
     with pytest.raises(AnnotationError, match="there are no images"):
         read_mask_folders(tmp_path)
     write_picture(tmp_path / "a/images/x.png")
-    with pytest.raises(AnnotationError, match=r"none of its 1 images can be used.*no folder masks"):
+    with pytest.raises(AnnotationError, match="no folder masks"):
         read_mask_folders(tmp_path)

@@ -317,6 +317,6 @@ def test_a_stack_cut_short(tmp_path):
 def test_too_many_channels_are_refused_before_decoding(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", RNG.integers(0, 9, (9, 20, 30), dtype=np.uint8), "CYX", ome=True)
     monkeypatch.setattr(tiff, "MAX_PIXELS", 600)
-    with pytest.raises(ImageError, match="one plane of the TIFF has 5400 values"):
+    with pytest.raises(ImageError, match=r"plane.*5400 values"):
         next(read_pictures(path))
     assert read_image(path).shape == (20, 30, 3)

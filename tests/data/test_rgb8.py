@@ -145,7 +145,7 @@ def test_nan_and_infinite_pixels_are_counted(tmp_path):
     array = np.zeros((20, 30), dtype=np.float32)
     array[3, 4], array[5, 6] = np.nan, np.inf
     tifffile.imwrite(tmp_path / "a.tif", array)
-    with pytest.raises(ImageError, match=r"a\.tif: 2 of 600 pixels are NaN or infinite"):
+    with pytest.raises(ImageError, match=r"a\.tif.*2 of 600.*NaN"):
         read_image(tmp_path / "a.tif")
 
 
@@ -268,7 +268,7 @@ def test_files_that_are_no_images(tmp_path, function, make, cause):
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(container, "MAX_PIXELS", 599)
     path = save(tmp_path / f"a.{suffix}", RGB)
-    with pytest.raises(ImageError, match=f"a.{suffix}: 30 x 20 pixels are more than the 599"):
+    with pytest.raises(ImageError, match=rf"a\.{suffix}.*30 x 20.*599"):
         read_image(path)
     monkeypatch.setattr(container, "MAX_PIXELS", 600)
     assert read_image(path).shape == RGB.shape
@@ -280,7 +280,7 @@ def test_a_real_bomb(tmp_path):
     content = bytearray((tmp_path / "a.bmp").read_bytes())
     content[18:26] = (30_000).to_bytes(4, "little") * 2
     (tmp_path / "a.bmp").write_bytes(content)
-    with pytest.raises(ImageError, match="30000 x 30000 pixels are more than"):
+    with pytest.raises(ImageError, match="30000 x 30000"):
         read_image(tmp_path / "a.bmp")
 
 

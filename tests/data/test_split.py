@@ -32,10 +32,10 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("images", [0, 10, -1])
 def test_something_has_to_be_left(images: int) -> None:
-    with pytest.raises(ArgumentError, match=f"data: expected to hold out 1 to 9 of 10 images, got {images}"):
+    with pytest.raises(ArgumentError, match=f"data.*1 to 9 of 10.*{images}"):
         hold_out(DATASET, images)
 
 
 def test_one_image_cannot_be_split() -> None:
-    with pytest.raises(ArgumentError, match="it takes two images to hold one out, there is 1"):
+    with pytest.raises(ArgumentError, match=r"two images.*1"):
         hold_out(dataclasses.replace(DATASET, samples=SAMPLES[:1]), 1)

@@ -112,7 +112,7 @@ def test_processes_share_a_batch(dataset: Dataset) -> None:
     assert [t.seed for _, targets, _ in parts for t in targets] == [t.seed for t in whole[1]]
     assert len({t.seed for t in whole[1]}) == 4
     assert [s.image_id for _, _, samples in parts for s in samples] == [s.image_id for s in whole[2]]
-    with pytest.raises(ArgumentError, match="images_per_step 4 is not a multiple of 3 processes"):
+    with pytest.raises(ArgumentError, match=r"images_per_step.*4.*3"):
         Batches(dataset, RULES, recipe, 0, 3)
 
 
@@ -166,5 +166,5 @@ def test_images_of_a_rare_kind_are_drawn_more_often(dataset: Dataset) -> None:
     drawn = [found._sample(number).attributes["kind"] for number in range(3000)]
     # one of a and four of b: the square roots are 1 and 2
     assert drawn.count("a") / len(drawn) == pytest.approx(1 / 3, abs=0.03)
-    with pytest.raises(AnnotationError, match="no image has the attribute 'colour' to balance by"):
+    with pytest.raises(AnnotationError, match="'colour'"):
         Batches(data, RULES, dataclasses.replace(RECIPE, balance="colour"))

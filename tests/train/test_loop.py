@@ -118,14 +118,14 @@ def test_a_folder_that_is_not_empty_is_left_alone(dataset: Dataset, tmp_path: Pa
             (out / "precious.txt").write_text("mine")
         else:
             out.write_text("mine")
-        with pytest.raises(ArgumentError, match=f"{name} is not empty"):
+        with pytest.raises(ArgumentError, match=f"{name}.*not empty"):
             fit(fresh(), dataset, RECIPE, out)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious.txt"]
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     data = read_coco(write_dataset(tmp_path, empty_only=True))
-    with pytest.raises(AnnotationError, match=r"annotations\.json: no annotated objects"):
+    with pytest.raises(AnnotationError, match=r"annotations\.json.*no annotated objects"):
         fit(fresh(), data, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -140,7 +140,7 @@ def test_images_without_objects_are_trained_on(dataset: Dataset, tmp_path: Path)
 
 def test_an_image_of_another_size_than_annotated(dataset: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (52, 41)).save(tmp_path / "1.png")
-    with pytest.raises(ImageError, match=r"1\.png: \(41, 52\) pixels .* annotated as \(40, 52\)"):
+    with pytest.raises(ImageError, match=r"1\.png.*\(41, 52\).*\(40, 52\)"):
         fit(fresh(), dataset, RECIPE, tmp_path / "run")
 
 
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_names_the_images(dataset: Dataset, tmp_path: 
     start = fresh()
     torch.nn.init.constant_(start.model.mask_head.logits.bias, float("nan"))
     recipe = dataclasses.replace(RECIPE, images_per_step=3)
-    with pytest.raises(HalfpixelError, match="step 1: the loss is nan on ") as raised:
+    with pytest.raises(HalfpixelError, match=r"step 1.*loss is nan") as raised:
         fit(start, dataset, recipe, tmp_path / "run")
     assert "0.png" in str(raised.value)
     assert "1.png" in str(raised.value)
@@ -160,7 +160,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(dataset
     start = start_from(fresh(), dataset)
     model = start.network
     model.rpn.objectness.weight.register_hook(lambda grad: grad * float("inf"))
-    with pytest.raises(HalfpixelError, match=r"step 1: the gradient is (nan|inf) on .*png"):
+    with pytest.raises(HalfpixelError, match=r"step 1.*gradient is (nan|inf).*png"):
         train_network(start, dataset, RECIPE, tmp_path / "run")
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
@@ -203,10 +203,10 @@ def test_micro_batches_are_averaged(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_shared_out(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match="images_per_step must be a multiple of accumulate, 4; got 2"):
+    with pytest.raises(ArgumentError, match=r"images_per_step.*accumulate, 4.*2"):
         dataclasses.replace(RECIPE, accumulate=4)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ArgumentError, match="images_per_step is 2: it must be a multiple of the 3 processes times acc"):
+    with pytest.raises(ArgumentError, match=r"images_per_step is 2.*3 processes"):
         fit(fresh(), dataset, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -70,7 +70,7 @@ def test_ctrl_c_saves_the_step_under_way(dataset: Dataset, whole: Path, tmp_path
         if event.step == 3 and event.kind == "step":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt, match="after step 4, which is saved"):
+    with pytest.raises(KeyboardInterrupt, match=r"step 4.*saved"):
         fit(fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=press)
     heard: list[Event] = []
     fit(fresh(), dataset, LONGER, tmp_path / "run", val=dataset, report=heard.append, resume=True)
@@ -95,9 +95,9 @@ def test_a_run_goes_on_as_it_was_begun(dataset: Dataset, whole: Path) -> None:
     fewer = dataclasses.replace(dataset, samples=dataset.samples[:2])
     larger = dataclasses.replace(info, input=dataclasses.replace(info.input, scale=3.0))
     for changed, message in (
-        ((start, dataset, dataclasses.replace(LONGER, steps=9)), "begun with steps = 6, not 9"),
-        ((start, fewer, LONGER), r"begun with images = \['0.png', '1.png', '2.png'\], not \['0.png', '1.png'\]"),
-        ((Predictor(start.model, larger), dataset, LONGER), "begun with input = "),
+        ((start, dataset, dataclasses.replace(LONGER, steps=9)), r"steps.*6.*9"),
+        ((start, fewer, LONGER), r"images.*2\.png"),
+        ((Predictor(start.model, larger), dataset, LONGER), r"begun with input"),
     ):
         with pytest.raises(ArgumentError, match=message):
             fit(*changed, whole, val=dataset, resume=True)
@@ -113,7 +113,7 @@ def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tm
     assert_same_run(tmp_path / "killed at once", whole)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(ArgumentError, match="mine is not empty"):
+    with pytest.raises(ArgumentError, match=r"mine.*not empty"):
         fit(fresh(), dataset, LONGER, tmp_path / "mine", resume=True)
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(state, "write_whole", fills_up)
-        message = r"last.safetensors: step 3 cannot be saved \(No space left on device\); the checkpoint before it is"
+        message = r"last\.safetensors.*step 3.*No space left.*before it is whole"
         with pytest.raises(HalfpixelError, match=message):
             fit(fresh(), dataset, LONGER, out, val=dataset)
     assert state.load_checkpoint(out / "last.safetensors").progress.step == 2
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 def test_a_broken_checkpoint_says_so(dataset: Dataset, whole: Path) -> None:
     file = whole / "last.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ModelFileError, match=r"last.safetensors: not a checkpoint of a run"):
+    with pytest.raises(ModelFileError, match=r"last\.safetensors.*not a checkpoint"):
         fit(fresh(), dataset, LONGER, whole, val=dataset, resume=True)
 
 

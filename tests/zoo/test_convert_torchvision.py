@@ -110,17 +110,17 @@ def test_coco_names_for_91_outputs() -> None:
 
 def test_other_architectures_are_refused(module: MaskRCNN) -> None:
     without_classes = {k: t for k, t in module.state_dict().items() if "box_predictor" not in k}
-    with pytest.raises(ModelFileError, match="class predictor is missing"):
+    with pytest.raises(ModelFileError, match=r"class predictor.*missing"):
         convert(without_classes)
-    with pytest.raises(ModelFileError, match="unexpected weights 'weight'"):
+    with pytest.raises(ModelFileError, match=r"unexpected.*weight"):
         convert(nn.Linear(2, 2))
     broken = dict(module.state_dict())
     del broken["backbone.body.layer1.0.conv1.weight"]
-    with pytest.raises(ModelFileError, match=r"backbone\.layer1\.0\.conv1\.weight is missing"):
+    with pytest.raises(ModelFileError, match=r"backbone\.layer1\.0\.conv1\.weight.*missing"):
         convert(broken)
     broken = dict(module.state_dict())
     broken["rpn.head.cls_logits.weight"] = torch.zeros(15, 256, 1, 1)
-    with pytest.raises(ModelFileError, match=r"rpn\.objectness\.weight is \[15, 256, 1, 1\], expected \[3, "):
+    with pytest.raises(ModelFileError, match=r"rpn\.objectness\.weight.*\[15.*\[3"):
         convert(broken)
 
 
@@ -128,7 +128,7 @@ def test_other_policies_are_refused() -> None:
     anchors = AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5)
     with pytest.raises(ModelFileError, match="anchors of sizes"):
         convert(build(num_classes=3, rpn_anchor_generator=anchors))
-    with pytest.raises(ArgumentError, match="3 class names for 2 classes"):
+    with pytest.raises(ArgumentError, match=r"3.*names.*2"):
         convert(build(num_classes=3), ["a", "b", "c"])
 
 

