@@ -1,9 +1,8 @@
-"""The pictures of a report, as SVG text."""
+"""The plots of an evaluation."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount
 from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
 from halfpixel.plots.style import COLOURS, INK, STYLE
-from halfpixel.report.html import figure
 
 
 def quality_against_iou(evaluation: Evaluation) -> Figure:
@@ -114,20 +112,6 @@ def mistake_rates(evaluation: Evaluation) -> Figure:
         axes.set(xlabel="per 100 annotated objects", xlim=(0, None if any(values) else 1))
         axes.grid(visible=False, axis="y")
     return figure
-
-
-def to_svg(plot: Figure) -> str:
-    """The same figure gives the same text."""
-    with mpl.rc_context(STYLE):
-        text = io.StringIO()
-        plot.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
-
-
-def side_by_side(drawn: Iterable[tuple[Figure, str]]) -> str:
-    """Plots and their captions, as HTML."""
-    figures = [figure("image/svg+xml", to_svg(plot).encode(), caption) for plot, caption in drawn]
-    return f'<div class="plots">{"".join(figures)}</div>'
 
 
 def new_axes() -> tuple[Figure, Axes]:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from halfpixel.evaluation.detection.error_types import NAMES
-from halfpixel.evaluation.model_comparison import MEASURES, Comparison, PartComparison, Side
+from halfpixel.evaluation.model_comparison import MEASURES, Comparison, PartComparison
 from halfpixel.evaluation.paired_difference import Contrast
 from halfpixel.plots import comparison_plots as plots
-from halfpixel.plots.evaluation_plots import side_by_side
 from halfpixel.report.differences import LEGEND
-from halfpixel.report.html import (
-    Cell,
-    about_intervals,
-    definitions,
-    document,
-    estimate,
-    facts,
-    figure,
-    heading,
-    key_numbers,
-    number,
-    table,
-    write_page,
-)
+from halfpixel.report.rendering import Cell, Table, estimate, number, pictures_shown, plots_shown, render, write_page
 from halfpixel.report.worst_images import WorstImage
 
 OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "quality_50")
@@ -63,21 +50,26 @@ def render_comparison(
     comparison: Comparison, *, title: str, about: Mapping[str, str], pictures: Sequence[WorstImage] = ()
 ) -> str:
     """The page as HTML text."""
-    return document(
-        title,
-        [
-            _head(comparison, title, about),
-            _key_numbers(comparison.overall.contrasts),
-            _plots(comparison),
-            _numbers(comparison),
-            _slices(comparison),
-            _pictures(comparison, pictures),
-            _definitions(comparison),
-        ],
-    )
+    overall, confusable = comparison.overall, len(comparison.class_names) > 1
+    sides = ((comparison.a, plots.COLOUR_A), (comparison.b, plots.COLOUR_B))
+    values = {
+        "title": title,
+        "said": comparison.definitions,
+        "comparison": comparison,
+        "sides": [{"letter": x, "of": side, "colour": colour} for x, (side, colour) in zip("AB", sides, strict=True)],
+        "stated": _stated(comparison, about),
+        "key_numbers": _key_numbers(overall.contrasts),
+        "plots": plots_shown(_plots(comparison)),
+        "tables": {"side_by_side": _side_by_side(comparison), "slices": _slices(comparison)},
+        "pictures": pictures_shown(pictures),
+        "legend": {name: colour for name, colour in LEGEND.items() if name != "class confusion" or confusable},
+        "definitions": _definitions(comparison),
+    }
+    return render("comparison.html.j2", values)
 
 
-def _head(comparison: Comparison, title: str, about: Mapping[str, str]) -> str:
+def _stated(comparison: Comparison, about: Mapping[str, str]) -> dict[str, str]:
+    """What the page is about."""
     overall = comparison.overall
     stated = {
         **about,
@@ -87,28 +79,11 @@ def _head(comparison: Comparison, title: str, about: Mapping[str, str]) -> str:
     }
     if comparison.n_ignored:
         stated["ignored regions"] = f"{comparison.n_ignored:,}"
-    sides = (("A", comparison.a, plots.COLOUR_A), ("B", comparison.b, plots.COLOUR_B))
-    who = "".join(
-        f'<p><b style="color:{colour}">{name}</b>: <b>{escape(side.name)}</b>, score threshold {side.threshold:g}</p>\n'
-        for name, side, colour in sides
-    )
-    return (
-        f"<h1>{escape(title)}</h1>\n{who}{facts(stated)}\n"
-        f"{''.join(_warning(name, side) for name, side, _ in sides)}"
-        f"{about_intervals(comparison.definitions['intervals'])}"
-    )
+    return stated
 
 
-def _warning(name: str, side: Side) -> str:
-    if not side.n_saturated:
-        return ""
-    return (
-        f'<p class="warning">{name}: in {side.n_saturated:,} of {len(side.images):,} images the detection limit was '
-        f"reached: there may be more objects than were listed. Raise the limit and compare again.</p>\n"
-    )
-
-
-def _key_numbers(contrasts: Mapping[str, Contrast]) -> str:
+def _key_numbers(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str, str]]:
+    """The few that matter most: what, the number, and a note."""
     items = []
     for name, what in (
         ("count_mae", "Count error (MAE), objects an image"),
@@ -127,11 +102,11 @@ def _key_numbers(contrasts: Mapping[str, Contrast]) -> str:
         items.append(
             (what, f"{number(one.a, digits)} | {number(one.b, digits)}", f"{sign} {cell.text}{note}: {verdict}")
         )
-    return key_numbers(items)
+    return items
 
 
-def _plots(comparison: Comparison) -> str:
-    drawn = [
+def _plots(comparison: Comparison) -> list[tuple[Figure, str]]:
+    return [
         (
             plots.counts_of_both(comparison),
             "Predicted against annotated number of objects, a dot per image and model. On the line they agree.",
@@ -151,28 +126,26 @@ def _plots(comparison: Comparison) -> str:
             "in addition to the right of it.",
         ),
     ]
-    return side_by_side(drawn)
 
 
-def _numbers(comparison: Comparison) -> str:
-    overall, said = comparison.overall, comparison.definitions
+def _side_by_side(comparison: Comparison) -> list[Table]:
+    """Totals, then what is measured, group by group."""
+    overall = comparison.overall
     headings = {
         "counts": "Counts",
         "mistakes": "Mistakes, per 100 annotated objects",
         "quality": "Detection quality",
         "areas": "Areas",
     }
-    parts = [heading("Side by side"), table(["Totals", "annotated", "A", "B"], _totals(overall))]
+    found = [Table.of(["Totals", "annotated", "A", "B"], _totals(overall))]
     for group, title in headings.items():
         rows = [
             [measure.label, *_contrast_row(name, overall.contrasts[name])]
             for name, measure in MEASURES.items()
             if measure.group == group and (name != "class confusion" or len(comparison.class_names) > 1)
         ]
-        parts.append(table([title, "A", "B", "A - B", "A / B", "better"], rows))
-    named = {"difference": "A - B", "ratio": "A / B", "better": "Better"}
-    parts.append(definitions((label, said[name]) for name, label in named.items()))
-    return "\n".join(parts)
+        found.append(Table.of([title, "A", "B", "A - B", "A / B", "better"], rows))
+    return found
 
 
 def _totals(part: PartComparison) -> Iterator[list[str]]:
@@ -196,10 +169,7 @@ def _contrast_row(name: str, one: Contrast) -> list[Cell | str]:
     ]
 
 
-def _slices(comparison: Comparison) -> str:
-    if not comparison.slices:
-        return ""
-    explained = "A and B in each cell; a letter below says which is better, where the interval of the slice says so."
+def _slices(comparison: Comparison) -> Table:
     rows = []
     for name, part in comparison.slices.items():
         cells: list[Cell | str] = [Cell(name, f"{part.n_objects:,} objects"), f"{part.n_images:,}"]
@@ -212,29 +182,10 @@ def _slices(comparison: Comparison) -> str:
         rows.append(cells)
     names = [MEASURES[name].label.replace(" at IoU", "") for name in OF_SLICES]
     header = ["", "images", names[0], "A / B", *names[1:]]
-    return f"{heading(f'By {comparison.slice_by}', comparison.definitions['slices'], explained)}\n{table(header, rows)}"
+    return Table.of(header, rows)
 
 
-def _pictures(comparison: Comparison, pictures: Sequence[WorstImage]) -> str:
-    if not pictures:
-        return ""
-    shown = "".join(figure("image/jpeg", one.jpeg, one.caption) for one in pictures)
-    explained = (
-        "The images on which count errors are furthest apart and those on which the numbers of mistakes are: what is "
-        "annotated, what A found and what B found, and for both the annotated objects that they missed. Of an image "
-        "that is too large, the part with most mistakes is shown."
-    )
-    swatch = "display:inline-block;width:.9em;height:.9em;border-radius:2px;border:1px solid #5b6873;margin:0 .35em 0 0"
-    colours = "".join(
-        f'<span style="white-space:nowrap;margin-right:1.2em"><span style="{swatch};background:rgb{colour}"></span>'
-        f"{escape(name)}</span> "
-        for name, colour in LEGEND.items()
-        if name != "class confusion" or len(comparison.class_names) > 1
-    )
-    return f'{heading("Where they differ", explained)}\n<p>{colours}</p>\n<div class="plots worst">{shown}</div>'
-
-
-def _definitions(comparison: Comparison) -> str:
+def _definitions(comparison: Comparison) -> list[tuple[str, str]]:
     said = comparison.definitions
     labels = {
         "count_mae": "Count MAE", "count_bias": "Count bias", "mistakes": "Mistakes", "quality": "Quality",
@@ -242,5 +193,4 @@ def _definitions(comparison: Comparison) -> str:
         "median_area_ratio": "Median area of pairs, found / annotated",
     }  # fmt: skip
     shown = [name for name in said if name not in {"intervals", "difference", "ratio", "better", "slices"}]
-    named = [(labels.get(name, name.capitalize()), said[name]) for name in shown]
-    return f"{heading('What the numbers mean')}\n{definitions(named)}"
+    return [(labels.get(name, name.capitalize()), said[name]) for name in shown]

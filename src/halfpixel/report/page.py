@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from halfpixel.evaluation.evaluation import Evaluation
 from halfpixel.plots import evaluation_plots as plots
-from halfpixel.report.html import about_intervals, document, estimate, facts, figure, heading, key_numbers, write_page
-from halfpixel.report.sections import average_precision, counts, mistakes, parts, quality
+from halfpixel.report.rendering import estimate, pictures_shown, plots_shown, render, write_page
+from halfpixel.report.sections import images_left_out, tables
 from halfpixel.report.worst_images import WorstImage
 
 
@@ -44,23 +45,24 @@ def render_page(
     evaluation: Evaluation, *, title: str, about: Mapping[str, str], worst: Sequence[WorstImage] = ()
 ) -> str:
     """The page as HTML text."""
-    return document(
-        title,
-        [
-            _head(evaluation, title, about),
-            _key_numbers(evaluation),
-            _plots(evaluation),
-            counts(evaluation),
-            mistakes(evaluation),
-            quality(evaluation),
-            average_precision(evaluation),
-            parts(evaluation),
-            _worst(worst),
-        ],
-    )
+    said = evaluation.definitions
+    values = {
+        "title": title,
+        "said": said,
+        "evaluation": evaluation,
+        "stated": _stated(evaluation, about),
+        "key_numbers": _key_numbers(evaluation),
+        "plots": plots_shown(_plots(evaluation)),
+        "tables": tables(evaluation),
+        "left_out": images_left_out(evaluation.overall.count),
+        "error_types": [(one.count.name.capitalize(), said[one.count.name]) for one in evaluation.overall.mistakes],
+        "worst": pictures_shown(worst),
+    }
+    return render("evaluation.html.j2", values)
 
 
-def _head(evaluation: Evaluation, title: str, about: Mapping[str, str]) -> str:
+def _stated(evaluation: Evaluation, about: Mapping[str, str]) -> dict[str, str]:
+    """What the page is about."""
     overall = evaluation.overall
     stated = {
         **about,
@@ -71,29 +73,11 @@ def _head(evaluation: Evaluation, title: str, about: Mapping[str, str]) -> str:
     }
     if evaluation.n_ignored:
         stated["ignored regions"] = f"{evaluation.n_ignored:,}"
-    warning = ""
-    if evaluation.n_saturated:
-        warning = (
-            f'\n<p class="warning">In {evaluation.n_saturated:,} of {overall.n_images:,} images the detection limit '
-            f"was reached: there may be more objects than were listed. Raise the limit and evaluate again.</p>"
-        )
-    return (
-        f"<h1>{escape(title)}</h1>\n{facts(stated)}{warning}{_search(evaluation)}\n"
-        f"{about_intervals(evaluation.definitions['intervals'])}"
-    )
+    return stated
 
 
-def _search(evaluation: Evaluation) -> str:
-    if evaluation.search is None:
-        return ""
-    search, savings = evaluation.search, evaluation.search.savings
-    return (
-        f"\n<p>A first pass let the network look at {savings.looked_at_px / savings.area_px:.1%} of the pixels. "
-        f"{search.lost:,} of {search.n_objects:,} annotated objects lie, by the larger part, where it did not look.</p>"
-    )
-
-
-def _key_numbers(evaluation: Evaluation) -> str:
+def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """The few that matter most: what, the number, and a note."""
     overall = evaluation.overall
     first, count = overall.quality[0], overall.count
     numbers = [
@@ -110,13 +94,13 @@ def _key_numbers(evaluation: Evaluation) -> str:
         ("Count error (MAE)", estimate(count.mae, count.intervals.get("mae"), 2), "objects an image"),
         ("Count bias", estimate(count.bias, count.intervals.get("bias"), 2, sign=True), "objects an image"),
     ]
-    return key_numbers(
+    return [
         (name, cell.text, f"{note}, 95% interval {cell.note}" if cell.note else note) for name, cell, note in numbers
-    )
+    ]
 
 
-def _plots(evaluation: Evaluation) -> str:
-    drawn = [
+def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
+    return [
         (
             plots.predicted_against_true(evaluation),
             "Predicted against annotated number of objects, a dot per image. On the line they agree.",
@@ -136,16 +120,3 @@ def _plots(evaluation: Evaluation) -> str:
             "95% interval of all images; beside each slice, its number of images.",
         ),
     ]
-    return plots.side_by_side(drawn)
-
-
-def _worst(worst: Sequence[WorstImage]) -> str:
-    if not worst:
-        return ""
-    shown = "".join(figure("image/jpeg", one.jpeg, one.caption) for one in worst)
-    explained = (
-        "Those whose counts are furthest off and those with most mistakes. Blue outlines are annotated objects, orange "
-        "ones predictions, bright where they have no partner. Words name the mistakes. Of an image that is too large, "
-        "the part with most of them is shown."
-    )
-    return f'{heading("The worst images", explained)}\n<div class="plots worst">{shown}</div>'

@@ -1,12 +1,14 @@
-"""The tables of a report, each with what its numbers mean."""
+"""The tables of an evaluation."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from halfpixel.evaluation.coco.average_precision import CocoAP
 from halfpixel.evaluation.counts.count_errors import CountError
 from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
 from halfpixel.evaluation.slices import MistakeRate, QualityWithInterval
-from halfpixel.report.html import Cell, definitions, estimate, heading, number, table
+from halfpixel.report.rendering import Cell, Table, estimate, number
 
 LARGEST_ERRORS = 20
 """How many images the table of the largest count errors lists."""
@@ -29,35 +31,40 @@ _AP_NAMES = {
 }
 
 
-def counts(evaluation: Evaluation) -> str:
-    """Errors of the counts of all images, of slices and of classes, and the images that are furthest off."""
-    said = evaluation.definitions
+def tables(evaluation: Evaluation) -> dict[str, Table]:
+    """All of them, by their names in the template; what there is nothing of has no rows."""
+    return {
+        "counts": _counts(evaluation),
+        "largest_errors": _largest_errors(evaluation),
+        "error_types": _error_types(evaluation.overall.mistakes),
+        "error_types_by_part": _error_types_by_part(evaluation),
+        "accuracy": _accuracy(evaluation),
+        "average_precision": _average_precision(evaluation),
+        "boundary": _boundary(evaluation),
+        "slices": _slices(evaluation.slices),
+        "classes": _slices(evaluation.classes),
+        "sizes": _sizes(evaluation),
+    }
+
+
+def _counts(evaluation: Evaluation) -> Table:
+    """Errors of the counts of all images, of slices and of classes."""
     header = ["", "images", "annotated", "predicted", "MAE", "MAPE %", "bias", "R2", "lower limit", "upper limit"]
     named = {"all images": evaluation.overall, **evaluation.slices, **evaluation.classes}
-    parts = [
-        heading("Counts at the threshold"),
-        table(header, [[name, *_count_row(one.count)] for name, one in named.items()]),
-        definitions(
-            [
-                ("MAE", said["count_mae"]),
-                ("MAPE", f"{said['count_mape']} {_left_out(evaluation.overall.count)}"),
-                ("Bias", said["count_bias"]),
-                ("R2", said["count_r2"]),
-                ("Lower and upper limit", said["count_agreement"]),
-            ]
-        ),
-    ]
+    return Table.of(header, ([name, *_count_row(one.count)] for name, one in named.items()))
+
+
+def _largest_errors(evaluation: Evaluation) -> Table:
+    """The images whose counts are furthest off."""
     worst = sorted((one for one in evaluation.images if one.error), key=lambda one: -abs(one.error))[:LARGEST_ERRORS]
-    if worst:
-        rows = [[one.path.name, f"{sum(one.true):,}", f"{sum(one.predicted):,}", f"{one.error:+,}"] for one in worst]
-        parts += [
-            heading("Images with the largest count errors"),
-            table(["image", "annotated", "predicted", "error"], rows),
-        ]
-    return "\n".join(parts)
+    rows: list[list[Cell | str]] = [
+        [one.path.name, f"{sum(one.true):,}", f"{sum(one.predicted):,}", f"{one.error:+,}"] for one in worst
+    ]
+    return Table.of(["image", "annotated", "predicted", "error"], rows)
 
 
-def _left_out(error: CountError) -> str:
+def images_left_out(error: CountError) -> str:
+    """What MAPE cannot be taken of, as a sentence."""
     if not error.n_empty:
         return "All images have some."
     return f"{error.n_empty:,} of {error.n_images:,} images have none and are left out."
@@ -76,28 +83,21 @@ def _count_row(error: CountError) -> list[Cell | str]:
     ]
 
 
-def mistakes(evaluation: Evaluation) -> str:
+def _error_types(overall: Sequence[MistakeRate]) -> Table:
     """What went wrong how often."""
-    said = evaluation.definitions
     header = ["", "events", "per 100 objects", "objects unpaired", "predictions unpaired", "effect on the count"]
-    overall = evaluation.overall.mistakes
     rows: list[list[Cell | str]] = [[one.count.name, *_mistake_row(one)] for one in overall]
     effect = sum(one.count.effect for one in overall)
-    parts = [
-        heading("Every mistake by its name", said["mistakes"]),
-        table(header, [*rows, ["all", "", "", *_unpaired(overall), f"{effect:+,}"]]),
-        definitions((one.count.name.capitalize(), said[one.count.name]) for one in overall),
+    rows.append(["all", "", "", *_unpaired(overall), f"{effect:+,}"])
+    return Table.of(header, rows)
+
+
+def _error_types_by_part(evaluation: Evaluation) -> Table:
+    rows = [
+        [name, *(estimate(rate.per_100, rate.interval, 1) for rate in one.mistakes)]
+        for name, one in {**evaluation.slices, **evaluation.classes}.items()
     ]
-    some = {**evaluation.slices, **evaluation.classes}
-    if some:
-        rows = [
-            [name, *(estimate(rate.per_100, rate.interval, 1) for rate in one.mistakes)] for name, one in some.items()
-        ]
-        parts += [
-            heading("Mistakes per 100 annotated objects, by part"),
-            table(["", *(one.count.name for one in overall)], rows),
-        ]
-    return "\n".join(parts)
+    return Table.of(["", *(one.count.name for one in evaluation.overall.mistakes)], rows)
 
 
 def _mistake_row(one: MistakeRate) -> list[Cell | str]:
@@ -111,13 +111,12 @@ def _mistake_row(one: MistakeRate) -> list[Cell | str]:
     ]
 
 
-def _unpaired(rates: tuple[MistakeRate, ...]) -> list[str]:
+def _unpaired(rates: Sequence[MistakeRate]) -> list[str]:
     return [f"{sum(one.count.truths for one in rates):,}", f"{sum(one.count.predictions for one in rates):,}"]
 
 
-def quality(evaluation: Evaluation) -> str:
+def _accuracy(evaluation: Evaluation) -> Table:
     """TP, FP, FN and their ratios at each IoU."""
-    said = evaluation.definitions
     header = ["IoU", "quality", "precision", "recall", "F1", "mean IoU of pairs", "TP", "FP", "FN"]
     rows: list[list[Cell | str]] = [
         [
@@ -127,14 +126,7 @@ def quality(evaluation: Evaluation) -> str:
         ]
         for one in evaluation.overall.quality
     ]
-    names = {"precision": "Precision", "recall": "Recall", "f1": "F1", "mean_matched_iou": "Mean IoU of pairs"}
-    return "\n".join(
-        [
-            heading("Detection quality at the threshold", f"Quality: {said['quality']}"),
-            table(header, rows),
-            definitions((label, said[name]) for name, label in names.items()),
-        ]
-    )
+    return Table.of(header, rows)
 
 
 def _ratios(one: QualityWithInterval) -> list[Cell]:
@@ -142,56 +134,37 @@ def _ratios(one: QualityWithInterval) -> list[Cell]:
     return [estimate(getattr(one.counts, name), one.intervals.get(name)) for name in names]
 
 
-def average_precision(evaluation: Evaluation) -> str:
-    """COCO's twelve numbers at its own limit and at the model's, and boundary AP."""
-    said, limit = evaluation.definitions, f"{evaluation.max_detections:,}"
+def _average_precision(evaluation: Evaluation) -> Table:
+    """COCO's twelve numbers at its own limit and at the model's."""
+    limit = f"{evaluation.max_detections:,}"
     aps = (evaluation.mask_ap_100, evaluation.box_ap_100, evaluation.mask_ap, evaluation.box_ap)
     header = ["", "masks, at most 100", "boxes, at most 100", f"masks, at most {limit}", f"boxes, at most {limit}"]
-    parts = [
-        heading(
-            "COCO average precision and recall",
-            f"The usual numbers look at the best 100 detections of a class and image; the two columns at the right at "
-            f"{limit}. {said['mask_ap']} Boxes: the same by the overlap of boxes. AR: mean over classes and the same "
-            f"IoUs of the part of the objects that was found. Small, medium and large are objects with an annotated "
-            f"area under 32 x 32 pixels, up to 96 x 96, and over.",
-        ),
-        table(header, [[label, *(_ap_cell(ap, name) for ap in aps)] for name, label in _AP_NAMES.items()]),
-        heading("Boundary AP", said["boundary_ap"]),
-    ]
-    outlines = evaluation.boundary_ap
-    if outlines is not None:
-        cells = [estimate(getattr(outlines, name), outlines.intervals.get(name)) for name in ("ap", "ap50", "ap75")]
-        parts.append(table(["", "AP", "AP at IoU .50", "AP at IoU .75"], [["boundary", *cells]]))
-    return "\n".join(parts)
+    return Table.of(header, ([label, *(_ap_cell(ap, name) for ap in aps)] for name, label in _AP_NAMES.items()))
+
+
+def _boundary(evaluation: Evaluation) -> Table:
+    outlines, header = evaluation.boundary_ap, ["", "AP", "AP at IoU .50", "AP at IoU .75"]
+    if outlines is None:
+        return Table(header, ())
+    cells = (estimate(getattr(outlines, name), outlines.intervals.get(name)) for name in ("ap", "ap50", "ap75"))
+    return Table.of(header, [["boundary", *cells]])
 
 
 def _ap_cell(ap: CocoAP, name: str) -> Cell:
     return estimate(getattr(ap, name), ap.intervals.get(name))
 
 
-def parts(evaluation: Evaluation) -> str:
-    """AP and quality of slices, classes and sizes."""
-    found = []
-    if evaluation.slices:
-        found += [heading(f"By {evaluation.slice_by}", evaluation.definitions["slices"]), _slices(evaluation.slices)]
-    if evaluation.classes:
-        found += [heading("By class"), _slices(evaluation.classes)]
-    if evaluation.sizes:
-        rows = [
-            [
-                one.range.name,
-                f"{one.n_objects:,}",
-                estimate(one.mask_ap, one.mask_ap_interval),
-                *_shown(one.quality),
-            ]
-            for one in evaluation.sizes
-        ]
-        header = ["area", "objects", "COCO mask AP", *_shown_names(evaluation.overall.quality)]
-        found += [heading("By size", evaluation.definitions["sizes"]), table(header, rows)]
-    return "\n".join(found)
+def _sizes(evaluation: Evaluation) -> Table:
+    """AP and accuracy of objects of some sizes."""
+    rows = [
+        [one.range.name, f"{one.n_objects:,}", estimate(one.mask_ap, one.mask_ap_interval), *_shown(one.quality)]
+        for one in evaluation.sizes
+    ]
+    return Table.of(["area", "objects", "COCO mask AP", *_shown_names(evaluation.overall.quality)], rows)
 
 
-def _slices(some: dict[str, SliceEvaluation]) -> str:
+def _slices(some: Mapping[str, SliceEvaluation]) -> Table:
+    """AP and accuracy of slices or classes."""
     rows = [
         [
             name,
@@ -202,8 +175,8 @@ def _slices(some: dict[str, SliceEvaluation]) -> str:
         ]
         for name, one in some.items()
     ]
-    any_quality = next(iter(some.values())).quality
-    return table(["", "images", "objects", "COCO mask AP", *_shown_names(any_quality)], rows)
+    names = _shown_names(next(iter(some.values())).quality) if some else []
+    return Table.of(["", "images", "objects", "COCO mask AP", *names], rows)
 
 
 def _picked(qualities: tuple[QualityWithInterval, ...]) -> list[QualityWithInterval]:
