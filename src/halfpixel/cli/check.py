@@ -27,7 +27,7 @@ from halfpixel.jobs.collect import open_dataset
 from halfpixel.jobs.result_kinds import refuse_to_overwrite
 
 if TYPE_CHECKING:
-    from halfpixel.data.checks.dataset_check import Check, Summary
+    from halfpixel.data.checks.check_report import DatasetCheck, Summary
     from halfpixel.data.dataset import Dataset, Sample
     from halfpixel.viz.contact_sheet import Tile
 
@@ -104,14 +104,14 @@ def _model_facts(model: str) -> dict[str, Any]:
     return {"detection_limit": limit, "anchor_sizes_px": anchors, "input_scale": input_scale}
 
 
-def _print(found: Check, model: str | None) -> None:
+def _print(found: DatasetCheck, model: str | None) -> None:
     _print_summary(found.data, found.summary, model)
     say()
-    if found.findings:
+    if found.groups:
         table = plain_table("", "what", "how many", "for example", "advice", right=("how many",))
-        for one in found.findings:
-            example = str(one.places[0]) if one.places else ""
-            table.add_row(one.severity, one.what, f"{one.n:,}" if one.places else "", example, one.advice)
+        for one in found.groups:
+            example = one.issues[0].brief if one.issues else ""
+            table.add_row(one.severity, one.what, f"{one.n:,}" if one.issues else "", example, one.advice)
         show(table)
         say()
     counts = [plural(found.count("error"), "error"), plural(found.count("warning"), "warning")]
@@ -137,7 +137,7 @@ def _print_summary(data: Path, summary: Summary, model: str | None) -> None:
         say(f"  at the input     {low:.0f} to {high:.0f} px, median {median:.0f}, of the model {describe(model)}")
 
 
-def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet: bool) -> None:
+def _write(found: DatasetCheck, dataset: Dataset, val: Dataset | None, out: Path, quiet: bool) -> None:
     from halfpixel.data.images.rgb8 import png_bytes
     from halfpixel.viz.contact_sheet import draw_contact_sheet
 
@@ -156,8 +156,8 @@ def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet
     tell(f"Wrote {out / SHEET}: {header}")
 
 
-def _tiles(found: Check, samples: dict[Path, Sample]) -> Iterator[Tile]:
-    """A thumbnail for each of the worst images, one at a time; each kind of finding has a colour of its own."""
+def _tiles(found: DatasetCheck, samples: dict[Path, Sample]) -> Iterator[Tile]:
+    """A thumbnail for each of the worst images, one at a time; each kind of issue has a colour of its own."""
     import numpy as np
 
     from halfpixel.data.images.rgb8 import read_image
@@ -165,24 +165,24 @@ def _tiles(found: Check, samples: dict[Path, Sample]) -> Iterator[Tile]:
     from halfpixel.viz.contact_sheet import Tile
     from halfpixel.viz.palette import distinct_colours
 
-    kinds = [one.kind for one in found.findings if one.severity != "note"]
+    kinds = [one.kind for one in found.groups if one.severity != "note"]
     colour_of = dict(zip(kinds, distinct_colours(len(kinds)), strict=True))
-    for path, findings in found.worst_images()[:SHOWN_AT_MOST]:
+    for path, groups in found.worst_images()[:SHOWN_AT_MOST]:
         try:
             picture = read_image(path)
         except ImageError:
             picture = None
         sample = samples.get(path)
         lines, rows, colours = [], [], []
-        for finding, places in sorted(findings, key=lambda one: not any(place.objects for place in one[1])):
-            red, green, blue = colour_of[finding.kind].tolist()
-            text = f"{len(places)} {finding.what}" if len(places) > 1 else places[0].what
+        for group, issues in sorted(groups, key=lambda one: not any(issue.objects for issue in one[1])):
+            red, green, blue = colour_of[group.kind].tolist()
+            text = f"{len(issues)} {group.what}" if len(issues) > 1 else issues[0].what
             lines.append((text, (red, green, blue)))
-            faulty = [k for place in places for k in place.objects]
-            if finding.kind == "size_mismatch" and sample is not None:
+            faulty = [k for issue in issues for k in issue.objects]
+            if group.kind == "size_mismatch" and sample is not None:
                 faulty = list(range(len(sample.objects)))  # all of them are in the wrong place
             rows += faulty[:OBJECTS_AT_MOST]
-            colours += [colour_of[finding.kind]] * len(faulty[:OBJECTS_AT_MOST])
+            colours += [colour_of[group.kind]] * len(faulty[:OBJECTS_AT_MOST])
         objects = None
         if sample is not None and picture is not None:
             objects = sample.objects[rows].translate(0, 0, (picture.shape[0], picture.shape[1]))
