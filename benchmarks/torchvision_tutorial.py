@@ -27,7 +27,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import v2
 
 from halfpixel.data.dataset import Sample
-from halfpixel.data.images.prepare import light_factor, to_float
+from halfpixel.data.images.prepare import exposure_gain, to_float
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
@@ -56,7 +56,7 @@ def random_window(
         for side, cut in zip(sample.size_hw, (height, width), strict=True)
     )
     pixels = read_image(sample.path)
-    image = to_float(pixels[top : top + height, left : left + width], light_factor(pixels, stretch_below))
+    image = to_float(pixels[top : top + height, left : left + width], exposure_gain(pixels, stretch_below))
     assert sample.objects.masks is not None
     masks = sample.objects.masks.translate(-left, -top, (height, width))
     visible = masks.areas_px() >= SMALLEST_VISIBLE_PX
@@ -196,7 +196,7 @@ def train(model: MaskRCNN, data: TutorialData, images_per_step: int, workers: in
 def predict(model: MaskRCNN, sample: Sample, rules: InputRules, names: tuple[str, ...]) -> Instances:
     """What torchvision's network finds, pasted by torchvision's own code, though some masks at a time."""
     pixels = read_image(sample.path)
-    image = to_float(pixels, light_factor(pixels, rules.stretch_below))
+    image = to_float(pixels, exposure_gain(pixels, rules.stretch_below))
     assert rules.scale is not None
     transform = model.transform
     transform.min_size, transform.max_size = (round(rules.scale * min(sample.size_hw)),), rules.longest_side

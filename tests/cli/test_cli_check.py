@@ -31,7 +31,7 @@ def test_a_healthy_set(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json"]
 
 
-def test_findings_as_a_table_as_json_and_as_a_sheet(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
+def test_issues_as_a_table_as_json_and_as_a_sheet(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (annotated.parent / "images" / "2.png").unlink()
     ran = halfpixel("data", "check", annotated, "--out", out)
@@ -44,7 +44,7 @@ def test_findings_as_a_table_as_json_and_as_a_sheet(halfpixel: Halfpixel, annota
     assert "contact-sheet.png: instances.json: 1 image with errors or warnings" in ran.out
     report = json.loads((out / "check.json").read_text())
     assert not report["healthy"]
-    assert [one["kind"] for one in report["findings"]] == [
+    assert [one["kind"] for one in report["issues"]] == [
         "missing_image", "unknown_image", "rare_category", "category_ids"
     ]  # fmt: skip
     with Image.open(out / "contact-sheet.png") as sheet:
@@ -60,7 +60,7 @@ def test_findings_as_a_table_as_json_and_as_a_sheet(halfpixel: Halfpixel, annota
     (annotated.parent / "images" / "2.png").write_bytes((annotated.parent / "images" / "1.png").read_bytes())
     again = halfpixel("data", "check", annotated, "--out", out, "--overwrite", "--json")
     report = json.loads(again.out)
-    assert [one["kind"] for one in report["findings"]][:2] == ["unknown_image", "repeated_image"]
+    assert [one["kind"] for one in report["issues"]][:2] == ["unknown_image", "repeated_image"]
 
 
 def test_a_sheet_of_an_earlier_check_does_not_stay(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_train_and_val(halfpixel: Halfpixel, annotated: Path, noise: Callable[..
     ran = halfpixel("data", "check", data, "--val", data, "--json")
     assert ran.code == 1
     report = json.loads(ran.out)
-    assert [(one["kind"], one["n"]) for one in report["findings"]] == [("in_train_and_val", 3), ("category_ids", 1)]
+    assert [(one["kind"], one["n"]) for one in report["issues"]] == [("in_train_and_val", 3), ("category_ids", 1)]
     for k in range(1, 4):
         noise(tmp_path / "val" / "images" / f"{k}.png", seed=50 + k)
     val = tmp_path / "val" / "instances.json"

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from calling import Halfpixel
 
-from halfpixel.cli.convert import new_stems
 from halfpixel.data.formats.detect import read_dataset
-from halfpixel.errors import AnnotationError
 
 HELP_WITHOUT_TORCH = """
 import sys
@@ -96,15 +94,6 @@ def test_a_failure_on_the_way_leaves_nothing(
         assert ran.err.endswith("halfpixel: error: 3.png: No space left on device\n")
         assert (tmp_path / "out").exists() == exists
         assert not exists or not any((tmp_path / "out").iterdir())
-
-
-def test_names_in_the_new_folder() -> None:
-    root = Path("/data")
-    assert new_stems([root / "id1/images/a.png", root / "id2/images/b.png"]) == ["a", "b"]
-    assert new_stems([root / "train/images/a.png", root / "val/images/a.png"]) == ["train/a", "val/a"]
-    assert new_stems([root / "a.png", root / "a.tif"]) == ["a.png", "a.tif"]
-    with pytest.raises(AnnotationError, match="twice"):
-        new_stems([root / "a.png", root / "a.png"])
 
 
 def test_the_help_text_needs_no_torch() -> None:

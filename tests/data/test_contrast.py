@@ -46,8 +46,8 @@ def test_percentiles_of_a_part_are_close(tmp_path, monkeypatch):
     array = RNG.gamma(4, 500, (12, 200, 210)).astype(np.uint16)
     path = write(tmp_path / "a.tif", array, "ZYX", compression="zlib")
     looked_at = []
-    look = contrast._look_at
-    monkeypatch.setattr(contrast, "_look_at", lambda *a: looked_at.append(look(*a)) or looked_at[-1])
+    look = contrast._sample_and_limits
+    monkeypatch.setattr(contrast, "_sample_and_limits", lambda *a: looked_at.append(look(*a)) or looked_at[-1])
     low, high = np.percentile(array, [0.1, 99.9])
     pictures = list(read_pictures(path, ALL))
     assert len(looked_at) <= 5

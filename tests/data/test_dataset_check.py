@@ -1,4 +1,4 @@
-"""For every finding a planted issue, and a clean set where there is none."""
+"""For every kind of issue a planted one, and a clean set where there is none."""
 
 import copy
 import json
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfpixel.data.checks.dataset_check import Check, check_before_training, check_dataset
+from halfpixel.data.checks.check_report import DatasetCheck
+from halfpixel.data.checks.dataset_check import check_before_training, check_dataset
 from halfpixel.data.checks.issue_kinds import KINDS
 from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.coco import read_coco
@@ -59,15 +60,15 @@ def clean() -> Content:
     }
 
 
-def checked(tmp_path: Path, content: Content, **options: object) -> Check:
+def checked(tmp_path: Path, content: Content, **options: object) -> DatasetCheck:
     return check_dataset(read_coco(write(tmp_path / "data", content)), **options)  # type: ignore[arg-type]
 
 
-def kinds(found: Check) -> dict[str, int]:
-    return {one.kind: one.n for one in found.findings}
+def kinds(found: DatasetCheck) -> dict[str, int]:
+    return {one.kind: one.n for one in found.groups}
 
 
-def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
+def test_a_clean_set_has_no_issues(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     val = clean()
     for one in val["images"]:
@@ -156,16 +157,16 @@ PLANTED = [
 @pytest.mark.parametrize(
     ("plant", "kind", "what"), PLANTED, ids=[f"{kind}-{k}" for k, (_, kind, _) in enumerate(PLANTED)]
 )
-def test_a_planted_fault_is_found(tmp_path: Path, plant: Callable[[Content], None], kind: str, what: str) -> None:
+def test_a_planted_issue_is_found(tmp_path: Path, plant: Callable[[Content], None], kind: str, what: str) -> None:
     content = copy.deepcopy(clean())
     plant(content)
     found = checked(tmp_path, content, images=False)
     # a class of ten objects that loses one is rare, which is no other issue
     assert set(kinds(found)) - {"rare_category"} == {kind} - {"rare_category"}
-    (finding,) = (one for one in found.findings if one.kind == kind)
-    assert re.search(what, str(finding.places[0]))
-    assert finding.severity == KINDS[kind].severity
-    assert found.healthy == (finding.severity == "note")
+    (group,) = (one for one in found.groups if one.kind == kind)
+    assert re.search(what, group.issues[0].brief)
+    assert group.severity == KINDS[kind].severity
+    assert found.healthy == (group.severity == "note")
 
 
 def test_what_is_similar_is_no_duplicate(tmp_path: Path) -> None:
@@ -180,9 +181,7 @@ def test_many_objects(tmp_path: Path) -> None:
     found = checked(tmp_path, content, images=False, detection_limit=209)
     # 100 places, each with two objects of class 1; ten of class 2 have their places for themselves
     assert kinds(found) == {"duplicate_object": 100, "over_limit": 1, "image_without_objects": 1}
-    assert "210 objects, the limit is 209" in str(
-        next(one for one in found.findings if one.kind == "over_limit").places
-    )
+    assert "210 objects, the limit is 209" in str(next(one for one in found.groups if one.kind == "over_limit").issues)
 
 
 def test_classes_of_very_different_frequency(tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ def test_objects_far_from_the_anchors(tmp_path: Path) -> None:
         one |= {"segmentation": [square(2, 3, 4)], "bbox": [2, 3, 4, 4], "area": 16}
     few = checked(tmp_path, content, images=False, anchor_sizes_px=(4, 6.9))
     assert "larger_than_anchors" in kinds(few)
-    assert {one.kind: one.severity for one in few.findings}["larger_than_anchors"] == "note"  # one in twenty
+    assert {one.kind: one.severity for one in few.groups}["larger_than_anchors"] == "note"  # one in twenty
 
 
 def test_a_set_with_nothing_in_it(tmp_path: Path) -> None:
@@ -215,19 +214,19 @@ def test_a_set_with_nothing_in_it(tmp_path: Path) -> None:
     content["annotations"] = []
     found = checked(tmp_path, content)
     assert kinds(found) == {"no_objects": 0, "empty_category": 2, "image_without_objects": 2}
-    assert found.findings[0].severity == "error"
+    assert found.groups[0].severity == "error"
     assert (found.summary.side_px, found.summary.objects_per_image) == (None, (0, 0, 0))
     nothing = check_dataset(Dataset(tmp_path, (), (), ()))
     assert kinds(nothing) == {"no_images": 0, "no_objects": 0}
     assert nothing.to_json()["summary"]["image_sizes_hw"] is None
 
 
-def test_faults_that_only_a_reader_knows(tmp_path: Path) -> None:
+def test_issues_that_only_a_reader_knows(tmp_path: Path) -> None:
     issue = Issue("odd_thing", tmp_path / "a.txt", "line 3", "is odd")
     found = check_dataset(Dataset(tmp_path, (), (), (), (issue,)))
-    (finding,) = (one for one in found.findings if one.kind == "odd_thing")
-    assert (finding.severity, finding.what) == ("warning", "odd thing")
-    assert str(finding.places[0]) == "a.txt: line 3: is odd"
+    (group,) = (one for one in found.groups if one.kind == "odd_thing")
+    assert (group.severity, group.what) == ("warning", "odd thing")
+    assert group.issues[0].brief == "a.txt: line 3: is odd"
 
 
 def test_image_files(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_image_files(tmp_path: Path) -> None:
     assert told == [(k, 6) for k in range(1, 7)]
     assert kinds(found) == {"missing_image": 1, "unreadable_image": 1, "size_mismatch": 2}
     assert found.count("error") == 3
-    turned, smaller = next(one for one in found.findings if one.kind == "size_mismatch").places
+    turned, smaller = next(one for one in found.groups if one.kind == "size_mismatch").issues
     assert turned.what == "60 x 80 pixels, but annotated as 80 x 60 (turned by its EXIF orientation?)"
     assert smaller.what == "40 x 30 pixels, but annotated as 80 x 60"
     assert kinds(check_dataset(data, images=False)) == {"missing_image": 1}
@@ -277,9 +276,9 @@ def test_the_same_image_in_train_and_val(tmp_path: Path) -> None:
     content["images"][0] |= {"width": 120, "height": 90}
     found = check_dataset(train, read_coco(write(tmp_path / "val", content)))
     assert kinds(found) == {"in_train_and_val": 2, "val_categories_differ": 2}
-    places = found.findings[0].places
-    assert [str(one) for one in places] == ["1.png: shows the same as 2.png", "2.png: shows the same as 2.png"]
-    assert found.findings[0].severity == "error"
+    issues = found.groups[0].issues
+    assert [one.brief for one in issues] == ["1.png: shows the same as 2.png", "2.png: shows the same as 2.png"]
+    assert found.groups[0].severity == "error"
 
 
 def test_the_same_image_twice_in_one_set(tmp_path: Path) -> None:
@@ -298,18 +297,19 @@ def test_json_and_the_worst_images(tmp_path: Path) -> None:
     added(entry(950, 2, 9, 1, 1, 9))(content)
     found = checked(tmp_path, content)
     values = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert set(values) == {"data", "healthy", "n_findings", "summary", "findings"}
-    assert values["n_findings"] == {"error": 0, "warning": 3, "note": 0}
+    assert set(values) == {"data", "healthy", "n_issues", "n_findings", "summary", "issues", "findings"}
+    assert values["n_issues"] == values["n_findings"] == {"error": 0, "warning": 3, "note": 0}
     assert values["summary"]["class_counts"] == {"cell": 18, "tree": 10}
-    specks = next(one for one in values["findings"] if one["kind"] == "speck")
+    assert values["findings"] == values["issues"]
+    specks = next(one for one in values["issues"] if one["kind"] == "speck")
     assert set(specks) == {"kind", "severity", "n", "what", "advice", "examples"}
     assert (specks["n"], len(specks["examples"])) == (7, 5)
     assert set(specks["examples"][0]) == {"path", "where", "what"}
     (first, its), (second, others) = found.worst_images()
     assert (first.name, second.name) == ("2.png", "1.png")
-    assert {finding.kind: len(places) for finding, places in its} == {"unknown_category": 1, "speck": 7}
-    ((finding, places),) = others
-    assert (finding.kind, places[0].objects) == ("duplicate_object", (10,))
+    assert {group.kind: len(issues) for group, issues in its} == {"unknown_category": 1, "speck": 7}
+    ((group, issues),) = others
+    assert (group.kind, issues[0].objects) == ("duplicate_object", (10,))
 
 
 def test_real_data_has_no_false_alarms(shared_data: Path) -> None:

@@ -8,7 +8,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from halfpixel.data.images import prepare as preparing
 from halfpixel.data.images.contrast import Rgb8
-from halfpixel.data.images.prepare import light_factor, network_size, normalise, prepare, prepare_batch, to_float
+from halfpixel.data.images.prepare import exposure_gain, network_size, normalise, prepare, prepare_batch, to_float
 from halfpixel.structures.images import ImageBatch, InputRules
 
 RULES = InputRules()
@@ -42,12 +42,12 @@ def test_pixels_and_sizes_equal_torchvision(size_hw: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.07, 0.3, 0.5, 0.9, 1.0, 1.7, 3.0])
-@pytest.mark.parametrize("light", [1.0, 2.5])
-def test_every_scale_equals_torch_s_interpolation(scale: float, light: float) -> None:
+@pytest.mark.parametrize("gain", [1.0, 2.5])
+def test_every_scale_equals_torch_s_interpolation(scale: float, gain: float) -> None:
     rules = InputRules(scale=scale, divisor=16)
     image = np.random.default_rng(1).integers(0, 256, (83, 131, 3), dtype=np.uint8)
-    batch, size = prepare_batch(image, rules, light)
-    expected = interpolate(normalise(to_float(image, light), rules)[None], size.network_hw, mode="bilinear")
+    batch, size = prepare_batch(image, rules, gain)
+    expected = interpolate(normalise(to_float(image, gain), rules)[None], size.network_hw, mode="bilinear")
     height, width = size.network_hw
     torch.testing.assert_close(batch.tensor[..., :height, :width], expected, atol=ROUNDING, rtol=0)
     assert [side % 16 for side in batch.tensor.shape[2:]] == [0, 0]
@@ -71,18 +71,18 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch, scale: float) ->
     image = np.random.default_rng(2).integers(0, 99, (57, 41, 3), dtype=np.uint8)
     rules = InputRules(scale=scale, stretch_below=0.5)
     expected, _ = prepare_batch(image, rules)
-    for strip_px in (1, 41, 500, 10**9):
-        monkeypatch.setattr(preparing, "STRIP_PX", strip_px)
+    for block_px in (1, 41, 500, 10**9):
+        monkeypatch.setattr(preparing, "ROW_BLOCK_PX", block_px)
         assert torch.equal(prepare_batch(image, rules)[0].tensor, expected.tensor)
 
 
 def test_views_and_read_only_pixels() -> None:
     whole = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    piece = whole[10:50:2, 60:5:-1]
-    piece.flags.writeable = False
-    expected, _ = prepare_batch(np.array(piece), SMALL)
-    assert torch.equal(prepare_batch(piece, SMALL)[0].tensor, expected.tensor)
-    assert light_factor(piece, 0.9) == light_factor(np.array(piece), 0.9)
+    window = whole[10:50:2, 60:5:-1]
+    window.flags.writeable = False
+    expected, _ = prepare_batch(np.array(window), SMALL)
+    assert torch.equal(prepare_batch(window, SMALL)[0].tensor, expected.tensor)
+    assert exposure_gain(window, 0.9) == exposure_gain(np.array(window), 0.9)
 
 
 def test_published_sizes_equal_torchvision() -> None:
@@ -119,7 +119,7 @@ def dim(brightest: float) -> Rgb8:
 
 def test_a_dim_image_is_brightened() -> None:
     image = dim(0.1)
-    factor = light_factor(image, 0.5)
+    factor = exposure_gain(image, 0.5)
     brightened = to_float(image, factor)
     assert float(np.quantile(brightened.numpy(), 0.999)) == pytest.approx(0.5, abs=0.005)
     assert brightened.max() == 1
@@ -131,18 +131,18 @@ def test_a_dim_image_is_brightened() -> None:
 def test_the_percentile_is_the_sorted_value(seed: int) -> None:
     image = (np.random.default_rng(seed).random((7 + seed, 90, 3)) ** 4 * 60).astype(np.uint8)
     values = np.sort(image.ravel())
-    assert light_factor(image, 0.5) == pytest.approx(0.5 / (values[round(0.999 * len(values)) - 1] / 255))
+    assert exposure_gain(image, 0.5) == pytest.approx(0.5 / (values[round(0.999 * len(values)) - 1] / 255))
 
 
 def test_a_bright_or_black_image_stays() -> None:
     for image, below in [(dim(0.8), 0.5), (dim(0.1), 0.0), (np.zeros((5, 5, 3), np.uint8), 0.5)]:
-        assert light_factor(image, below) == 1
+        assert exposure_gain(image, below) == 1
 
 
 def test_preparing_brightens_before_it_normalises() -> None:
     image = dim(0.1)
     rules = InputRules(scale=1.0, stretch_below=0.5)
-    expected = normalise(to_float(image, light_factor(image, 0.5)), rules)
+    expected = normalise(to_float(image, exposure_gain(image, 0.5)), rules)
     torch.testing.assert_close(prepare(image, rules)[0], expected)
-    piece = image[20:40, 20:40] // 2  # a piece takes the light of the whole
-    torch.testing.assert_close(prepare(piece, rules, 2.5)[0], normalise(to_float(piece, 2.5), rules))
+    window = image[20:40, 20:40] // 2  # a window takes the gain of the whole
+    torch.testing.assert_close(prepare(window, rules, 2.5)[0], normalise(to_float(window, 2.5), rules))

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.console import check_folder, complain, plain_table, plural, say, show
+from halfpixel.cli.console import complain, plain_table, plural, say, show
 from halfpixel.data.formats.format_names import Format, WritableFormat
-from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.collect import open_dataset
-from halfpixel.jobs.result_kinds import output_names, output_stems
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset, Issue
+    from halfpixel.data.dataset import Issue
+    from halfpixel.jobs.convert import Conversion
 
 
 def convert(
@@ -41,71 +35,33 @@ def convert(
         images: The folder of the images, where they are not beside the annotations.
         format: The format of the data. Default: found by looking.
     """
-    from halfpixel.data.formats.detect import detect, reader_of
-    from halfpixel.outputs.write_dataset import write_dataset
+    from halfpixel.jobs import convert as job
 
-    check_folder(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise ArgumentError(f"--out {out}: the folder is not empty; choose a new one")
-    chosen = detect(data, images) if format is None else format
-    dataset = open_dataset(data, images, chosen)
-    complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
-    missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
-    for path in missing:
+    done = job.convert(data, to, out, images=images, format=format, quiet=False)
+    for path in done.missing:
         complain(f"{path}: there is no such image; left out")
-    lost = reader_of(chosen).unread(dataset.path)
-    with _folder(out) as folder:
-        lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), to)
-    _report(complete, chosen, to, out, lost)
-    return 1 if missing else 0
+    _print(done, to, out)
+    return 1 if done.missing else 0
 
 
-@contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    """A folder inside `out` whose content moves up when all went well, and is removed when not."""
-    is_new = not out.exists()
-    part = out / f".{os.getpid()}.part"
-    try:
-        part.mkdir(parents=True)
-        yield part
-        for one in list(part.iterdir()):
-            one.rename(out / one.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-
-
-def new_stems(paths: Sequence[Path]) -> list[str]:
-    """A unique name without suffix for each image: its own, with its folders only where images share a name.
-
-    Raises:
-        AnnotationError: an image is in the data set twice.
-    """
-    stems = output_stems(output_names(paths))
-    plain = [PurePosixPath(stem).name for stem in stems]
-    without_images = ["/".join(part for part in stem.split("/") if part != "images") for stem in stems]
-    for names in (plain, without_images, stems):
-        if len({name.casefold() for name in names}) == len(names):
-            return names
-    twice = next(path for k, path in enumerate(paths) if path in paths[:k])
-    raise AnnotationError(f"{twice}: this image is in the data set twice")
-
-
-def _report(dataset: Dataset, chosen: Format, to: WritableFormat, out: Path, lost: Sequence[Issue]) -> None:
-    objects = sum(len(sample.objects) for sample in dataset.samples)
-    crowd = sum(len(sample.ignored) for sample in dataset.samples)
-    what = f"{plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}"
+def _print(done: Conversion, to: WritableFormat, out: Path) -> None:
+    objects = sum(len(sample.objects) for sample in done.dataset.samples)
+    crowd = sum(len(sample.ignored) for sample in done.dataset.samples)
+    what = f"{plural(len(done.dataset.samples), 'image')}, {plural(objects, 'object')}"
     if crowd:
         what += f", {plural(crowd, 'crowd region')}"
-    say(f"Read {dataset.path} as {chosen}: {what}. Written to {out} as {to}.")
-    if not lost:
+    say(f"Read {done.dataset.path} as {done.read_as}: {what}. Written to {out} as {to}.")
+    if done.lost:
+        _print_lost(done.lost)
+    else:
         say("Nothing was lost.")
-        return
+
+
+def _print_lost(lost: Sequence[Issue]) -> None:
     table = plain_table("not kept", "times", "for example", right=("times",))
-    kinds: dict[str, list[Issue]] = {}
+    by_kind: dict[str, list[Issue]] = {}
     for issue in lost:
-        kinds.setdefault(issue.kind if issue.kind != "key" else f"key {issue.where.split()[0]}", []).append(issue)
-    for kind, issues in kinds.items():
+        by_kind.setdefault(issue.kind if issue.kind != "key" else f"key {issue.where.split()[0]}", []).append(issue)
+    for kind, issues in by_kind.items():
         table.add_row(kind, f"{len(issues):,}", str(issues[0]))
     show(table)

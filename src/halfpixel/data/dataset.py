@@ -57,7 +57,7 @@ def annotated_sample(
 
 @dataclass(frozen=True)
 class Issue:
-    """Something wrong in a data set, which did no harm to the rest of it.
+    """Something wrong in a data set, or worth knowing, at one place in it.
 
     Attributes:
         kind: what sort of issue, in `snake_case`, for machines.
@@ -65,6 +65,7 @@ class Issue:
         where: the place in it, for example "annotation 17" or "line 3"; empty for the file as a whole.
         what: the cause and what was done about it, for people.
         image: the image file that it is about, where there is one.
+        objects: which of that image's objects it is about, where they are known.
     """
 
     kind: str
@@ -72,9 +73,15 @@ class Issue:
     where: str
     what: str
     image: Path | None = None
+    objects: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.path), self.where, self.what) if part)
+
+    @property
+    def brief(self) -> str:
+        """As `str`, with the file's name instead of its path."""
+        return ": ".join(part for part in (self.path.name, self.where, self.what) if part)
 
 
 @dataclass(frozen=True, eq=False)

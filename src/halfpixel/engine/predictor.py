@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from halfpixel.data.images.contrast import Rgb8
-from halfpixel.data.images.prepare import light_factor, prepare_batch
+from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
 from halfpixel.engine.backends.base import Backend
 from halfpixel.engine.backends.eager import TorchBackend
@@ -192,8 +192,8 @@ class Predictor:
         """What the network is given for an image: a batch of one for each of its tiles."""
         pixels = _pixels(image)
         windows, _ = self._windows([(0, 0, pixels.shape[1], pixels.shape[0])], (pixels.shape[0], pixels.shape[1]))
-        light = light_factor(pixels, self.info.input.stretch_below)
-        return (prepare_batch(window.of(pixels), self.info.input, light)[0] for window in windows)
+        gain = exposure_gain(pixels, self.info.input.stretch_below)
+        return (prepare_batch(window.of(pixels), self.info.input, gain)[0] for window in windows)
 
     def _windows(self, regions_xyxy: Sequence[Box], size_hw: tuple[int, int]) -> tuple[list[Tile], int]:
         """The tiles that some regions of an image go through the network in, and how far each sees beyond its core."""
@@ -207,8 +207,8 @@ class Predictor:
         """The objects in some regions of an image that do not overlap; at least one region."""
         size_hw = (pixels.shape[0], pixels.shape[1])
         windows, overlap_px = self._windows(regions_xyxy, size_hw)
-        light = light_factor(pixels, self.info.input.stretch_below)
-        prepared = (prepare_batch(window.of(pixels), self.info.input, light) for window in windows)
+        gain = exposure_gain(pixels, self.info.input.stretch_below)
+        prepared = (prepare_batch(window.of(pixels), self.info.input, gain) for window in windows)
         found = [
             (window, objects.translate(*window.outer_xyxy[:2], size_hw))
             for window, objects in zip(windows, self._look_at(prepared, limits), strict=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from halfpixel.data.images.prepare import light_factor, normalise, to_float
+from halfpixel.data.images.prepare import exposure_gain, normalise, to_float
 from halfpixel.engine.backends.base import Backend
 from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
@@ -83,9 +83,9 @@ class FirstPass:
     def foreground(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """`[h', w']` how likely each pixel of the reduced image shows an object, 0..1."""
         rules = self.info.input
-        light = light_factor(pixels, rules.stretch_below)
+        gain = exposure_gain(pixels, rules.stretch_below)
         height, width = (max(round(side * REDUCED), 1) for side in pixels.shape[:2])
-        image = normalise(to_float(pixels, light), rules)[None]
+        image = normalise(to_float(pixels, gain), rules)[None]
         reduced = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
         batch = ImageBatch.pad([reduced], rules.divisor)
         outputs = self.backend.run(batch, Limits.of(0.0, 1))

@@ -1,20 +1,19 @@
-"""The doctor: what is wrong, or probably wrong, with a data set, found before a model is trained on it."""
+"""The check of annotated images: what is wrong, or probably wrong, found before a model is trained on them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from halfpixel.data.checks.check_report import DatasetCheck, IssueGroup, Summary
 from halfpixel.data.checks.fingerprint import Fingerprint, find_repeats, fingerprint
-from halfpixel.data.checks.issue_kinds import FEW_OBJECTS, KINDS, LOOK_AT_IT, Kind, Severity
-from halfpixel.data.checks.object_checks import Place, check_outlines, check_sample
-from halfpixel.data.dataset import Dataset, Sample
+from halfpixel.data.checks.issue_kinds import FEW_OBJECTS, KINDS, LOOK_AT_IT, Kind
+from halfpixel.data.checks.object_checks import check_outlines, check_sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ImageError
 
@@ -28,108 +27,6 @@ Sides = npt.NDArray[np.float64]
 """Square roots of the areas of an image's masks."""
 
 BACKGROUND_NAMES = {"background", "bg", "__background__", "_background_"}
-EXAMPLES = 5
-"""Of each finding, this many places are written to JSON."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sort of issue and all places where it is.
-
-    Attributes:
-        kind: what sort, in `snake_case`; one of `KINDS`, or a reader's own.
-        severity: how bad it is.
-        what: what was found, for people; with the number of places before it, it reads as a phrase.
-        advice: what to do about it.
-        places: where, each at least a file and a cause.
-    """
-
-    kind: str
-    severity: Severity
-    what: str
-    advice: str
-    places: tuple[Place, ...]
-
-    @property
-    def n(self) -> int:
-        """How many."""
-        return len(self.places)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values, with the first few places."""
-        examples = [{"path": str(one.path), "where": one.where, "what": one.what} for one in self.places[:EXAMPLES]]
-        facts = {"kind": self.kind, "severity": self.severity, "n": self.n, "what": self.what, "advice": self.advice}
-        return facts | {"examples": examples}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A data set in numbers.
-
-    Attributes:
-        n_images: images.
-        n_objects: objects, crowd regions left out.
-        class_counts: objects of each class.
-        objects_per_image: least, median and most; None without images.
-        side_px: 5, 50 and 95% quantiles of the square root of the masks' areas; None without objects.
-        side_at_input_px: the same as the network sees them; None where no input scale was given.
-        image_sizes_hw: the smallest and the largest image by area, as annotated; None without images.
-    """
-
-    n_images: int
-    n_objects: int
-    class_counts: Mapping[str, int]
-    objects_per_image: tuple[float, float, float] | None
-    side_px: tuple[float, float, float] | None
-    side_at_input_px: tuple[float, float, float] | None
-    image_sizes_hw: tuple[tuple[int, int], tuple[int, int]] | None
-
-
-@dataclass(frozen=True)
-class Check:
-    """What the doctor found, the worst first.
-
-    Attributes:
-        data: the file or folder.
-        summary: the data set in numbers.
-        findings: what is wrong or worth knowing; empty when there is nothing to say.
-    """
-
-    data: Path
-    summary: Summary
-    findings: tuple[Finding, ...]
-
-    def count(self, severity: Severity) -> int:
-        """Findings of one severity."""
-        return sum(one.severity == severity for one in self.findings)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether there is nothing above a note."""
-        return all(one.severity == "note" for one in self.findings)
-
-    def worst_images(self) -> list[tuple[Path, list[tuple[Finding, list[Place]]]]]:
-        """The images with errors and warnings, those with most places first, each with its findings and places."""
-        by_image: dict[Path, dict[int, list[Place]]] = {}
-        for k, finding in enumerate(self.findings):
-            for place in finding.places if finding.severity != "note" else ():
-                if place.image is not None:
-                    by_image.setdefault(place.image, {}).setdefault(k, []).append(place)
-        grouped = [
-            (image, [(self.findings[k], some) for k, some in found.items()]) for image, found in by_image.items()
-        ]
-        return sorted(grouped, key=lambda one: -sum(len(some) for _, some in one[1]))
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values, for machines."""
-        severities: tuple[Severity, ...] = ("error", "warning", "note")
-        return {
-            "data": str(self.data),
-            "healthy": self.healthy,
-            "n_findings": {severity: self.count(severity) for severity in severities},
-            "summary": {key: _plain(value) for key, value in vars(self.summary).items()},
-            "findings": [one.to_json() for one in self.findings],
-        }
 
 
 def check_dataset(
@@ -141,7 +38,7 @@ def check_dataset(
     input_scale: Callable[[tuple[int, int]], float] | None = None,
     images: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> Check:
+) -> DatasetCheck:
     """Look for everything that is known to spoil a training, one image after the other.
 
     Args:
@@ -154,22 +51,16 @@ def check_dataset(
         images: read the image files. Without, only whether they are there is looked at, and no copies are found.
         progress: is told the number of images done and of all.
     """
-    found: dict[str, list[Place]] = {}
-    for issue in dataset.warnings:
-        found.setdefault(issue.kind, []).append(Place(issue.path, issue.where, issue.what, issue.image))
-    sides: list[Sides] = []
-    places: list[Iterator[tuple[str, Place]]] = [check_outlines(dataset), _check_categories(dataset, val)]
+    found: list[Iterable[Issue]] = [dataset.warnings, check_outlines(dataset), _check_categories(dataset, val)]
     for sample in dataset.samples:
-        places.append(check_sample(sample))
-        places.append(_check_counts(sample, detection_limit))
-        sides.append(_sides_px(sample))
+        found.append(check_sample(sample))
+        found.append(_check_counts(sample, detection_limit))
+    sides = [_sides_px(sample) for sample in dataset.samples]
     scales = [1.0 if input_scale is None else input_scale(sample.size_hw) for sample in dataset.samples]
-    places.append(_check_anchors(dataset, sides, scales, anchor_sizes_px))
-    places.append(_check_images(dataset, val, images, progress))
-    for some in places:
-        for kind, place in some:
-            found.setdefault(kind, []).append(place)
-    return Check(dataset.path, _summarise(dataset, sides, scales, input_scale is not None), _findings(found, dataset))
+    found.append(_check_anchors(dataset, sides, scales, anchor_sizes_px))
+    found.append(_check_images(dataset, val, images, progress))
+    summary = _summarise(dataset, sides, scales, input_scale is not None)
+    return DatasetCheck(dataset.path, summary, _group(chain.from_iterable(found), dataset))
 
 
 def check_before_training(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> None:
@@ -183,75 +74,78 @@ def check_before_training(dataset: Dataset, progress: Callable[[int, int], None]
         AnnotationError: no images, no objects, images that are missing, unreadable or of another size than annotated;
             names how many, and the first file.
     """
-    found: dict[str, list[Place]] = {}
+    found: list[Issue] = []
     for k, sample in enumerate(dataset.samples):
-        issue, _ = _look_at(sample, read=True)
+        issue, _ = _check_image(sample, read=True)
         if issue is not None:
-            found.setdefault(issue[0], []).append(issue[1])
+            found.append(issue)
         if progress is not None:
             progress(k + 1, len(dataset.samples))
-    errors = [one for one in _findings(found, dataset) if one.severity == "error"]
+    errors = [one for one in _group(found, dataset) if one.severity == "error"]
     if errors:
-        causes = [f"{one.n:,} {one.what}, e.g. {one.places[0]}" if one.n else one.what for one in errors]
+        causes = [f"{one.n:,} {one.what}, e.g. {one.issues[0].brief}" if one.n else one.what for one in errors]
         raise AnnotationError(f"{dataset.path}: training would fail: {'; '.join(causes)}")
 
 
-def _findings(found: Mapping[str, list[Place]], dataset: Dataset) -> tuple[Finding, ...]:
+def _group(issues: Iterable[Issue], dataset: Dataset) -> tuple[IssueGroup, ...]:
+    """The issues by kind, the worst kinds first, and what is wrong with the data set as a whole."""
+    by_kind: dict[str, list[Issue]] = {}
+    for issue in issues:
+        by_kind.setdefault(issue.kind, []).append(issue)
     whole = {"no_images": not dataset.samples, "no_objects": not any(len(one.objects) for one in dataset.samples)}
-    everything = dict(found)
-    everything.update({kind: [] for kind, so in whole.items() if so})
-    findings = []
-    for kind, places in everything.items():
+    by_kind.update({kind: [] for kind, so in whole.items() if so})
+    groups = []
+    for kind, some in by_kind.items():
         entry = KINDS.get(kind) or Kind("warning", kind.replace("_", " "), LOOK_AT_IT)
         severity = entry.severity
         if kind.endswith("than_anchors"):
-            share = len(places) / sum(len(one.objects) for one in dataset.samples)
+            share = len(some) / sum(len(one.objects) for one in dataset.samples)
             severity = "warning" if share > LARGEST_SHARE else "note"
-        findings.append(Finding(kind, severity, entry.what, entry.advice, tuple(places)))
+        groups.append(IssueGroup(kind, severity, entry.what, entry.advice, tuple(some)))
     rank = {"error": 0, "warning": 1, "note": 2}
     order = {kind: k for k, kind in enumerate(KINDS)}
-    return tuple(sorted(findings, key=lambda one: (rank[one.severity], order.get(one.kind, len(order)))))
+    return tuple(sorted(groups, key=lambda one: (rank[one.severity], order.get(one.kind, len(order)))))
 
 
-def _check_counts(sample: Sample, limit: int) -> Iterator[tuple[str, Place]]:
+def _check_counts(sample: Sample, limit: int) -> Iterator[Issue]:
     n = len(sample.objects)
     if n > limit:
-        yield "over_limit", Place(sample.path, "", f"{n:,} objects, the limit is {limit:,}", sample.path)
+        yield Issue("over_limit", sample.path, "", f"{n:,} objects, the limit is {limit:,}", sample.path)
     if n == 0:
-        yield "image_without_objects", Place(sample.path, "", "no objects", sample.path)
+        yield Issue("image_without_objects", sample.path, "", "no objects", sample.path)
 
 
-def _check_categories(dataset: Dataset, val: Dataset | None) -> Iterator[tuple[str, Place]]:
+def _check_categories(dataset: Dataset, val: Dataset | None) -> Iterator[Issue]:
     counts: Counter[int] = Counter()
     for sample in dataset.samples:
         counts.update(sample.objects.labels.tolist())
     names = dataset.class_names
 
-    def place(label: int, what: str) -> Place:
-        return Place(dataset.path, f"category {dataset.category_ids[label]} ({names[label]})", what)
+    def about(kind: str, label: int, what: str) -> Issue:
+        return Issue(kind, dataset.path, f"category {dataset.category_ids[label]} ({names[label]})", what)
 
     for label, name in enumerate(names):
         if name.strip().lower() in BACKGROUND_NAMES:
-            yield "background_category", place(label, f"objects: {counts[label]:,}")
+            yield about("background_category", label, f"objects: {counts[label]:,}")
         elif counts[label] == 0:
-            yield "empty_category", place(label, "no objects")
+            yield about("empty_category", label, "no objects")
         elif counts[label] < FEW_OBJECTS:
-            yield "rare_category", place(label, f"{counts[label]} object{'s' * (counts[label] > 1)}")
+            yield about("rare_category", label, f"{counts[label]} object{'s' * (counts[label] > 1)}")
         if name in names[:label]:
-            yield "repeated_category_name", place(label, f"category {dataset.category_ids[names.index(name)]} too")
+            yield about("repeated_category_name", label, f"category {dataset.category_ids[names.index(name)]} too")
     expected = tuple(range(1, len(names) + 1))
     if names and dataset.category_ids != expected:
         given, usual = (f"{ids[0]} to {ids[-1]}" for ids in (dataset.category_ids, expected))
-        yield "category_ids", Place(dataset.path, "categories", f"{len(names)} ids from {given}, not {usual}")
+        yield Issue("category_ids", dataset.path, "categories", f"{len(names)} ids from {given}, not {usual}")
     present = [label for label in counts if counts[label]]
     if present:
         most, least = max(present, key=counts.__getitem__), min(present, key=counts.__getitem__)
         if counts[most] > LARGEST_IMBALANCE * counts[least]:
-            yield "imbalance", place(least, f"{counts[least]:,} against {counts[most]:,} of {names[most]}")
+            yield about("imbalance", least, f"{counts[least]:,} against {counts[most]:,} of {names[most]}")
     if val is not None:
         for name in sorted(set(names) ^ set(val.class_names)):
             path = dataset.path if name in names else val.path
-            yield "val_categories_differ", Place(path, f"category {name}", "only in this one")
+            yield Issue("val_categories_differ", path, f"category {name}", "only in this one")
 
 
 def _sides_px(sample: Sample) -> Sides:
@@ -265,7 +159,7 @@ def _check_anchors(
     sides: Sequence[Sides],
     scales: Sequence[float],
     anchor_sizes_px: Sequence[float] | None,
-) -> Iterator[tuple[str, Place]]:
+) -> Iterator[Issue]:
     if not anchor_sizes_px:
         return
     least, most = min(anchor_sizes_px) / FAR_FROM_ANCHORS, max(anchor_sizes_px) * FAR_FROM_ANCHORS
@@ -276,16 +170,16 @@ def _check_anchors(
             what = f"a side of {own[k] * scale:.0f} px at the input, the anchor has {anchor:g} px"
             where = f"annotation {sample.annotation_ids[k]}"
             kind = "smaller_than_anchors" if small else "larger_than_anchors"
-            yield kind, Place(sample.path, where, what, sample.path, (k,))
+            yield Issue(kind, sample.path, where, what, sample.path, (k,))
 
 
 def _check_images(
     dataset: Dataset, val: Dataset | None, read: bool, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[str, Place]]:
+) -> Iterator[Issue]:
     samples = [*dataset.samples, *(val.samples if val is not None else ())]
     prints: list[Fingerprint | None] = []
     for k, sample in enumerate(samples):
-        issue, picture = _look_at(sample, read)
+        issue, picture = _check_image(sample, read)
         prints.append(None if picture is None else fingerprint(picture))
         if issue is not None:
             yield issue
@@ -295,26 +189,26 @@ def _check_images(
         apart = earlier < len(dataset.samples) <= later
         what = f"shows the same as {samples[earlier].path.name}"
         kind = "in_train_and_val" if apart else "repeated_image"
-        yield kind, Place(samples[later].path, "", what, samples[later].path)
+        yield Issue(kind, samples[later].path, "", what, samples[later].path)
 
 
-def _look_at(sample: Sample, read: bool) -> tuple[tuple[str, Place] | None, npt.NDArray[np.uint8] | None]:
+def _check_image(sample: Sample, read: bool) -> tuple[Issue | None, npt.NDArray[np.uint8] | None]:
     """What is wrong with an image file, and its pixels if it was read."""
     path = sample.path
     if not path.is_file():
-        return ("missing_image", Place(path, "", "no such file", path)), None
+        return Issue("missing_image", path, "", "no such file", path), None
     if not read:
         return None, None
     try:
         picture = read_image(path)
     except ImageError as error:
-        return ("unreadable_image", Place(path, "", str(error).removeprefix(f"{path}: "), path)), None
+        return Issue("unreadable_image", path, "", str(error).removeprefix(f"{path}: "), path), None
     (height, width), (true_height, true_width) = sample.size_hw, picture.shape[:2]
     if (height, width) == (true_height, true_width):
         return None, picture
     turned = " (turned by its EXIF orientation?)" if (width, height) == (true_height, true_width) else ""
     what = f"{true_width} x {true_height} pixels, but annotated as {width} x {height}{turned}"
-    return ("size_mismatch", Place(path, "", what, path)), picture
+    return Issue("size_mismatch", path, "", what, path), picture
 
 
 def _summarise(
@@ -346,7 +240,3 @@ def _quantiles(sides: Sequence[Sides]) -> tuple[float, float, float] | None:
         return None
     low, middle, high = np.quantile(together, (0.05, 0.5, 0.95)).tolist()
     return low, middle, high
-
-
-def _plain(value: object) -> object:
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value

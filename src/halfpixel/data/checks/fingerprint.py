@@ -44,14 +44,14 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint | None:
     """What an image `[h, w, 3]` is known by; None where it shows nothing, as all blank images are alike."""
     red, green, blue = (image[..., k] * np.float32(weight) for k, weight in enumerate(LUMA))
     grey = red + green + blue
-    thumbnail = _shrink(grey, THUMBNAIL, THUMBNAIL)
+    thumbnail = _cell_means(grey, THUMBNAIL, THUMBNAIL)
     # what microscopes and lamps do to every picture alike is slow; what tells pictures apart is not
     around = np.lib.stride_tricks.sliding_window_view(np.pad(thumbnail, 2, mode="edge"), (5, 5)).mean((2, 3))
     details = thumbnail - around
     if float(details.std()) < BLANK:
         return None
     details -= details.mean()
-    cells = _shrink(grey, GRID, GRID + 1)
+    cells = _cell_means(grey, GRID, GRID + 1)
     steps = np.diff(cells, axis=1)
     least = DEAD_ZONE * float(np.ptp(cells))
     bits = np.packbits(np.stack([steps > least, steps < -least])).view(np.uint64)
@@ -69,13 +69,13 @@ def find_repeats(fingerprints: Sequence[Fingerprint | None]) -> list[tuple[int, 
     for n in range(1, len(prints)):
         distances = np.bitwise_count(bits[:n] ^ bits[n]).sum(axis=1)
         candidates = np.flatnonzero(distances <= LARGEST_DISTANCE)
-        alike = candidates[details[candidates] @ details[n] >= LEAST_CORRELATION]
-        if len(alike):
-            repeats.append((known[int(alike[0])], known[n]))
+        same = candidates[details[candidates] @ details[n] >= LEAST_CORRELATION]
+        if len(same):
+            repeats.append((known[int(same[0])], known[n]))
     return repeats
 
 
-def _shrink(grey: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
+def _cell_means(grey: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
     """The means of a grid of cells; an image smaller than the grid has its pixels repeated."""
     for axis, n in ((0, rows), (1, columns)):
         edges = np.arange(n + 1) * grey.shape[axis] // n

@@ -1,4 +1,4 @@
-"""All that the doctor knows: each kind of finding, how bad it is, and what to do about it."""
+"""Every kind of issue that is looked for: how bad it is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW_OBJECTS = 10
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of finding: how bad it is, what is counted, and what to do about it."""
+    """A kind of issue: how bad it is, what is counted, and what to do about it."""
 
     severity: Severity
     what: str
@@ -42,7 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "in_train_and_val": Kind(
         "error",
         "images of the validation set that are in training too",
-        "remove them from one: quality would look too good",
+        "remove them from one: accuracy would look too good",
     ),
     # what the reader left out
     "unusable_annotation": Kind("warning", "annotations with a key that is missing or of the wrong type", LOOK_AT_IT),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from halfpixel.data.dataset import Dataset, Sample
+from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco import read_coco_polygons
 from halfpixel.data.formats.polygons import crossing, overhang_px, polygon_area_px
 from halfpixel.errors import AnnotationError
@@ -31,30 +29,8 @@ BLOCK = 500
 """Boxes that are compared with all others at a time."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where something was found.
-
-    Attributes:
-        path: the image or annotation file.
-        where: the place in it, for example "annotation 17"; empty for the whole file.
-        what: the cause, for people.
-        image: the image file that it is about, where there is one.
-        objects: which of the sample's objects.
-    """
-
-    path: Path
-    where: str
-    what: str
-    image: Path | None = None
-    objects: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (self.path.name, self.where, self.what) if part)
-
-
-def check_sample(sample: Sample) -> Iterator[tuple[str, Place]]:
-    """The objects of an image that are probably wrong: the kind of each finding, and its place."""
+def check_sample(sample: Sample) -> Iterator[Issue]:
+    """The objects of an image that are probably wrong."""
     masks = sample.objects.masks
     assert masks is not None
     areas, tight = masks.areas_px(), masks.boxes_xyxy()
@@ -63,18 +39,18 @@ def check_sample(sample: Sample) -> Iterator[tuple[str, Place]]:
         zip(areas.tolist(), sample.areas_px.tolist(), overlaps.tolist(), strict=True)
     ):
         if area < SPECK_PX:
-            yield "speck", _place(sample, k, f"{area} of at least {SPECK_PX} pixels")
+            yield _object_issue("speck", sample, k, f"{area} of at least {SPECK_PX} pixels")
             continue
         if overlap < LEAST_BOX_IOU:
             box, own = sample.objects.boxes_xyxy[k], tight[k]
-            yield "box_off_mask", _place(sample, k, f"its box is {_corners(box)}, its mask's {_corners(own)}")
+            yield _object_issue("box_off_mask", sample, k, f"its box is {_corners(box)}, its mask's {_corners(own)}")
         ratio = max(given, area) / max(min(given, area), 1e-9)
         if ratio > LARGEST_AREA_RATIO and abs(given - area) > LARGEST_AREA_GAP_PX:
-            yield "area_off_mask", _place(sample, k, f"an area of {given:g}, but its mask has {area:,} pixels")
+            yield _object_issue("area_off_mask", sample, k, f"an area of {given:g}, but its mask has {area:,} pixels")
     yield from _duplicates(sample, masks, tight)
 
 
-def check_outlines(dataset: Dataset) -> Iterator[tuple[str, Place]]:
+def check_outlines(dataset: Dataset) -> Iterator[Issue]:
     """Polygons that were mended when they were read, as far as the data set is a COCO file."""
     try:
         polygons = read_coco_polygons(dataset.path) if dataset.path.is_file() else {}
@@ -83,11 +59,13 @@ def check_outlines(dataset: Dataset) -> Iterator[tuple[str, Place]]:
     for sample in dataset.samples if polygons else ():
         for k, number in enumerate(sample.annotation_ids):
             for polygon in polygons.get((sample.image_id, number), ()):
-                if (issue := _outline_issue(polygon, sample.size_hw)) is not None:
-                    yield issue[0], _place(sample, k, issue[1])
+                if (found := _outline_issue(polygon, sample.size_hw)) is not None:
+                    kind, what = found
+                    yield _object_issue(kind, sample, k, what)
 
 
 def _outline_issue(polygon: list[float], size_hw: tuple[int, int]) -> tuple[str, str] | None:
+    """The kind of issue with a polygon, and its cause."""
     if len(polygon) < 6:
         return "degenerate_polygon", f"a polygon of {len(polygon) // 2} points"
     if (beyond := overhang_px(polygon, size_hw)) > LARGEST_OVERHANG_PX:
@@ -99,19 +77,19 @@ def _outline_issue(polygon: list[float], size_hw: tuple[int, int]) -> tuple[str,
     return None
 
 
-def _duplicates(sample: Sample, masks: CropMasks, tight: torch.Tensor) -> Iterator[tuple[str, Place]]:
-    """Pairs of one class whose masks are practically the same; only those whose boxes are alike are compared."""
+def _duplicates(sample: Sample, masks: CropMasks, tight: torch.Tensor) -> Iterator[Issue]:
+    """Pairs of one class whose masks are practically the same; only those whose boxes agree are compared."""
     labels = sample.objects.labels
     for first in range(0, len(masks), BLOCK):
         block = slice(first, first + BLOCK)
-        alike = boxes.iou(tight[block], tight) > DUPLICATE_IOU / 2
-        alike &= labels[block, None] == labels[None]
-        for row, other in torch.nonzero(alike.triu(first + 1)).tolist():
+        agreeing = boxes.iou(tight[block], tight) > DUPLICATE_IOU / 2
+        agreeing &= labels[block, None] == labels[None]
+        for row, other in torch.nonzero(agreeing.triu(first + 1)).tolist():
             pair = masks[[first + row, other]]
             alone = torch.zeros(2, dtype=torch.int64)
             if len(suppress_masks(pair.crops, pair.offsets_xy, torch.ones(2), alone, DUPLICATE_IOU)) == 1:
                 twin = sample.annotation_ids[first + row]
-                yield "duplicate_object", _place(sample, other, f"practically the same as annotation {twin}")
+                yield _object_issue("duplicate_object", sample, other, f"practically the same as annotation {twin}")
 
 
 def _iou_in_pairs(a_xyxy: torch.Tensor, b_xyxy: torch.Tensor) -> torch.Tensor:
@@ -121,8 +99,8 @@ def _iou_in_pairs(a_xyxy: torch.Tensor, b_xyxy: torch.Tensor) -> torch.Tensor:
     return overlap / (boxes.area(a_xyxy) + boxes.area(b_xyxy) - overlap).clamp(min=1e-9)
 
 
-def _place(sample: Sample, k: int, what: str) -> Place:
-    return Place(sample.path, f"annotation {sample.annotation_ids[k]}", what, sample.path, (k,))
+def _object_issue(kind: str, sample: Sample, k: int, what: str) -> Issue:
+    return Issue(kind, sample.path, f"annotation {sample.annotation_ids[k]}", what, sample.path, (k,))
 
 
 def _corners(box: torch.Tensor) -> str:

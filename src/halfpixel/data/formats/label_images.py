@@ -17,7 +17,7 @@ from skimage.measure import label
 from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import files_in, read_labels, read_numbers, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import InputError
 from halfpixel.structures.masks import CropMasks
@@ -49,7 +49,7 @@ def read_label_images(path: Path, images: Path | None = None) -> Dataset:
         masks = CropMasks.from_label_image(torch.from_numpy(read_labels(pairs[image], read_size_hw(image))))
         return Annotated(image, masks, [ONE_CLASS] * len(masks))
 
-    return gather(Path(path), list(pairs), read, issues, [ONE_CLASS])
+    return read_each(Path(path), list(pairs), read, issues, [ONE_CLASS])
 
 
 def pair_masks(path: Path, images: Path | None = None, issues: list[Issue] | None = None) -> list[tuple[Path, Path]]:

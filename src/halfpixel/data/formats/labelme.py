@@ -12,7 +12,7 @@ from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.json_files import mentions_keys
 from halfpixel.data.formats.mask_files import check_size, files_in, read_size_hw
-from halfpixel.data.formats.per_image_files import Annotated, gather
+from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.polygons import FURTHEST_PX, check_numbers, rasterise
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
@@ -41,7 +41,7 @@ def read_labelme(path: Path, images: Path | None = None) -> Dataset:
     path = Path(path)
     issues: list[Issue] = []
     sources = files_in(path, (".json",)) if path.is_dir() else [path]
-    dataset = gather(path, sources, lambda file: _read_file(file, images, issues), issues)
+    dataset = read_each(path, sources, lambda file: _read_file(file, images, issues), issues)
     if path.is_dir():
         known = {sample.path.resolve() for sample in dataset.samples} | {
             one.image.resolve() for one in issues if one.image is not None

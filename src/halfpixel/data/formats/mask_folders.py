@@ -14,7 +14,7 @@ import torch
 from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, read_numbers, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError, ArgumentError, InputError
 from halfpixel.structures.masks import CropMasks
@@ -36,7 +36,7 @@ def read_mask_folders(path: Path, images: Path | None = None) -> Dataset:
         raise ArgumentError(f"{path}: mask folders have their images inside, not in {images}")
     issues: list[Issue] = []
     sources = [one for one in folders_in(path) if (one / "images").is_dir() or (one / "masks").is_dir()]
-    return gather(path, sources, lambda folder: _read_folder(folder, issues), issues, [ONE_CLASS])
+    return read_each(path, sources, lambda folder: _read_folder(folder, issues), issues, [ONE_CLASS])
 
 
 def _read_folder(folder: Path, issues: list[Issue]) -> Annotated:

@@ -30,7 +30,7 @@ class Annotated:
     classes: Sequence[str]
 
 
-def gather(
+def read_each(
     path: Path,
     sources: Sequence[Path],
     read: Callable[[Path], Annotated],
@@ -63,7 +63,7 @@ def gather(
         why = f"none of its {len(sources):,} images can be used, e.g. {first}" if sources else "there are no images"
         raise AnnotationError(f"{path}: {why}")
     if class_names is None:
-        class_names = sorted({name for one in found for name in one.classes}, key=_order)
+        class_names = sorted({name for one in found for name in one.classes}, key=_numbers_first)
     labels = {name: k for k, name in enumerate(class_names)}
     samples = tuple(
         annotated_sample(k, one.image, one.masks, [labels[name] for name in one.classes], tuple(class_names))
@@ -72,5 +72,5 @@ def gather(
     return Dataset(path, tuple(class_names), tuple(range(1, len(class_names) + 1)), samples, tuple(issues))
 
 
-def _order(name: str) -> tuple[float, str]:
+def _numbers_first(name: str) -> tuple[float, str]:
     return (int(name) if name.isdecimal() else math.inf, name)

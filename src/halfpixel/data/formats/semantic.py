@@ -14,7 +14,7 @@ from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.label_images import pair_masks
 from halfpixel.data.formats.mask_files import read_labels, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, gather
+from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.structures.masks import CropMasks
 
@@ -46,7 +46,7 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
         classes = values.ravel()[first[numbers > 0]].tolist()
         return Annotated(image, CropMasks.from_label_image(torch.from_numpy(regions)), [str(one) for one in classes])
 
-    dataset = gather(path, list(pairs), read, issues)
+    dataset = read_each(path, list(pairs), read, issues)
     if len(dataset.class_names) > 1:
         return dataset
     return replace(dataset, class_names=(ONE_CLASS,), category_ids=(1,), samples=tuple(map(_rename, dataset.samples)))

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import files_in, folders_in, read_size_hw
-from halfpixel.data.formats.per_image_files import Annotated, gather
+from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.polygons import check_numbers, rasterise
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
@@ -49,7 +49,7 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
     named = path if folder != path else _find_names(folder)
     names = {} if named is None else read_names(named)
     issues: list[Issue] = []
-    pairs = _pairs(folder, images, issues)
+    pairs = _pair_labels(folder, images, issues)
     if named is None:
         what = f"no class names in a .yaml file or {NAMES_FILE}: classes are called by their numbers"
         issues.append(Issue("no_class_names", path, "", what))
@@ -70,7 +70,7 @@ def read_yolo(path: Path, images: Path | None = None) -> Dataset:
                 issues.append(Issue(error.kind, labels, f"line {number}", f"left out, {error}", image))
         return Annotated(image, CropMasks.from_crops(crops, size_hw), classes)
 
-    return gather(path, list(pairs), read, issues, [names[number] for number in sorted(names)])
+    return read_each(path, list(pairs), read, issues, [names[number] for number in sorted(names)])
 
 
 def label_file_of(image: Path) -> Path:
@@ -126,7 +126,7 @@ def _find_names(folder: Path) -> Path | None:
     return None
 
 
-def _pairs(folder: Path, images: Path | None, issues: list[Issue]) -> dict[Path, Path | None]:
+def _pair_labels(folder: Path, images: Path | None, issues: list[Issue]) -> dict[Path, Path | None]:
     """Each image with its label file, or None where there is none."""
     home = folder
     if images is None and "labels" in folder.resolve().parts:  # the labels of one split were named

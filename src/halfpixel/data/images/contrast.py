@@ -73,17 +73,19 @@ def measure_contrast(planes: Sequence[Callable[[], Values]], jointly: bool) -> t
         ImageError: NaN or infinite pixels in one of the planes that were looked at.
     """
     spread = planes[:: math.ceil(len(planes) / MAX_SAMPLED_PLANES)]
-    grids, limits = zip(*(_look_at(read(), MAX_SAMPLE // len(spread)) for read in spread), strict=True)
+    grids, limits = zip(*(_sample_and_limits(read(), MAX_SAMPLE // len(spread)) for read in spread), strict=True)
     sample, least, most = np.concatenate(grids), np.min(limits, axis=(0, 1)), np.max(limits, axis=(0, 1))
     if jointly:
         sample, least, most = sample.reshape(-1, 1), least.min(keepdims=True), most.max(keepdims=True)
-    found = [_range(sample[:, k], float(least[k]), float(most[k])) for k in range(len(least))]
+    found = [_contrast_of(sample[:, k], float(least[k]), float(most[k])) for k in range(len(least))]
     if len(spread) < len(planes) and any(one.low == one.high for one in found):
-        found = [one if one.low < one.high else far for one, far in zip(found, _widest(planes, jointly), strict=True)]
+        found = [
+            one if one.low < one.high else far for one, far in zip(found, _full_ranges(planes, jointly), strict=True)
+        ]
     return tuple(found * len(limits[0][0]) if jointly else found)
 
 
-def _look_at(plane: Values, pixels: int) -> tuple[Values, Values]:
+def _sample_and_limits(plane: Values, pixels: int) -> tuple[Values, Values]:
     """At most so many pixels `[n, channels]` of a plane, from a grid; and its smallest and largest values `[2, c]`."""
     check_finite(plane)
     step = math.ceil(math.sqrt(plane.shape[0] * plane.shape[1] / pixels))
@@ -91,16 +93,16 @@ def _look_at(plane: Values, pixels: int) -> tuple[Values, Values]:
     return grid.copy(), np.stack([plane.min(axis=(0, 1)), plane.max(axis=(0, 1))])
 
 
-def _range(sample: Values, least: float, most: float) -> Contrast:
+def _contrast_of(sample: Values, least: float, most: float) -> Contrast:
     if sample.dtype.kind == "f" and least >= 0 and most <= 1:
         return Contrast(0, 1)
     low, high = np.percentile(sample, PERCENTILES)
     return Contrast(float(low), float(high)) if low < high else Contrast(least, most)
 
 
-def _widest(planes: Iterable[Callable[[], Values]], jointly: bool) -> list[Contrast]:
+def _full_ranges(planes: Iterable[Callable[[], Values]], jointly: bool) -> list[Contrast]:
     """From the smallest to the largest value of all planes, for images that are black almost everywhere."""
-    limits = np.stack([_look_at(read(), 1)[1] for read in planes])
+    limits = np.stack([_sample_and_limits(read(), 1)[1] for read in planes])
     low, high = limits.min(axis=(0, 1)), limits.max(axis=(0, 1))
     if jointly:
         low, high = low.min(keepdims=True), high.max(keepdims=True)

@@ -99,9 +99,11 @@ def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Pictur
     path = Path(path)
     with open_stacks(path) as stacks:
         n_planes = sum(len(stack.planes) for stack in stacks)
-        planes = ((view, k) for view in _views(stacks, reading) for k in range(len(view.stack.planes)))
-        for view, k in planes if reading.planes == "all" else itertools.islice(planes, 1):
-            stack = view.stack
+        planes = (
+            (rendering, k) for rendering in _renderings(stacks, reading) for k in range(len(rendering.stack.planes))
+        )
+        for rendering, k in planes if reading.planes == "all" else itertools.islice(planes, 1):
+            stack = rendering.stack
             everything, alpha = stack.read(k, range(len(stack.channel_names)))
             size_xy_um = stack.pixel_size_xy_um
             if size_xy_um is not None and stack.orientation in TURNED:
@@ -109,10 +111,10 @@ def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Pictur
             yield Picture(
                 path=path,
                 plane=stack.planes[k],
-                rgb=view.render(take_channels(everything, view.chosen), alpha),
+                rgb=rendering.render(take_channels(everything, rendering.chosen), alpha),
                 channels=np.ascontiguousarray(orient(everything, stack.orientation)),
                 channel_names=stack.channel_names,
-                pixel_size_um=_square(size_xy_um),
+                pixel_size_um=_square_side_um(size_xy_um),
                 n_planes=n_planes,
                 pixel_size_xy_um=size_xy_um,
             )
@@ -121,8 +123,8 @@ def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Pictur
 def first_rgb(path: Path, reading: Reading) -> Rgb8:
     """What the network sees of the first picture of a file; channels that it does not see are not decoded."""
     with open_stacks(path) as stacks:
-        view = next(_views(stacks, reading))
-        return view.render(*view.stack.read(0, view.chosen))
+        rendering = next(_renderings(stacks, reading))
+        return rendering.render(*rendering.stack.read(0, rendering.chosen))
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def open_stacks(path: Path) -> Iterator[list[Stack]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
+class _Rendering:
     """A stack as the network sees it: the channels, and how each becomes 8 bits."""
 
     stack: Stack
@@ -167,36 +169,36 @@ class _View:
         return np.ascontiguousarray(orient(rgb, self.stack.orientation))
 
 
-def _views(stacks: Sequence[Stack], reading: Reading) -> Iterator[_View]:
+def _renderings(stacks: Sequence[Stack], reading: Reading) -> Iterator[_Rendering]:
     """Each image of a file with its contrast, which images of one kind share."""
     measured: dict[object, tuple[Contrast, ...]] = {}
     for stack in stacks:
         if stack.dtype.kind not in "buif":
             raise ImageError(f"expected bool, integer or float pixels, got {stack.dtype}")
-        chosen = _choose(stack, reading)
+        chosen = _chosen_channels(stack, reading)
         kind = (stack.dtype, stack.channel_names)
         if stack.contrast is not None:
             contrasts: tuple[Contrast, ...] = (stack.contrast,) * len(chosen)
         elif kind in measured:
             contrasts = measured[kind]
         else:
-            alike = [one for one in stacks if (one.dtype, one.channel_names) == kind]
-            readers = [partial(_values, one, k, chosen) for one in alike for k in range(len(one.planes))]
+            same_kind = [one for one in stacks if (one.dtype, one.channel_names) == kind]
+            readers = [partial(_values, one, k, chosen) for one in same_kind for k in range(len(one.planes))]
             contrasts = measured[kind] = measure_contrast(readers, jointly=stack.is_colour)
-        yield _View(stack, chosen, contrasts)
+        yield _Rendering(stack, chosen, contrasts)
 
 
 def _values(stack: Stack, plane: int, channels: Sequence[int]) -> Values:
     return stack.read(plane, channels)[0]
 
 
-def _choose(stack: Stack, reading: Reading) -> list[int]:
+def _chosen_channels(stack: Stack, reading: Reading) -> list[int]:
     if reading.channels is None:
         return list(range(len(stack.channel_names)))[:3]
     return [find_channel(stack.channel_names, wanted) for wanted in reading.channels]
 
 
-def _square(size_xy_um: tuple[float, float] | None) -> float | None:
+def _square_side_um(size_xy_um: tuple[float, float] | None) -> float | None:
     """The side of a square pixel that has the area of this one, if it is about square."""
     if size_xy_um is None or max(size_xy_um) > (1 + ISOTROPIC_WITHIN) * min(size_xy_um):
         return None

@@ -56,7 +56,7 @@ def name_channels(n: int, is_colour: bool) -> tuple[str, ...]:
     return tuple(COLOURS[k] if is_colour and k < len(COLOURS) else f"channel {k + 1}" for k in range(n))
 
 
-def number(letter: str, k: int, of: int) -> str:
+def plane_name(letter: str, k: int, of: int) -> str:
     """The name of one plane of many: `z003` is the third."""
     return f"{letter}{k + 1:0{max(3, len(str(of)))}}"
 
@@ -85,7 +85,7 @@ def pillow_stack(image: ImageFile.ImageFile, file: BinaryIO) -> Stack:
     return Stack(
         size_hw=(image.height, image.width),
         orientation=exif_orientation(image),
-        planes=[number("t", k, n) for k in range(n)] if n > 1 else [""],
+        planes=[plane_name("t", k, n) for k in range(n)] if n > 1 else [""],
         channel_names=name_channels(1 if is_grey else 3, is_colour=True),
         is_colour=not is_grey,
         contrast=None if is_deep else fixed_contrast(np.dtype(np.uint8)),

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from halfpixel.structures.images import ImageBatch, InputRules, Resized
 
-STRIP_PX = 1 << 17
-"""Images are gone over in strips of about so many pixels: what each step makes of one stays in the processor's cache,
-and no float copy of a large image is ever made."""
+ROW_BLOCK_PX = 1 << 17
+"""Images are gone over in blocks of rows of about so many pixels: what each step makes of one stays in the processor's
+cache, and no float copy of a large image is ever made."""
 
 
 def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tuple[int, int]]:
@@ -22,7 +22,7 @@ def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tu
     return factor, (height, width)
 
 
-def light_factor(image: npt.NDArray[np.uint8], below: float) -> float:
+def exposure_gain(image: npt.NDArray[np.uint8], below: float) -> float:
     """What a whole image is to be multiplied by so that its 99.9th percentile (0..1) reaches `below`.
 
     1 for an image that is brighter, or entirely black.
@@ -30,7 +30,7 @@ def light_factor(image: npt.NDArray[np.uint8], below: float) -> float:
     if below <= 0:
         return 1.0
     rank = max(round(0.999 * image.size), 1)
-    step = max(STRIP_PX // image.shape[1], 1)
+    step = max(ROW_BLOCK_PX // image.shape[1], 1)
     histogram = torch.zeros(256, dtype=torch.int64)
     for top in range(0, image.shape[0], step):
         histogram += torch.bincount(torch.tensor(image[top : top + step].ravel()), minlength=256)
@@ -38,10 +38,10 @@ def light_factor(image: npt.NDArray[np.uint8], below: float) -> float:
     return below / bright if 0 < bright < below else 1.0
 
 
-def to_float(image: npt.NDArray[np.uint8], light: float = 1.0) -> Tensor:
-    """`[h, w, 3]` bytes as `[3, h, w]` float32 in 0..1, multiplied by `light` (at least 1) and clipped."""
+def to_float(image: npt.NDArray[np.uint8], gain: float = 1.0) -> Tensor:
+    """`[h, w, 3]` bytes as `[3, h, w]` float32 in 0..1, multiplied by `gain` (at least 1) and clipped."""
     pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-    return pixels if light == 1 else (pixels * light).clamp(max=1)
+    return pixels if gain == 1 else (pixels * gain).clamp(max=1)
 
 
 def normalise(image: Tensor, rules: InputRules) -> Tensor:
@@ -50,24 +50,24 @@ def normalise(image: Tensor, rules: InputRules) -> Tensor:
     return (image - mean) / std
 
 
-def prepare(image: npt.NDArray[np.uint8], rules: InputRules, light: float | None = None) -> tuple[Tensor, Resized]:
+def prepare(image: npt.NDArray[np.uint8], rules: InputRules, gain: float | None = None) -> tuple[Tensor, Resized]:
     """Brighten, normalise and resize one image.
 
     Args:
         image: `[h, w, 3]` RGB.
         rules: of the model.
-        light: the `light_factor` of the whole image, where this is a piece of one.
+        gain: the `exposure_gain` of the whole image, where this is a window of one.
 
     Returns:
         `[3, h', w']` float32, not yet padded, and both sizes.
     """
-    batch, size = prepare_batch(image, rules, light)
+    batch, size = prepare_batch(image, rules, gain)
     height, width = size.network_hw
     return batch.tensor[0, :, :height, :width], size
 
 
 def prepare_batch(
-    image: npt.NDArray[np.uint8], rules: InputRules, light: float | None = None
+    image: npt.NDArray[np.uint8], rules: InputRules, gain: float | None = None
 ) -> tuple[ImageBatch, Resized]:
     """As `prepare`, and pad the image to a batch of its own, channels last.
 
@@ -75,7 +75,7 @@ def prepare_batch(
     it makes, so of a large image that is made smaller most are never touched.
     """
     size_hw = (image.shape[0], image.shape[1])
-    light = light_factor(image, rules.stretch_below) if light is None else light
+    gain = exposure_gain(image, rules.stretch_below) if gain is None else gain
     (height, width) = resized_hw = network_size(size_hw, rules)[1]
     padded_hw = [-(-side // rules.divisor) * rules.divisor for side in resized_hw]
     padded = torch.empty(*padded_hw, 3)
@@ -85,17 +85,17 @@ def prepare_batch(
     columns, along_x = _neighbours(size_hw[1], width)
     along_x = along_x[:, None].repeat(1, 3)
     used_columns, (left, right) = _used(columns)
-    step = max(STRIP_PX // width, 1)
+    step = max(ROW_BLOCK_PX // width, 1)
     for top in range(0, height, step):
-        strip = slice(top, min(top + step, height))
-        used_rows, (above, below) = _used(rows[:, strip])
+        block = slice(top, min(top + step, height))
+        used_rows, (above, below) = _used(rows[:, block])
         source = image[used_rows]
         if len(used_columns) < size_hw[1]:
             source = source.take(used_columns, axis=1)
-        pixels = normalise(to_float(source, light), rules).permute(1, 2, 0)
+        pixels = normalise(to_float(source, gain), rules).permute(1, 2, 0)
         pixels = torch.lerp(pixels.index_select(1, left), pixels.index_select(1, right), along_x)
         upper, lower = pixels.index_select(0, above), pixels.index_select(0, below)
-        torch.lerp(upper, lower, along_y[strip, None, None], out=padded[strip, :width])
+        torch.lerp(upper, lower, along_y[block, None, None], out=padded[block, :width])
     batch = ImageBatch(padded.permute(2, 0, 1)[None], torch.tensor([resized_hw]))
     return batch, Resized(size_hw, resized_hw)
 

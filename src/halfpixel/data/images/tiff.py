@@ -13,7 +13,7 @@ from PIL import Image
 
 from halfpixel.data.images.container import MAX_PIXELS, check_area
 from halfpixel.data.images.contrast import Contrast, Rgb8, Values, fixed_contrast
-from halfpixel.data.images.planes import Alpha, Stack, name_channels, number, take_channels
+from halfpixel.data.images.planes import Alpha, Stack, name_channels, plane_name, take_channels
 from halfpixel.data.images.tiff_metadata import ome_images, read_channel_names, read_pixel_size_um
 from halfpixel.errors import ImageError
 
@@ -40,7 +40,7 @@ def tiff_stacks(tiff: tifffile.TiffFile) -> list[Stack]:
     if not images:
         raise ImageError(f"a TIFF with the axes {tiff.series[0].axes} is not an image")
     n = len(images)
-    return [_tiff_stack(tiff, *image, number("s", k, n) if n > 1 else "") for k, image in enumerate(images)]
+    return [_tiff_stack(tiff, *image, plane_name("s", k, n) if n > 1 else "") for k, image in enumerate(images)]
 
 
 def _tiff_stack(
@@ -97,7 +97,9 @@ def _name_planes(axes: Sequence[str], sizes: Sequence[int], prefix: str) -> list
     letters = ["p" if axis in UNNAMED_AXES else axis.lower() for axis in axes]
     order = sorted(range(len(axes)), key=lambda k: {"z": 0, "t": 1}.get(letters[k], 2))
     return [
-        "_".join(([prefix] if prefix else []) + [number(letters[k], where[k], sizes[k]) for k in order if sizes[k] > 1])
+        "_".join(
+            ([prefix] if prefix else []) + [plane_name(letters[k], where[k], sizes[k]) for k in order if sizes[k] > 1]
+        )
         for where in np.ndindex(*sizes)
     ]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from halfpixel.data.dataset import Dataset, Sample
-from halfpixel.data.images.prepare import light_factor, network_size, normalise, to_float
+from halfpixel.data.images.prepare import exposure_gain, network_size, normalise, to_float
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ArgumentError, ImageError
 from halfpixel.ops import affine
@@ -104,7 +104,7 @@ def _resampled(
     if pixels.shape[:2] != sample.size_hw:
         raise ImageError(f"{sample.path}: {pixels.shape[:2]} pixels high and wide, annotated as {sample.size_hw}")
     rows, columns = affine.source_window(to_source, size_hw, sample.size_hw)
-    window = to_float(pixels[rows, columns], light_factor(pixels, rules.stretch_below))
+    window = to_float(pixels[rows, columns], exposure_gain(pixels, rules.stretch_below))
     if cover is not None:
         window = torch.cat([window, cover[None, rows, columns].float()])
     window, to_window = shrink(window, affine.compose(affine.shift(-columns.start, -rows.start), to_source))
