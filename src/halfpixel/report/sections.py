@@ -93,7 +93,7 @@ def _error_types(overall: Sequence[MistakeRate]) -> Table:
 
 
 def _error_types_by_part(evaluation: Evaluation) -> Table:
-    rows = [
+    rows: list[list[Cell | str]] = [
         [name, *(estimate(rate.per_100, rate.interval, 1) for rate in one.mistakes)]
         for name, one in {**evaluation.slices, **evaluation.classes}.items()
     ]
