@@ -17,7 +17,7 @@ STAGES = (
 )  # fmt: skip
 
 Watched = tuple[Any, str, str]
-"""An object, the name of one of its methods, and the stage that the method's time belongs to."""
+"""An object or a module, the name of one of its methods or functions, and the stage that the method's time belongs to."""
 
 
 class Stopwatch:
@@ -30,13 +30,17 @@ class Stopwatch:
     @contextmanager
     def on(self, watched: Sequence[Watched]) -> Iterator[None]:
         """Watch some methods for a while."""
+        own = [vars(owner).get(name) for owner, name, _ in watched]  # a module's function is its own, a method is not
         for owner, name, stage in watched:
             setattr(owner, name, self._timed(getattr(owner, name), stage))
         try:
             yield
         finally:
-            for owner, name, _ in watched:
-                delattr(owner, name)
+            for (owner, name, _), before in zip(watched, own, strict=True):
+                if before is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, before)
 
     def _timed(self, method: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
