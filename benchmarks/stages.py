@@ -17,7 +17,7 @@ STAGES = (
 )  # fmt: skip
 
 Watched = tuple[Any, str, str]
-"""An object or a module, the name of one of its methods or functions, and the stage that the method's time belongs to."""
+"""An object or a module, the name of one of its methods or functions, and the stage that its time belongs to."""
 
 
 class Stopwatch:

@@ -11,7 +11,9 @@ from halfpixel.evaluation.detection.error_types import NAMES
 from halfpixel.evaluation.model_comparison import MEASURES, Comparison, PartComparison
 from halfpixel.evaluation.paired_difference import Contrast
 from halfpixel.plots import comparison_plots as plots
+from halfpixel.plots.evaluation_plots import Estimate, predicted_against_true
 from halfpixel.report.differences import LEGEND
+from halfpixel.report.plotted import agreement_of, count_pairs, ends_of
 from halfpixel.report.rendering import Cell, Table, estimate, number, pictures_shown, plots_shown, render, write_page
 from halfpixel.report.worst_images import WorstImage
 
@@ -106,26 +108,38 @@ def _key_numbers(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str, str]
 
 
 def _plots(comparison: Comparison) -> list[tuple[Figure, str]]:
+    a, b = ((count_pairs(side.images), agreement_of(side.count)) for side in (comparison.a, comparison.b))
     return [
         (
-            plots.counts_of_both(comparison),
+            predicted_against_true({"A": a[0], "B": b[0]}),
             "Predicted against annotated number of objects, a dot per image and model. On the line they agree.",
         ),
         (
-            plots.mistakes_of_both(comparison),
+            plots.error_rates_of_both(_error_rates(comparison.overall.contrasts)),
             "What goes wrong how often, per 100 annotated objects, with 95% intervals.",
         ),
         (
-            plots.agreement_of_both(comparison),
+            plots.agreement_of_both(a, b),
             "Bland-Altman plots: the difference of predicted and annotated count against their mean, a dot per image, "
             "with the bias, the limits of agreement, and their 95% intervals as bands.",
         ),
         (
-            plots.areas_of_both(comparison),
+            plots.areas_of_both(comparison.areas_px, comparison.a.areas_px, comparison.b.areas_px),
             "How large the objects are. Merged objects are missing where the annotated ones have their peak, and come "
             "in addition to the right of it.",
         ),
     ]
+
+
+def _error_rates(contrasts: Mapping[str, Contrast]) -> dict[str, tuple[Estimate, Estimate]]:
+    """Of those that happened."""
+    found: dict[str, tuple[Estimate, Estimate]] = {}
+    for name in NAMES:
+        one = contrasts[name]
+        if one.a or one.b:
+            a, b = (one.a or 0.0, one.a_interval), (one.b or 0.0, one.b_interval)
+            found[name] = (Estimate(a[0], ends_of(a[1])), Estimate(b[0], ends_of(b[1])))
+    return found
 
 
 def _side_by_side(comparison: Comparison) -> list[Table]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from halfpixel.evaluation.evaluation import Evaluation
+from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
 from halfpixel.plots import evaluation_plots as plots
+from halfpixel.report.plotted import agreement_of, count_pairs, ends_of
 from halfpixel.report.rendering import estimate, pictures_shown, plots_shown, render, write_page
 from halfpixel.report.sections import images_left_out, tables
 from halfpixel.report.worst_images import WorstImage
@@ -100,23 +101,40 @@ def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 
 def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
+    pairs = count_pairs(evaluation.images)
+    rates: dict[str, plots.Estimate] = {
+        one.count.name: plots.Estimate(one.per_100, ends_of(one.interval))
+        for one in evaluation.overall.mistakes
+        if one.per_100 is not None
+    }
+    slices = sorted(evaluation.slices.items(), key=lambda item: -item[1].n_images)  # there are few colours
     return [
         (
-            plots.predicted_against_true(evaluation),
+            plots.predicted_against_true({"": pairs}),
             "Predicted against annotated number of objects, a dot per image. On the line they agree.",
         ),
         (
-            plots.bland_altman(evaluation),
+            plots.bland_altman(pairs, agreement_of(evaluation.overall.count)),
             "Bland-Altman plot: the difference of the two counts against their mean, a dot per image, with the bias, "
             "the limits of agreement, and their 95% intervals as bands.",
         ),
         (
-            plots.mistake_rates(evaluation),
+            plots.error_rates(rates),
             "What goes wrong how often, per 100 annotated objects, with 95% intervals.",
         ),
         (
-            plots.quality_against_iou(evaluation),
+            plots.accuracy_against_iou(
+                _by_iou(evaluation.overall), {f"{name} ({one.n_images})": _by_iou(one) for name, one in slices}
+            ),
             "Quality against the mask IoU that a pair must reach. The band is the "
             "95% interval of all images; beside each slice, its number of images.",
         ),
     ]
+
+
+def _by_iou(part: SliceEvaluation) -> dict[float, plots.Estimate]:
+    return {
+        one.counts.iou: plots.Estimate(one.counts.quality, ends_of(one.interval))
+        for one in part.quality
+        if one.counts.quality is not None
+    }
