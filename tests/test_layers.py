@@ -41,7 +41,6 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 ALLOWED = {
-    ("jobs", "halfpixel.cli.console"),
     ("plots", "halfpixel.evaluation.counts.count_errors"),
     ("plots", "halfpixel.evaluation.detection.error_types"),
     ("plots", "halfpixel.evaluation.evaluation"),
@@ -62,12 +61,6 @@ IMPORTS_IN_A_VERB = 1
 STILL_SHARED_NAMES: set[str] = set()
 STILL_LONG_FILES: set[str] = set()
 STILL_LONG_FUNCTIONS: set[str] = {
-    "src/halfpixel/cli/calibrate.py:calibrate",
-    "src/halfpixel/cli/compare.py:compare",
-    "src/halfpixel/cli/count.py:count",
-    "src/halfpixel/cli/evaluate.py:evaluate",
-    "src/halfpixel/cli/predict.py:predict",
-    "src/halfpixel/cli/sweep.py:sweep",
     "src/halfpixel/engine/export/exporter.py:export",
     "src/halfpixel/engine/parallel.py:in_order",
     "src/halfpixel/evaluation/detection/error_types.py:name_mistakes",
@@ -76,19 +69,9 @@ STILL_LONG_FUNCTIONS: set[str] = {
 STILL_IN_A_CIRCLE: set[str] = set()
 STILL_NAMING_A_MODEL: set[str] = set()
 STILL_IMPORTING_LATE: set[str] = {
-    "cli/bench.py:bench",
-    "cli/calibrate.py:_store",
-    "cli/calibrate.py:calibrate",
     "cli/check.py:_tiles",
     "cli/check.py:_write",
-    "cli/compare.py:_report",
-    "cli/compare.py:compare",
-    "cli/console.py:predict",
     "cli/convert.py:convert",
-    "cli/evaluate.py:_report",
-    "cli/evaluate.py:evaluate",
-    "cli/image_options.py:reading",
-    "cli/sweep.py:sweep",
 }
 
 

@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    check_folder,
-    describe,
-    name_some,
-    open_model,
-    plain_table,
-    plural,
-    progress_bar,
-    say,
-    say_json,
-    show,
-    write_with_folder,
-)
+from halfpixel.cli.console import Listener, plain_table, progress_bar, say, say_json, show
 from halfpixel.data.formats.format_names import Format
-from halfpixel.jobs.collect import open_dataset
-from halfpixel.jobs.result_kinds import refuse_to_overwrite
+from halfpixel.files import write_with_folder
+from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.wording import name_some, plural
 
 if TYPE_CHECKING:
     from halfpixel.data.checks.dataset_check import Check, Summary
@@ -70,8 +61,8 @@ def check(
         check_folder(out)
         if not overwrite:
             refuse_to_overwrite([out / REPORT, out / SHEET])
-    dataset = open_dataset(data, images, format, quiet=True)
-    held_out = None if val is None else open_dataset(val, images, format, quiet=True)
+    dataset = open_dataset(data, images, format)
+    held_out = None if val is None else open_dataset(val, images, format)
     of_model = {} if model is None else _model_facts(model)
     with progress_bar() as bar:
         task = bar.add_task("Checking")
@@ -93,7 +84,8 @@ def _model_facts(model: str) -> dict[str, Any]:
     """What a data set has to go with: the limit, the anchors and the scale of a model."""
     from halfpixel.data.images.prepare import network_size
 
-    predictor = open_model(model)
+    with Listener() as listener:
+        predictor = open_model(model, listener)
     rules = predictor.info.input
 
     def input_scale(size_hw: tuple[int, int]) -> float:
@@ -134,7 +126,7 @@ def _print_summary(data: Path, summary: Summary, model: str | None) -> None:
         say(f"  object side      {low:.0f} to {high:.0f} px, median {median:.0f} (root of the mask's area, 5 to 95%)")
     if summary.side_at_input_px is not None and model is not None:
         low, median, high = summary.side_at_input_px
-        say(f"  at the input     {low:.0f} to {high:.0f} px, median {median:.0f}, of the model {describe(model)}")
+        say(f"  at the input     {low:.0f} to {high:.0f} px, median {median:.0f}, of the model {describe_model(model)}")
 
 
 def _write(found: Check, dataset: Dataset, val: Dataset | None, out: Path, quiet: bool) -> None:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.console import check_folder, complain, plain_table, plural, say, show
+from halfpixel.cli.console import complain, plain_table, say, show, warn
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.collect import open_dataset
-from halfpixel.jobs.result_kinds import output_names, output_stems
+from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.image_names import output_names, output_stems
+from halfpixel.jobs.output_folder import check_folder
+from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset, Issue
@@ -48,7 +50,7 @@ def convert(
     if out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"--out {out}: the folder is not empty; choose a new one")
     chosen = detect(data, images) if format is None else format
-    dataset = open_dataset(data, images, chosen)
+    dataset = open_dataset(data, images, chosen, warn)
     complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
     missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
     for path in missing:

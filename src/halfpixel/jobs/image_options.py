@@ -1,4 +1,7 @@
-"""How images are read and measured: the options that jobs share. Light, as the command line makes its help of them."""
+"""How images are read and measured: the options that jobs share.
+
+Light, as the command line makes its help of them.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""Which model looks, and how it is run: the options that jobs share. Light, as the command line makes its help of them."""
+"""Which model looks, and how it is run: the options that jobs share.
+
+Light, as the command line makes its help of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -83,7 +87,12 @@ def open_model(model: str, tell: Tell = ignore) -> Predictor:
     """Load a named model or a file; it is downloaded if need be."""
     from halfpixel.engine.load import load
 
-    return load(model, progress=lambda done, total: tell(Progress("download", done, total, model)))
+    return load(model, progress=download_progress(model, tell))
+
+
+def download_progress(model: str, tell: Tell) -> Callable[[int, int | None], None]:
+    """What hears of the bytes of a model's download, and tells of them."""
+    return lambda done, total: tell(Progress("download", done, total, model))
 
 
 def open_with_prefilter(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.images.picture import Picture, Reading
+from halfpixel.data.images.picture import FIRST_PLANE, Picture, Reading
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ImageError
 from halfpixel.jobs.detection_limits import DetectionLimits
@@ -72,12 +72,14 @@ class Runner:
 
     Attributes:
         tell: hears of everything at once.
+        reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
         notes: the images that were predicted, by their label.
         failures: what could not be used, by its path.
         warnings: in the order in which they came up.
     """
 
     tell: Tell = ignore
+    reading: Reading = FIRST_PLANE
     notes: dict[str, Note] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -104,7 +106,6 @@ class Runner:
         limits: DetectionLimits,
         *,
         lowest: float | None = None,
-        reading: Reading | None = None,
         skip: Callable[[Path, str], bool] = lambda path, plane: False,
         in_parallel: bool | None = None,
     ) -> Iterator[tuple[Picture, Instances]]:
@@ -115,11 +116,10 @@ class Runner:
             paths: image files.
             limits: an image counts as saturated when the limit cut off objects that score at least the threshold.
             lowest: objects from this score upwards. Default: the threshold.
-            reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
             skip: whether an image, given by its file and plane, is to be left out; called in another thread.
             in_parallel: whether small images are looked at several at once. Default: where there are several.
         """
-        reading = reading or Reading()
+        reading = self.reading
         if in_parallel is None:
             in_parallel = len(paths) > 1 or reading.planes == "all"
         lowest = limits.threshold if lowest is None else lowest
@@ -162,6 +162,11 @@ class Runner:
         return Outcome(tuple(self.notes), tuple(self.failures.values()), (*self.warnings, *warnings))
 
 
+def notes_of(found: Iterable[Mapping[str, Any]]) -> dict[str, Note]:
+    """The notes in the facts of images, by their label."""
+    return {facts["image"]: Note(**facts["note"]) for facts in found}
+
+
 def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> list[str]:
     """What may make the results of images wrong.
 
@@ -182,7 +187,9 @@ def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> l
     saturated = [image for image, note in notes.items() if note.saturated]
     if saturated:
         where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
-        found.append(f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit")
+        found.append(
+            f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit"
+        )
     doubts: dict[str, list[str]] = {}
     for image, note in notes.items():
         if note.doubt:

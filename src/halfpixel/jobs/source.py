@@ -14,6 +14,11 @@ from halfpixel.data.images.rgb8 import find_images
 from halfpixel.errors import ImageError
 
 
+def as_patterns(paths: str | Path | Iterable[str | Path]) -> list[str]:
+    """One path or several, as texts."""
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+
+
 def find_all_images(patterns: Iterable[str], fail: Callable[[str, Exception], None]) -> list[Path]:
     """The images that files, folders and globs stand for, each once.
 

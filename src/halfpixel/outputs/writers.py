@@ -50,13 +50,13 @@ WRITERS = {
         takes="annotations",
         run=write_coco_run,
     ),
-    "overlay": Writer("overlay", "overlay/**/*.png", "the objects drawn over the image", "picture", image=write_overlay),
+    "overlay": Writer(
+        "overlay", "overlay/**/*.png", "the objects drawn over the image", "picture", image=write_overlay
+    ),
     "labels": Writer(
         "labels", "labels/**/*.tif", "each pixel is its object's number", "label image", image=write_labels
     ),
-    "table": Writer(
-        "objects.csv", "objects.csv", "one row per object", "row", takes="measurements", run=write_csv
-    ),
+    "table": Writer("objects.csv", "objects.csv", "one row per object", "row", takes="measurements", run=write_csv),
     "parquet": Writer(
         "objects.parquet",
         "objects.parquet",
@@ -65,9 +65,7 @@ WRITERS = {
         extra=("pyarrow", "parquet"),
         run=write_parquet,
     ),
-    "cutouts": Writer(
-        "cutouts", "cutouts/**/[0-9]*.png", "one picture per object", "picture", image=write_cutouts
-    ),
+    "cutouts": Writer("cutouts", "cutouts/**/[0-9]*.png", "one picture per object", "picture", image=write_cutouts),
     "geojson": Writer(
         "geojson",
         "geojson/**/*.geojson*",
