@@ -60,20 +60,10 @@ def evaluate_model(
     if pictures < 0:
         raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
     request = EvaluateRequest(
-        data=Path(data),
-        out=Path(out),
-        model=None if model is None else str(model),
-        first_pass=first_pass,
-        images=None if images is None else Path(images),
-        format=format,
-        threshold=threshold,
-        limit=limit,
-        predictions=None if predictions is None else Path(predictions),
-        slice_by=slice_by,
-        boundary=boundary,
-        overwrite=overwrite,
-        speed=speed,
-    )
+        Path(data), Path(out), None if model is None else str(model), first_pass,
+        None if images is None else Path(images), format, threshold, limit,
+        None if predictions is None else Path(predictions), slice_by, boundary, overwrite, speed,
+    )  # fmt: skip
     result = evaluate.run(request, tell)
     if result.evaluation is not None:
         worst = draw_worst(result.dataset, result.found, result.evaluation, at_most=pictures)
