@@ -18,6 +18,12 @@ def write_whole(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_with_folder(path: Path, data: bytes) -> None:
+    """As `write_whole`; the file's folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
+
+
 @contextmanager
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """As `write_whole`, for a file that is written piece by piece: it is there when the context ends without an error.

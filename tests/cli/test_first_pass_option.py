@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from halfpixel import load
-from halfpixel.cli.first_pass import explain_savings
+from halfpixel.cli.savings_text import explain_savings
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.prefilter import FirstPass
 from halfpixel.evaluation.prefilter_savings import Savings

@@ -12,7 +12,7 @@ from PIL import Image
 
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.images.rgb8 import read_image
-from halfpixel.jobs.result_kinds import Names, output_names, output_stems
+from halfpixel.jobs.image_names import Names, output_names, output_stems
 
 ALL = "coco,overlay,labels,table,cutouts"
 Noise = Callable[..., Path]

@@ -94,9 +94,9 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     ("where", "after", "seen_again"),
     [
         (PREDICT, 2, None),  # at the second plane of the stack, or at what is looked at beside it
-        ("halfpixel.jobs.result_writers.write_with_folder", 22, None),  # among the cut-outs
-        ("halfpixel.jobs.journal.write_with_folder", 3, 2),  # all files of an image are there, but not its part
-        ("halfpixel.jobs.result_writers.open_whole", 0, 0),  # all images are done, what spans them is half written
+        ("halfpixel.outputs.pictures.write_with_folder", 20, None),  # among the cut-outs
+        ("halfpixel.jobs.journal.write_with_folder", 3, 2),  # all files of an image are there, but not in the journal
+        ("halfpixel.outputs.csv.open_whole", 0, 0),  # all images are done, what spans them is half written
     ],
 )
 def test_a_run_that_broke_off(

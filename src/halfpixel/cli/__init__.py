@@ -16,7 +16,7 @@ from halfpixel.cli.bench import bench
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.compare import compare
-from halfpixel.cli.console import ERR, complain, one_line
+from halfpixel.cli.console import ERR, complain
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
@@ -26,6 +26,7 @@ from halfpixel.cli.predict import predict
 from halfpixel.cli.sweep import sweep
 from halfpixel.cli.train import train
 from halfpixel.errors import HalfpixelError
+from halfpixel.jobs.wording import one_line
 
 INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended."""

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    Note,
-    Walk,
-    describe,
-    number,
-    open_model,
-    plain_table,
-    plural,
-    progress_bar,
-    say,
-    say_json,
-    show,
-)
-from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.cli.console import Listener, number, plain_table, say, say_json, show
+from halfpixel.jobs.model_options import describe_model
+from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.images.contrast import Rgb8
-    from halfpixel.engine.predictor import Predictor
     from halfpixel.report.speed import LeftOut, Measured, Way
+    from halfpixel.report.speed_run import BenchResult
 
 
 def bench(
@@ -53,86 +39,35 @@ def bench(
         rounds: How often each image is timed in each way, after once that does not count.
         as_json: Print JSON instead of the table.
     """
-    if at_most < 1 or rounds < 1:
-        raise ArgumentError(f"--at-most and --rounds must be at least 1, got {at_most} and {rounds}")
-    walk = Walk()
-    images = _read(walk, paths, at_most)
-    calibration = walk.find(calibrate or [])
-    if (paths and not images) or (calibrate and not calibration):
-        return walk.exit_code or 2
-    predictor = open_model(model)
-    from halfpixel.report.machine import describe_machine
-    from halfpixel.report.speed import all_ways, example_image, fastest
+    from halfpixel.report.speed_run import BenchRequest, run
 
-    ways = all_ways(predictor)
-    example = not images
-    if example:
-        images = dict([example_image(predictor.info.input)])
-    machine = describe_machine(predictor.device)
-    if not as_json:
-        about = f"an example ({next(iter(images))})" if example else plural(len(images), "image")
-        say(
-            f"Model {describe(model)}, {about} of {_sizes(images)} pixels, {plural(rounds, 'round')} after a first one."
-        )
-        say(", ".join(f"{name} {what}" for name, what in machine.items()))
-        say()
-    measured, left_out = _run(predictor, ways, images, calibration, rounds)
-    best = fastest(measured)
+    with Listener() as listener:
+        result = run(BenchRequest(paths, model, calibrate or (), at_most, rounds), listener)
+    code = listener.finish(result.outcome)
+    if result.default is None:
+        return code or 2
     if as_json:
-        say_json({
-            "model": model, "machine": machine, "example": example, "rounds": rounds,
-            "images": [{"image": name, "size_hw": one.shape[:2]} for name, one in images.items()],
-            "ways": [one.to_json() for one in measured],
-            "left_out": [{**one.way._asdict(), "reason": one.reason} for one in left_out],
-            "fastest": best.way._asdict(), "default": _default(predictor)._asdict(), "failed": walk.failures_json(),
-        })  # fmt: skip
+        say_json(result.to_json())
     else:
-        _print(measured, left_out, _default(predictor))
-        say(advice(measured, best, _default(predictor), example))
-    return walk.exit_code
+        _print_head(result)
+        _print(result.measured, result.left_out, result.default)
+        say(advice(result.measured, result.fastest, result.default, result.example))
+    return code
 
 
-def _read(walk: Walk, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]:
-    """The pixels of so many images that can be used, evenly spread over all, by their path."""
-    from halfpixel.data.images.rgb8 import read_image
-
-    files = walk.find(paths)
-    n = min(at_most, len(files))
-    images = {}
-    for path in [files[k * len(files) // n] for k in range(n)]:
-        try:
-            images[str(path)] = read_image(path)
-            walk.notes[str(path)] = Note()
-        except ImageError as error:
-            walk.fail(path, error)
-    return images
+def _print_head(result: BenchResult) -> None:
+    """What was timed, and where."""
+    request, images = result.request, result.images
+    about = f"an example ({next(iter(images))})" if result.example else plural(len(images), "image")
+    rounds = f"{plural(request.rounds, 'round')} after a first one"
+    say(f"Model {describe_model(request.model)}, {about} of {_sizes(images)} pixels, {rounds}.")
+    say(", ".join(f"{name} {what}" for name, what in result.machine.items()))
+    say()
 
 
-def _run(
-    predictor: Predictor, ways: Sequence[Way], images: Mapping[str, Rgb8], calibration: Sequence[Path], rounds: int
-) -> tuple[list[Measured], list[LeftOut]]:
-    """All ways that there are, with a progress bar."""
-    from halfpixel.report.speed import measure, open_ways
-
-    with progress_bar() as bar, TemporaryDirectory(prefix="halfpixel-bench-") as folder:
-        opening = bar.add_task("Opening", total=None)
-        told = lambda way: bar.update(opening, description=f"Opening {way}")  # noqa: E731
-        predictors, left_out = open_ways(predictor, ways, calibration, Path(folder), told)
-        bar.remove_task(opening)
-        timing = bar.add_task("Timing", total=len(predictors) * len(images) * (rounds + 1))
-        return measure(predictors, list(images.values()), rounds, lambda way: bar.advance(timing)), left_out
-
-
-def _default(predictor: Predictor) -> Way:
-    """What runs where no option is given."""
-    from halfpixel.report.speed import Way
-
-    return Way(predictor.backend.name, predictor.backend.precision)
-
-
-def _sizes(images: Mapping[str, Rgb8]) -> str:
+def _sizes(images: Mapping[str, tuple[int, int]]) -> str:
     """Width and height of the images, of all where they differ only the smallest and the largest."""
-    sizes = sorted({(one.shape[1], one.shape[0]) for one in images.values()}, key=lambda size: size[0] * size[1])
+    sizes = sorted({(width, height) for height, width in images.values()}, key=lambda size: size[0] * size[1])
     ends = sizes if len(sizes) == 1 else (sizes[0], sizes[-1])
     return " to ".join(f"{width:,} x {height:,}" for width, height in ends)
 

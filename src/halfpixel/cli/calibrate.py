@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    Walk,
-    check_folder,
-    describe,
-    open_model,
-    plain_table,
-    plural,
-    say,
-    say_json,
-    say_tied,
-    show,
-    warn,
-    write_with_folder,
-)
+from halfpixel.cli.console import Listener, plain_table, say, say_json, say_tied, show
 from halfpixel.data.formats.format_names import Format
-from halfpixel.errors import ArgumentError
-from halfpixel.jobs.collect import check_classes, few_overlap, open_dataset, open_predictions
-from halfpixel.jobs.result_kinds import refuse_to_overwrite
+from halfpixel.jobs.model_options import describe_model
+from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.counts.calibration_fit import CalibrationReport
-    from halfpixel.structures.calibration import Calibration
-    from halfpixel.zoo.modelfile import ModelInfo
 
 COUNTS = ("listed objects", "estimate")
 """Two ways to count that are shown side by side, which are no before and after."""
@@ -72,73 +54,19 @@ def calibrate(
         overwrite: Replace an earlier file.
         as_json: Print all numbers as JSON.
     """
-    from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
-    from halfpixel.evaluation.counts.calibration_fit import check_enough, check_wishes
-    from halfpixel.evaluation.counts.score_calibration import LOWEST_SCORE
-    from halfpixel.evaluation.thresholds.goals import Goal
+    from halfpixel.jobs.calibrate import calibrate as run
 
-    if threshold is not None and goal is not None:
-        raise ArgumentError("--threshold and --for: give one of the two")
-    check_wishes(level, threshold)
-    aim = None if goal is None else Goal.parse(goal)
-    plot, numbers = out.with_suffix(".png"), out.with_suffix(".json")
-    _check_out(out)
-    if not overwrite:
-        refuse_to_overwrite([out, plot, numbers])
-    dataset = open_dataset(data, images, format)
-    check_enough(len(dataset.samples), level, str(dataset.path))
-    info = open_model(model).info
-    check_classes(dataset, info.class_names, f"the model {model}")
-    walk = Walk()
-    who = model if predictions is None else None
-    found = open_predictions(walk, dataset, predictions, who, LOWEST_SCORE, info.detection_limit)
-    if not found.objects:
-        return walk.exit_code
-    if predictions is not None and found.lowest_score > 2 * LOWEST_SCORE:
-        lowest = f"no object scores under {found.lowest_score:.2g}"
-        warn(f"{predictions}: {lowest}; intervals are wrong if the model finds more from {LOWEST_SCORE} upwards")
-    report = fit(found.dataset, found.objects, level=level, goal=aim, threshold=threshold)
-    if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
-        raise ArgumentError(f"{predictions}: {doubt}")
-    about = {"model": model, "data": str(data), "predictions": None if predictions is None else str(predictions)}
-    everything = {**about, **report.to_json(), "failed": walk.failures_json()}
-    _store(out, model, info, report.calibration)
-    write_with_folder(plot, _plot(report))
-    write_with_folder(numbers, json.dumps(everything, indent=1, allow_nan=False).encode())
-    if as_json:
-        say_json(everything)
-    else:
-        _print(report, describe(model), len(found.objects))
-        say(f"The calibrated model: {out}   The reliability plot: {plot}   All numbers: {numbers}")
-    walk.warn(found.limit)
-    return walk.exit_code
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors" or out.is_dir():
-        raise ArgumentError(f"--out {out}: expected the name of a .safetensors file")
-    check_folder(out.parent)
-
-
-def _store(out: Path, model: str, info: ModelInfo, calibration: Calibration) -> None:
-    from halfpixel.zoo.modelfile import save_described, save_model
-    from halfpixel.zoo.names import locate
-
-    path = locate(model)
-    info = replace(info, calibration=calibration, score_threshold=calibration.threshold)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        save_described(out, path, info)
-    else:
-        save_model(out, open_model(model).model, info)
-
-
-def _plot(report: CalibrationReport) -> bytes:
-    from halfpixel.plots.score_curves import draw_reliability
-
-    curves = {name: [(one.said, one.real, one.n) for one in bins] for name, bins in report.reliability.items()}
-    errors = [f"(expected calibration error {report.calibration_error[name]:.3f})" for name in curves]
-    return draw_reliability(curves, errors)
+    with Listener() as listener:
+        result = run(
+            data, out=out, model=model, level=level, goal=goal, threshold=threshold, images=images, format=format,
+            predictions=predictions, overwrite=overwrite, tell=listener,
+        )  # fmt: skip
+    if result.report is not None and as_json:
+        say_json(result.to_json())
+    elif result.report is not None:
+        _print(result.report, describe_model(model), result.n_images)
+        say(f"The calibrated model: {out}   The reliability plot: {result.plot}   All numbers: {result.numbers}")
+    return listener.finish(result.outcome)
 
 
 def _print(report: CalibrationReport, whose: str, n_images: int) -> None:

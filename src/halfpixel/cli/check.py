@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    describe,
-    name_some,
-    open_model,
-    plain_table,
-    plural,
-    progress_bar,
-    say,
-    say_json,
-    show,
-)
+from halfpixel.cli.console import Listener, plain_table, progress_bar, say, say_json, show
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.wording import name_some, plural
 
 if TYPE_CHECKING:
     from halfpixel.data.checks.check_report import DatasetCheck, Summary
@@ -53,7 +45,8 @@ def check(
     """
     from halfpixel.jobs import check as job
 
-    predictor = None if model is None else open_model(model)
+    with Listener() as listener:
+        predictor = None if model is None else open_model(model, listener)
     with progress_bar() as bar:
         task = bar.add_task("Checking")
         found = job.check(
@@ -107,4 +100,4 @@ def _print_summary(data: Path, summary: Summary, model: str | None) -> None:
         say(f"  object side      {low:.0f} to {high:.0f} px, median {median:.0f} (root of the mask's area, 5 to 95%)")
     if summary.side_at_input_px is not None and model is not None:
         low, median, high = summary.side_at_input_px
-        say(f"  at the input     {low:.0f} to {high:.0f} px, median {median:.0f}, of the model {describe(model)}")
+        say(f"  at the input     {low:.0f} to {high:.0f} px, median {median:.0f}, of the model {describe_model(model)}")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.console import complain, plain_table, plural, say, show
+from halfpixel.cli.console import complain, plain_table, say, show, warn
 from halfpixel.data.formats.format_names import Format, WritableFormat
+from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Issue
@@ -37,7 +38,7 @@ def convert(
     """
     from halfpixel.jobs import convert as job
 
-    done = job.convert(data, to, out, images=images, format=format, quiet=False)
+    done = job.convert(data, to, out, images=images, format=format, warn=warn)
     for path in done.missing:
         complain(f"{path}: there is no such image; left out")
     _print(done, to, out)

@@ -7,41 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    Walk,
-    between,
-    check_folder,
-    check_limits,
-    describe,
-    number,
-    plain_table,
-    plural,
-    say,
-    say_json,
-    show,
-    warn,
-)
-from halfpixel.cli.first_pass import explain_savings, open_both
-from halfpixel.cli.speed_options import AS_USUAL, SpeedOptions, describe_speed, speed_json
+from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
+from halfpixel.cli.option_groups import Speed
+from halfpixel.cli.savings_text import explain_savings
 from halfpixel.data.formats.format_names import Format
-from halfpixel.errors import ArgumentError
-from halfpixel.jobs.collect import (
-    FILE_LIMIT,
-    FILE_THRESHOLD,
-    check_classes,
-    few_overlap,
-    open_dataset,
-    predict_dataset,
-    read_predictions,
-    write_predictions,
-)
-from halfpixel.jobs.result_kinds import refuse_to_overwrite
-from halfpixel.zoo.names import DEFAULT_MODEL
+from halfpixel.jobs.model_options import AS_USUAL
+from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset
     from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
-    from halfpixel.structures.instances import Instances
+    from halfpixel.jobs.evaluate import EvaluateResult
 
 SHOWN_IOUS = (0.5, 0.75)
 CLASSES_AT_MOST = 20
@@ -64,7 +39,7 @@ def evaluate(
     pictures: int = 8,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
-    speed: SpeedOptions = AS_USUAL,
+    speed: Speed = AS_USUAL,
 ) -> int:
     """Compare what a model finds with annotations: average precision, quality, counts, and every mistake named.
 
@@ -86,94 +61,32 @@ def evaluate(
         as_json: Print the whole report as JSON.
         speed: What the model runs on, and how fast.
     """
-    check_limits(threshold, limit)
-    check_folder(out)
-    if pictures < 0:
-        raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
-    if predictions is not None and model is not None:
-        raise ArgumentError("--predictions and --model: give one of the two")
-    if predictions is not None and first_pass is not None:
-        raise ArgumentError("--predictions and --first-pass: a file needs no model")
-    if predictions is not None and speed != AS_USUAL:
-        raise ArgumentError("--predictions and --backend, --precision or --fast: a file needs no model")
-    if not overwrite:
-        refuse_to_overwrite([out / name for name in ("report.json", "index.html", "instances.json")])
-    dataset = open_dataset(data, images, format)
-    walk = Walk()
-    how: dict[str, object] = {}
-    if predictions is not None:
-        found = read_predictions(predictions, dataset)
-        limit = FILE_LIMIT if limit is None else limit
-        threshold = FILE_THRESHOLD if threshold is None else threshold
-        whose = str(predictions)
-    else:
-        name = model or DEFAULT_MODEL
-        predictor = open_both(name, first_pass, speed)
-        check_classes(dataset, predictor.class_names, f"the model {name}")
-        limit = predictor.info.detection_limit if limit is None else limit
-        threshold = predictor.info.score_threshold if threshold is None else threshold
-        dataset, found = predict_dataset(walk, predictor, dataset, threshold, limit)
-        if not found:
-            return walk.exit_code
-        write_predictions(out, dataset, found)
-        whose = describe(name)
-        how = speed_json(predictor, speed)
-    from halfpixel.evaluation.evaluation import AP_RESAMPLES
-    from halfpixel.evaluation.evaluation import evaluate as measure
+    from halfpixel.report.evaluation_run import evaluate_model
 
-    evaluation = measure(
-        dataset, found, threshold=threshold, max_detections=limit, slice_by=slice_by, ap_resamples=AP_RESAMPLES,
-        boundary=boundary,
-    )  # fmt: skip
-    if boundary and evaluation.boundary_ap is None:
-        warn(f"boundary AP is {evaluation.boundary_note}")
-    half = next(one.counts for one in evaluation.overall.quality if round(one.counts.iou, 2) == 0.5)
-    if predictions is not None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
-        warn(f"{predictions}: {doubt}")
-    about = {"predictions" if predictions is not None else "model": whose}
-    if predictions is None:
-        about["computed"] = describe_speed(predictor, speed).removeprefix("computed ")
-    if first_pass is not None:
-        about["first pass"] = first_pass
-    _report(evaluation, dataset, found, pictures, out, about, walk)
-    if as_json:
-        passes = {} if first_pass is None else {"first_pass": first_pass}
-        say_json({"model": whose, **how, **passes, "failed": walk.failures_json(), **evaluation.to_json()})
-    else:
-        print_evaluation(evaluation, whose)
-        if first_pass is not None:
-            _show_search(first_pass, evaluation, found)
+    with Listener() as listener:
+        result = evaluate_model(
+            data, out=out, model=model, first_pass=first_pass, images=images, format=format, threshold=threshold,
+            limit=limit, predictions=predictions, slice_by=slice_by, boundary=boundary, pictures=pictures,
+            overwrite=overwrite, speed=speed, tell=listener,
+        )  # fmt: skip
+    if result.evaluation is not None and as_json:
+        say_json(result.to_json())
+    elif result.evaluation is not None:
+        print_evaluation(result.evaluation, result.whose)
+        _show_search(result)
         say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
-    walk.warn(limit)
-    return walk.exit_code
+    return listener.finish(result.outcome)
 
 
-def _report(
-    evaluation: Evaluation,
-    dataset: Dataset,
-    found: list[Instances],
-    pictures: int,
-    out: Path,
-    about: dict[str, str],
-    walk: Walk,
-) -> None:
-    from halfpixel.report.page import write_report
-    from halfpixel.report.worst_images import draw_worst
-
-    if walk.failed:
-        about = about | {"left out": f"{plural(len(walk.failed), 'image')} that could not be used"}
-    worst = draw_worst(dataset, found, evaluation, at_most=pictures)
-    write_report(evaluation, out, about=about, worst=worst)
-
-
-def _show_search(first_pass: str, evaluation: Evaluation, found: list[Instances]) -> None:
+def _show_search(result: EvaluateResult) -> None:
     """What the first pass saved and lost."""
-    from halfpixel.evaluation.prefilter_savings import Savings
-
-    explain_savings(first_pass, Savings.of([one.size_hw for one in found], [one.search for one in found]))
-    if evaluation.search is not None:
-        lost, objects = evaluation.search.lost, plural(evaluation.search.n_objects, "annotated object")
-        say(f"  Objects lost: {lost:,} of {objects} lie, by the larger part, where the network did not look.")
+    if result.first_pass is None or result.savings is None:
+        return
+    explain_savings(result.first_pass, result.savings)
+    search = None if result.evaluation is None else result.evaluation.search
+    if search is not None:
+        objects = plural(search.n_objects, "annotated object")
+        say(f"  Objects lost: {search.lost:,} of {objects} lie, by the larger part, where the network did not look.")
     say()
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from halfpixel.cli.console import Walk, check_folder, open_model, plural, say
-from halfpixel.errors import ArgumentError
-from halfpixel.jobs.result_kinds import refuse_to_overwrite
+from halfpixel.cli.console import Listener, say
+from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -45,32 +44,18 @@ def export(
         seed: Chooses them.
         overwrite: Replace an earlier file.
     """
-    _check(to, int8, images, most_images)
-    check_folder(out.parent)
-    if not overwrite:
-        refuse_to_overwrite([out, out.with_suffix(".bin")] if to == "openvino" else [out])
-    walk = Walk()
-    files = walk.find(images or [])
-    if int8 and not files:
-        return walk.exit_code or 2
-    predictor = open_model(model)
-    from halfpixel.engine.export.exporter import export as write
+    from halfpixel.jobs.export import export as run
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    written = write(predictor, out, to, files if int8 else None, most_images, seed)
-    _report(written)
-    return walk.exit_code
-
-
-def _check(to: str, int8: bool, images: list[str] | None, most_images: int) -> None:
-    if int8 and to != "openvino":
-        raise ArgumentError("--int8 is for --to openvino only")
-    if int8 and not images:
-        raise ArgumentError("--int8 needs --images: images like those that the model is for, to calibrate on")
-    if images and not int8:
-        raise ArgumentError("--images is for --int8, to calibrate on")
-    if most_images < 1:
-        raise ArgumentError(f"--most-images must be at least 1, got {most_images}")
+    with Listener() as listener:
+        result = run(
+            model, to=to, out=out, int8=int8, images=images or (), most_images=most_images, seed=seed,
+            overwrite=overwrite, tell=listener,
+        )  # fmt: skip
+    code = listener.finish(result.outcome)
+    if result.written is None:
+        return code or 2
+    _report(result.written)
+    return code
 
 
 def _report(written: Exported) -> None:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import (
-    Walk,
-    check_folder,
-    check_limits,
-    describe,
-    number,
-    open_model,
-    plain_table,
-    plural,
-    say,
-    say_json,
-    say_tied,
-    show,
-    warn,
-    write_with_folder,
-)
+from halfpixel.cli.console import Listener, number, plain_table, say, say_json, say_tied, show
 from halfpixel.data.formats.format_names import Format
-from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.collect import few_overlap, open_dataset, open_predictions
-from halfpixel.jobs.result_kinds import csv_bytes, refuse_to_overwrite
-from halfpixel.zoo.names import DEFAULT_MODEL
+from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset
     from halfpixel.evaluation.thresholds.goals import Goal
     from halfpixel.evaluation.thresholds.threshold_sweep import Recommendation, Sweep
-    from halfpixel.structures.instances import Instances
-
-WRITTEN = ("sweep.csv", "sweep.png")
 
 
 def sweep(
@@ -77,99 +54,19 @@ def sweep(
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
     """
-    from halfpixel.evaluation.thresholds.goals import Goal, check_wishes, thresholds_between
+    from halfpixel.jobs.sweep import sweep as run
 
-    check_limits(None, limit)
-    check_folder(out)
-    thresholds, aim = thresholds_between(first, last, step), Goal.parse(goal)
-    check_wishes(thresholds, iou)
-    if predictions is not None and model is not None:
-        raise ArgumentError("--predictions and --model: give one of the two")
-    if not overwrite:
-        refuse_to_overwrite([out / name for name in WRITTEN])
-    from halfpixel.evaluation.thresholds.threshold_sweep import count_curve
-    from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
-    from halfpixel.plots.score_curves import draw_sweep
-
-    walk, dataset = Walk(), open_if_annotated(data, images, format)
-    if dataset is not None:
-        opened = open_predictions(walk, dataset, predictions, model, thresholds[0], limit)
-        whose, dataset, found, limit = opened
-        if predictions is not None and opened.lowest_score > thresholds[0]:
-            lowest = f"{opened.lowest_score:.2g}"
-            warn(f"{predictions}: no object scores under {lowest}, so nothing changes below that threshold")
-    elif predictions is not None:
-        raise ArgumentError("--predictions goes with annotated images")
-    else:
-        whose, found, limit = _predict_plain(walk, data, model or DEFAULT_MODEL, thresholds[0], limit)
-    if not found:
-        return walk.exit_code
-    swept = count_curve(found, thresholds) if dataset is None else measure(dataset, found, thresholds, iou=iou)
-    if predictions is not None and (doubt := _doubt(swept)):
-        warn(f"{predictions}: {doubt}")
-    best = None if dataset is None else swept.recommend(aim)
-    rows = [point.to_json() for point in swept.points]
-    write_with_folder(out / "sweep.csv", csv_bytes(tuple(rows[0]), [_csv_row(row) for row in rows]))
-    marked = None if best is None else best.threshold
-    write_with_folder(out / "sweep.png", draw_sweep(rows, swept.iou, marked, str(aim)))  # type: ignore[arg-type]
-    if as_json:
-        recommended = None if best is None else best.to_json()
-        about = {"model" if predictions is None else "predictions": whose, "n_images": swept.n_images, "iou": swept.iou}
-        say_json({**about, "points": rows, "recommended": recommended, "failed": walk.failures_json()})
-    else:
-        _print(swept, whose, aim, best)
-        say(f"The plot: {out / 'sweep.png'}   The table: {out / 'sweep.csv'}")
-    if dataset is not None and best is None:
-        warn(f"no threshold from {thresholds[0]:g} to {thresholds[-1]:g} reaches {aim}: none is recommended")
-    walk.warn(limit)
-    return walk.exit_code
-
-
-def open_if_annotated(data: Sequence[str], images: Path | None, format: Format | None) -> Dataset | None:
-    """The data set that the one argument names; None for plain images.
-
-    Raises:
-        AnnotationError: annotations that cannot be used.
-        ArgumentError: several arguments and an option of annotations.
-    """
-    from halfpixel.data.formats.detect import detect
-
-    path = Path(data[0])
-    asked_for = images is not None or format is not None
-    if len(data) > 1:
-        if asked_for:
-            raise ArgumentError("--images and --format go with one annotation file or data-set folder")
-        return None
-    if not asked_for:
-        if path.is_dir():
-            try:
-                detect(path)
-            except AnnotationError:
-                # other than images there is something in it, so it may be meant as annotations
-                if any(path.glob("*.json")) or (path / "labels").is_dir() or (path / "masks").is_dir():
-                    raise
-                return None
-        elif path.suffix.lower() not in (".json", ".yaml", ".yml"):
-            return None
-    return open_dataset(path, images, format)
-
-
-def _predict_plain(
-    walk: Walk, data: Sequence[str], model: str, threshold: float, limit: int | None
-) -> tuple[str, list[Instances], int]:
-    predictor = open_model(model)
-    limit = predictor.info.detection_limit if limit is None else limit
-    found = walk.predict(predictor, walk.find(data), threshold, limit, counted_from=threshold)
-    return describe(model), [objects for _, objects in found], limit
-
-
-def _doubt(swept: Sweep) -> str | None:
-    """Whether even at the best threshold hardly anything overlaps; a strict IoU says nothing of that."""
-    some = [one for one in swept.points if one.quality is not None and one.quality.precision is not None]
-    if not some or swept.iou > 0.5:
-        return None
-    quality = max((one.quality for one in some if one.quality), key=lambda one: one.precision or 0.0)
-    return few_overlap(quality.tp, quality.tp + quality.fp, quality.tp + quality.fn)
+    with Listener() as listener:
+        result = run(
+            data, out=out, model=model, first=first, last=last, step=step, iou=iou, goal=goal, images=images,
+            format=format, limit=limit, predictions=predictions, overwrite=overwrite, tell=listener,
+        )  # fmt: skip
+    if result.swept is not None and as_json:
+        say_json(result.to_json())
+    elif result.swept is not None:
+        _print(result.swept, result.whose, result.goal, result.recommended)
+        say(f"The plot: {result.plot}   The table: {result.table}")
+    return listener.finish(result.outcome)
 
 
 def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) -> None:
@@ -199,7 +96,3 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
         if best.interval is not None:
             text += f"; other images like these would choose from {best.interval.low:g} to {best.interval.high:g} (95%)"
         say(f"{text}.")
-
-
-def _csv_row(row: dict[str, object]) -> list[object]:
-    return ["" if one is None else f"{one:.6g}" if isinstance(one, float) else one for one in row.values()]

@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from halfpixel.cli.console import (
-    ERR,
-    Walk,
-    check_folder,
-    download_bar,
-    first_process,
-    name_some,
-    open_model,
-    plural,
-    progress_bar,
-    say,
-)
+from halfpixel.cli.console import ERR, Listener, first_process, progress_bar, say, warn
 from halfpixel.cli.evaluate import print_evaluation
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
-from halfpixel.jobs.collect import check_classes, open_dataset, predict_dataset
+from halfpixel.jobs.annotated import check_classes, open_dataset
+from halfpixel.jobs.model_options import download_progress
+from halfpixel.jobs.output_folder import check_folder
+from halfpixel.jobs.wording import name_some, plural
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -147,7 +139,7 @@ def _data(
     data: Path, val: Path | None, hold_out: int | None, images: Path | None, format: Format | None, seed: int
 ) -> tuple[Dataset, Dataset | None]:
     """The images to train on, and those to measure on."""
-    dataset = _checked(open_dataset(data, images, format))
+    dataset = _checked(open_dataset(data, images, format, warn))
     if hold_out is not None:
         from halfpixel.data import split
 
@@ -156,7 +148,7 @@ def _data(
         return split.hold_out(dataset, hold_out, seed)
     if val is None:
         return dataset, None
-    held_out = _checked(open_dataset(val, images, format))
+    held_out = _checked(open_dataset(val, images, format, warn))
     check_classes(held_out, dataset.class_names, str(dataset.path))
     return dataset, held_out
 
@@ -175,8 +167,9 @@ def _start(model: str, dataset: Dataset, backbone: Path | None, recipe: Recipe) 
     """What to begin with; says so where the last layers are new."""
     from halfpixel.train.start import start_from
 
-    with download_bar(model) as tell:
-        start = start_from(model, dataset, backbone=backbone, seed=recipe.seed, progress=tell)
+    with Listener() as listener:
+        progress = download_progress(model, listener)
+        start = start_from(model, dataset, backbone=backbone, seed=recipe.seed, progress=progress)
     if start.new_layers:
         say(f"The classes are not those of {model}: the last layers start anew.")
     return start
@@ -230,12 +223,10 @@ def _halve(file: Path) -> None:
 
 def _measure(held_out: Dataset, file: Path) -> int:
     """Evaluate the model as it is in its file, print it, and put it into the file."""
-    from halfpixel.train.validation import measure_file
+    from halfpixel.train.held_out import measure_held_out
 
-    walk, predictor = Walk(), open_model(str(file))
-    info = predictor.info
-    usable, found = predict_dataset(walk, predictor, held_out, info.score_threshold, info.detection_limit)
-    if found:
-        print_evaluation(measure_file(file, usable, found), str(file))
-    walk.warn(info.detection_limit)
-    return walk.exit_code
+    with Listener() as listener:
+        result = measure_held_out(file, held_out, listener)
+    if result.evaluation is not None:
+        print_evaluation(result.evaluation, str(file))
+    return listener.finish(result.outcome)

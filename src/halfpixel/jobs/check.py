@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from halfpixel.cli.console import check_folder, plural, write_with_folder
 from halfpixel.data.checks.check_report import DatasetCheck, IssueGroup
 from halfpixel.data.checks.dataset_check import check_dataset
 from halfpixel.data.dataset import Dataset, Issue, Sample
@@ -19,8 +18,10 @@ from halfpixel.data.images.rgb8 import png_bytes, read_image
 from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ImageError
-from halfpixel.jobs.collect import open_dataset
-from halfpixel.jobs.result_kinds import refuse_to_overwrite
+from halfpixel.files import write_with_folder
+from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.wording import plural
 from halfpixel.viz.contact_sheet import Tile, draw_contact_sheet
 from halfpixel.viz.palette import distinct_colours
 
@@ -101,7 +102,7 @@ def sheet_header(found: DatasetCheck) -> str | None:
 def _opened(data: Data, images: str | Path | None, format: Format | None) -> Dataset:
     if isinstance(data, Dataset):
         return data
-    return open_dataset(Path(data), None if images is None else Path(images), format, quiet=True)
+    return open_dataset(Path(data), None if images is None else Path(images), format)
 
 
 def _limits_of(model: Predictor | str | Path | None) -> dict[str, Any]:

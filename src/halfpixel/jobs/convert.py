@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from halfpixel.cli.console import check_folder
 from halfpixel.data.dataset import Dataset, Issue
 from halfpixel.data.formats.detect import detect, reader_of
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.collect import open_dataset
-from halfpixel.jobs.result_kinds import output_names, output_stems
+from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.image_names import output_names, output_stems
+from halfpixel.jobs.output_folder import check_folder
 from halfpixel.outputs.write_dataset import write_dataset
 
 
@@ -43,7 +43,7 @@ def convert(
     *,
     images: str | Path | None = None,
     format: Format | None = None,
-    quiet: bool = True,
+    warn: Callable[[str], None] | None = None,
 ) -> Conversion:
     """Bring annotated images to another format; the new folder is a whole data set, with copies of the images.
 
@@ -53,7 +53,7 @@ def convert(
         out: a new or empty folder. When something fails, it is left as it was.
         images: the folder of the images, where they are not beside the annotations.
         format: of the data. Default: found by looking.
-        quiet: do not warn on stderr of issues with the data (they are in `Conversion.dataset.warnings`).
+        warn: hears of the first issues of the data; all are in `Conversion.dataset.warnings`.
 
     Raises:
         ArgumentError: `out` is not a new or empty folder, or there is no such format.
@@ -64,7 +64,7 @@ def convert(
     if out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"--out {out}: the folder is not empty; choose a new one")
     read_as = detect(data, images) if format is None else format
-    dataset = open_dataset(data, images, read_as, quiet)
+    dataset = open_dataset(data, images, read_as, warn)
     missing = tuple(sample.path for sample in dataset.samples if not sample.path.is_file())
     complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
     lost = reader_of(read_as).unread(dataset.path)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfpixel import __version__
-from halfpixel.cli.console import Walk, name_some, plural, write_with_folder
 from halfpixel.errors import ArgumentError
+from halfpixel.files import write_with_folder
+from halfpixel.jobs.wording import name_some, plural
 
 if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture, Reading
-    from halfpixel.engine.predictor import Predictor
-    from halfpixel.structures.instances import Instances
 
 RUN = "run.json"
 
@@ -29,8 +28,8 @@ Facts = dict[str, Any]
 """What summaries need of one image, as plain JSON values."""
 
 
-class Parts:
-    """The parts of one run.
+class Journal:
+    """What one run has done so far.
 
     Attributes:
         folder: where they are; None keeps the facts alone, in memory.
@@ -82,27 +81,17 @@ class Parts:
             else:
                 self._facts[name][plane] = facts
 
-    def walk(
-        self,
-        walk: Walk,
-        predictor: Predictor,
-        threshold: float,
-        limit: int,
-        reading: Reading,
-        counted_from: float = 0.0,
-    ) -> Iterator[tuple[Picture, Instances]]:
-        """Each image that nothing is known of yet, and its objects (see `Walk.predict`)."""
-        paths = [path for path in self.names if not self._is_complete(path, reading)]
-        yield from walk.predict(
-            predictor,
-            paths,
-            threshold,
-            limit,
-            counted_from,
-            reading=reading,
-            skip=lambda path, plane: plane in self._facts[self.names[path]],
-            in_parallel=len(self.names) > 1 or reading.planes == "all",  # as if the run had not been interrupted
-        )
+    def unfinished(self, reading: Reading) -> list[Path]:
+        """The files of which something is still to be looked at."""
+        return [path for path in self.names if not self._is_complete(path, reading)]
+
+    def knows(self, path: Path, plane: str) -> bool:
+        """Whether an image was looked at."""
+        return plane in self._facts[self.names[path]]
+
+    def in_parallel(self, reading: Reading) -> bool:
+        """Whether small images are looked at several at once: as if the run had not been interrupted."""
+        return len(self.names) > 1 or reading.planes == "all"
 
     def _is_complete(self, path: Path, reading: Reading) -> bool:
         """Whether all planes of a file that are read are known."""
@@ -114,7 +103,7 @@ class Parts:
         if self._begun or self.folder is None:
             return
         if not self._numbers:
-            remove_parts(self.folder)
+            remove_journal(self.folder)
         for name in self._facts:
             self._numbers.setdefault(name, len(self._numbers))
         images = {name: (number, self._stamps[name]) for name, number in self._numbers.items()}
@@ -151,9 +140,9 @@ class Parts:
                 yield json.loads(file.readline())
 
     def remove(self) -> None:
-        """The run is complete: its parts are not needed any more."""
+        """The run is complete: its journal is not needed any more."""
         if self.folder is not None:
-            remove_parts(self.folder)
+            remove_journal(self.folder)
 
     def _file(self, folder: Path, name: str, plane: str) -> Path:
         return folder / f"{self._numbers[name]:06d}{'-' + plane if plane else ''}.json"
@@ -176,7 +165,7 @@ def was_interrupted(folder: Path) -> bool:
     return (folder / RUN).is_file()
 
 
-def remove_parts(folder: Path) -> None:
+def remove_journal(folder: Path) -> None:
     """Remove what a run has left in its hidden folder."""
     (folder / RUN).unlink(missing_ok=True)  # first: without it, the rest is no run
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,40 +1,67 @@
-"""What a walk over files looks at: their pictures, read when they are asked for, or why they cannot be."""
+"""Which images a job is to look at, and their pixels, read when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.picture import Picture, Reading, read_pictures
 from halfpixel.data.images.planes import COLOURS
+from halfpixel.data.images.rgb8 import find_images
+from halfpixel.errors import ImageError
+
+
+def as_patterns(paths: str | Path | Iterable[str | Path]) -> list[str]:
+    """One path or several, as texts."""
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+
+
+def find_all_images(patterns: Iterable[str], fail: Callable[[str, Exception], None]) -> list[Path]:
+    """The images that files, folders and globs stand for, each once.
+
+    Args:
+        patterns: what stands for them.
+        fail: hears of each that stands for none, and why.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        try:
+            if not pattern:  # an unset variable of a shell script, which would stand for this folder
+                raise ImageError("an empty PATH: expected a file, a folder or a glob")
+            for path in find_images(pattern):
+                found.setdefault(os.path.normpath(path.absolute()), path)
+        except (ImageError, OSError) as error:
+            fail(pattern, error)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
-class View:
+class Plane:
     """An image that was read, or why it could not be.
 
     Attributes:
         number: of its file.
-        seen: the image, or the reason.
+        read: the image, or the reason.
     """
 
     number: int
-    seen: Picture | Exception
+    read: Picture | Exception
 
     def picture(self) -> Picture:
         """The image."""
-        if isinstance(self.seen, Exception):
-            raise self.seen
-        return self.seen
+        if isinstance(self.read, Exception):
+            raise self.read
+        return self.read
 
     def rgb(self) -> Rgb8:
         """What the network sees of it."""
         return self.picture().rgb
 
 
-def read_views(paths: Sequence[Path], reading: Reading, skip: Callable[[Path, str], bool]) -> Iterator[View]:
+def read_planes(paths: Sequence[Path], reading: Reading, skip: Callable[[Path, str], bool]) -> Iterator[Plane]:
     """All that is to be looked at, read when it is asked for."""
     for number, path in enumerate(paths):
         try:
@@ -42,9 +69,14 @@ def read_views(paths: Sequence[Path], reading: Reading, skip: Callable[[Path, st
                 if reading.planes == "first":
                     picture = replace(picture, plane="")
                 if not skip(path, picture.plane):
-                    yield View(number, picture)
+                    yield Plane(number, picture)
         except Exception as error:
-            yield View(number, error)
+            yield Plane(number, error)
+
+
+def label_of(path: Path, plane: str) -> str:
+    """How tables and warnings call an image: its path, and which plane of it where each is an image of its own."""
+    return f"{path}#{plane}" if plane else str(path)
 
 
 def false_colours(picture: Picture) -> str:

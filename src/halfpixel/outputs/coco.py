@@ -11,6 +11,7 @@ from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.files import open_whole
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
+from halfpixel.outputs.image_result import RunResult
 from halfpixel.structures.instances import Instances
 
 FILE = "instances.json"
@@ -87,6 +88,20 @@ def write_coco(
         (image_entry(image_id, name, objects.size_hw) for image_id, name, objects in images),
         annotations,
         [{"id": k, "name": name} for k, name in zip(ids, class_names, strict=True)],
+    )
+
+
+def write_coco_run(path: Path, run: RunResult) -> None:
+    """Write the predictions of a run as a COCO data set; ids of images, annotations and categories count from 1."""
+    write_coco_entries(
+        path,
+        (image_entry(k, one.name, one.size_hw) for k, one in enumerate(run.images, start=1)),
+        (
+            {"image_id": k} | entry | {"category_id": 1 + entry["category_id"]}
+            for k, entries in enumerate(run.annotations(), start=1)
+            for entry in entries
+        ),
+        [{"id": k, "name": name} for k, name in enumerate(run.class_names, start=1)],
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from halfpixel.errors import ArgumentError
 from halfpixel.files import open_whole
 from halfpixel.measure.table import Table
+from halfpixel.outputs.image_result import ImageResult
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import Ring
 
@@ -56,6 +57,13 @@ def write_geojson(path: Path, objects: Instances, measurements: Table | None = N
             written += 1
         out.write(b"\n]}\n")
     return written
+
+
+def write_detections(out: Path, stem: str, result: ImageResult) -> None:
+    """Write one image's objects as detections for QuPath."""
+    path = out / f"{stem}.geojson{'.gz' if result.gzip else ''}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_geojson(path, result.objects, result.table)
 
 
 def _compressed(file: BinaryIO) -> closing[gzip.GzipFile]:

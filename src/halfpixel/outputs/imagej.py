@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from halfpixel.errors import ArgumentError
+from halfpixel.files import write_with_folder
 from halfpixel.optional import load_extra
+from halfpixel.outputs.image_result import ImageResult
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import Ring
 
@@ -18,6 +21,9 @@ MOVE_TO, LINE_TO, CLOSE = 0.0, 1.0, 4.0
 """The steps of a path in ImageJ's composite regions (`java.awt.geom.PathIterator`)."""
 WITH_COMPOSITES = 227
 """The version of the format, that of ImageJ 1.50 and later."""
+
+ZIP_ENTRY = b"PK\x03\x04"
+"""How a ZIP file begins that has something in it."""
 
 
 def roi_zip_bytes(objects: Instances) -> bytes:
@@ -46,6 +52,15 @@ def roi_zip_bytes(objects: Instances) -> bytes:
                 # an entry made by name has a fixed date, so that equal objects give equal bytes
                 archive.writestr(zipfile.ZipInfo(f"{name}.roi"), roi.tobytes(), zipfile.ZIP_DEFLATED)
     return data.getvalue()
+
+
+def write_rois(out: Path, stem: str, result: ImageResult) -> None:
+    """Write one image's objects as regions for ImageJ, if there are any."""
+    path, data = out / f"{stem}.zip", roi_zip_bytes(result.objects)
+    if data.startswith(ZIP_ENTRY):
+        write_with_folder(path, data)
+    else:
+        path.unlink(missing_ok=True)  # of an interrupted run that saw another file under this name
 
 
 def _polygon(roifile: Any, ring: Ring, name: str) -> Any:

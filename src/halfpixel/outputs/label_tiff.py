@@ -3,10 +3,14 @@
 import io
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from halfpixel.errors import ArgumentError
+from halfpixel.files import write_with_folder
+from halfpixel.outputs.image_result import ImageResult
 from halfpixel.structures.masks import CropMasks
 
 UM_PER_CM = 1e4
@@ -51,3 +55,14 @@ def _strips(masks: CropMasks) -> Iterator[bytes]:
     for top in range(0, height, STRIP_ROWS):
         strip = masks.translate(0, -top, (min(STRIP_ROWS, height - top), width)).label_image()
         yield zlib.compress(strip.numpy().astype(np.uint32).tobytes())
+
+
+def write_labels(out: Path, stem: str, result: ImageResult) -> None:
+    """Write a label image of one image's objects.
+
+    Raises:
+        ArgumentError: the objects have no masks.
+    """
+    if result.objects.masks is None:
+        raise ArgumentError("--save labels needs a model that draws masks; this one finds boxes only")
+    write_with_folder(out / f"{stem}.tif", label_tiff_bytes(result.objects.masks, result.pixel_size_um))

@@ -10,9 +10,11 @@ import tifffile
 import torch
 
 from halfpixel import load
-from halfpixel.cli.console import Walk
 from halfpixel.data.images.picture import Reading
 from halfpixel.engine.predictor import Predictor
+from halfpixel.jobs.detection_limits import DetectionLimits
+from halfpixel.jobs.events import Event, Failure, Progress
+from halfpixel.jobs.runner import Runner
 
 Noise = Callable[..., Path]
 
@@ -35,9 +37,12 @@ def files(tmp_path: Path, noise: Noise) -> list[Path]:
     return [pngs[0], pngs[1], tmp_path / "c.png", tmp_path / "d.tif", pngs[2]]
 
 
-def walked(walk: Walk, predictor: Predictor, files: list[Path], **how: Any) -> list[tuple[str, str]]:
+ALL_PLANES = Reading(planes="all")
+
+
+def predicted(runner: Runner, predictor: Predictor, files: list[Path], **how: Any) -> list[tuple[str, str]]:
     seen = []
-    for picture, objects in walk.predict(predictor, files, 0.3, 5, **how):
+    for picture, objects in runner.predict(predictor, files, DetectionLimits(0.3, 5), **how):
         assert objects.size_hw == picture.rgb.shape[:2]
         assert 0 < len(objects) <= 5
         seen.append((picture.path.name, picture.plane))
@@ -51,13 +56,24 @@ ALL = [("a.png", ""), ("b.png", ""), *(("d.tif", f"z00{k}") for k in (1, 2, 3, 4
 def test_in_order_with_what_is_broken_left_out(
     files: list[Path], tiny_model: Path, capsys: pytest.CaptureFixture[str], in_parallel: bool | None
 ) -> None:
-    walk, predictor = Walk(), load(tiny_model)
-    found = walked(walk, predictor, files, reading=Reading(planes="all"), in_parallel=in_parallel)
+    told: list[Event] = []
+    runner, predictor = Runner(told.append, ALL_PLANES), load(tiny_model)
+    found = predicted(runner, predictor, files, in_parallel=in_parallel)
     assert found == ALL
-    assert [Path(one).name.partition("#")[0] for one in walk.done] == [name for name, _ in ALL]
-    assert [Path(one).name for one in walk.failed] == ["c.png"]
-    assert capsys.readouterr().err.count("\n") == 1
-    assert walk.exit_code == 1
+    outcome = runner.outcome()
+    assert [Path(one).name.partition("#")[0] for one in outcome.images] == [name for name, _ in ALL]
+    assert [Path(one.path).name for one in outcome.failures] == ["c.png"]
+    assert [event for event in told if isinstance(event, Failure)] == list(outcome.failures)
+    assert outcome.exit_code == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_told(files: list[Path], tiny_model: Path) -> None:
+    told: list[Event] = []
+    predicted(Runner(told.append), load(tiny_model), files)
+    done = [event.done for event in told if isinstance(event, Progress)]
+    assert done == [0, 0, 1, 2, 3, 4, 5]
+    assert {event.total for event in told if isinstance(event, Progress)} == {5}
 
 
 def test_what_is_skipped_is_not_looked_at(files: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,11 +82,10 @@ def test_what_is_skipped_is_not_looked_at(files: list[Path], tiny_model: Path, m
     monkeypatch.setattr(
         Predictor, "predict", lambda self, image, **how: looked_at.append(image.shape) or real(self, image, **how)
     )
-    found = walked(
-        Walk(),
+    found = predicted(
+        Runner(reading=ALL_PLANES),
         load(tiny_model),
         files,
-        reading=Reading(planes="all"),
         skip=lambda path, plane: path.name == "a.png" or plane in ("z002", "z003"),
     )
     assert found == [one for one in ALL if one[0] != "a.png" and one[1] not in ("z002", "z003")]
@@ -89,14 +104,14 @@ def test_after_a_plane_that_failed_the_rest_of_its_file_is_left_out(
         return real(self, image, **how)
 
     monkeypatch.setattr(Predictor, "predict", full)
-    walk = Walk()
-    found = walked(walk, load(tiny_model), files, reading=Reading(planes="all"))
+    runner = Runner(reading=ALL_PLANES)
+    found = predicted(runner, load(tiny_model), files)
     assert found == [one for one in ALL if one[1] in ("", "z001")]
-    assert walk.failed[str(files[3])] == f"{files[3]}: too large for the memory"
+    assert runner.failures[str(files[3])].error == f"{files[3]}: too large for the memory"
 
 
 def test_only_the_first_planes(files: list[Path], tiny_model: Path) -> None:
-    walk = Walk()
-    assert walked(walk, load(tiny_model), files) == [(name, "") for name in ("a.png", "b.png", "d.tif", "e.png")]
-    assert walk.notes[str(files[3])].frames == 4
-    assert walk.notes[str(files[0])].saturated
+    runner = Runner()
+    assert predicted(runner, load(tiny_model), files) == [(name, "") for name in ("a.png", "b.png", "d.tif", "e.png")]
+    assert runner.notes[str(files[3])].frames == 4
+    assert runner.notes[str(files[0])].saturated

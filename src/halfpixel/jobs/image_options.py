@@ -1,21 +1,19 @@
-"""How images are read and measured: the options that verbs share."""
+"""How images are read and measured: the options that jobs share.
+
+Light, as the command line makes its help of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cyclopts import Group, Parameter
-
 from halfpixel.errors import ArgumentError
 
 if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture, Reading
 
-GROUP = Group("Microscope images")
 
-
-@Parameter(name="*", group=GROUP)
 @dataclass(frozen=True)
 class ImageOptions:
     """How images are read and measured.

@@ -1,0 +1,13 @@
+"""How the options that verbs share are named and grouped in their help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from halfpixel.jobs.image_options import ImageOptions
+from halfpixel.jobs.model_options import SpeedOptions
+
+Images = Annotated[ImageOptions, Parameter(name="*", group=Group("Microscope images"))]
+Speed = Annotated[SpeedOptions, Parameter(name="*", group=Group("Speed (compare with: halfpixel bench)"))]

@@ -1,0 +1,198 @@
+"""Calibrates a model on a small annotated set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.coco_results import read_coco_results
+from halfpixel.data.formats.format_names import Format
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.counts.calibration_fit import CalibrationReport, check_enough, check_wishes
+from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
+from halfpixel.evaluation.counts.score_calibration import LOWEST_SCORE
+from halfpixel.evaluation.thresholds.goals import Goal
+from halfpixel.files import write_with_folder
+from halfpixel.jobs.annotated import check_classes, open_dataset
+from halfpixel.jobs.collect import few_overlap, lowest_score, predict_dataset
+from halfpixel.jobs.detection_limits import DetectionLimits
+from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.model_options import open_model
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.plots.score_curves import draw_reliability
+from halfpixel.structures.calibration import Calibration
+from halfpixel.structures.instances import Instances
+from halfpixel.zoo.modelfile import save_described, save_model
+from halfpixel.zoo.names import DEFAULT_MODEL, locate
+
+
+@dataclass(frozen=True)
+class CalibrateRequest:
+    """Which model to calibrate on what; see `calibrate`."""
+
+    data: Path
+    out: Path
+    model: str = DEFAULT_MODEL
+    level: float = 0.9
+    goal: str | None = None
+    threshold: float | None = None
+    images: Path | None = None
+    format: Format | None = None
+    predictions: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrateResult:
+    """What came of it.
+
+    Attributes:
+        outcome: images, failures and warnings.
+        about: the model, the data and the file of predictions, if there was one.
+        n_images: that the model was calibrated on.
+        report: the calibration, and how good it is; None where no image could be used.
+        model: the calibrated model's file.
+        plot: the reliability plot.
+        numbers: the file with all numbers.
+    """
+
+    outcome: Outcome
+    about: dict[str, str | None]
+    n_images: int
+    report: CalibrationReport | None
+    model: Path
+    plot: Path
+    numbers: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        assert self.report is not None, "without images there is nothing to tell"
+        return {**self.about, **self.report.to_json(), "failed": self.outcome.failures_json()}
+
+
+def calibrate(
+    data: str | Path,
+    *,
+    out: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    level: float = 0.9,
+    goal: str | None = None,
+    threshold: float | None = None,
+    images: str | Path | None = None,
+    format: Format | None = None,
+    predictions: str | Path | None = None,
+    overwrite: bool = False,
+    tell: Tell = ignore,
+) -> CalibrateResult:
+    """Calibrate a model: a threshold, probabilities, and intervals for counts: `halfpixel calibrate`.
+
+    They are stored in a copy of the model file. Take images that neither trained the model nor are reported on.
+
+    Args:
+        data: annotated images: a file or a folder, in any format that `read_dataset` reads.
+        out: the model file to write, a .safetensors file; beside it go a plot (.png) and all numbers (.json).
+        model: a named model or a model file.
+        level: the part of images whose true count is to be inside its interval, between 0 and 1.
+        goal: what to choose the threshold for: `count`, `f1` or `precision=0.95`. Default: `count`.
+        threshold: take this threshold and choose none, 0.05 to 1.
+        images: the folder of the images, where they are not beside the annotation file.
+        format: of the annotations. Default: found by looking.
+        predictions: take the predictions of this COCO file, which the model made, and do not run it.
+        overwrite: replace earlier files.
+        tell: hears how far it is, and of images that cannot be used.
+
+    Raises:
+        ArgumentError: options out of range, or that contradict each other, or earlier files.
+        AnnotationError: annotations or predictions that cannot be used, or too few images.
+    """
+    request = CalibrateRequest(
+        data=Path(data),
+        out=Path(out),
+        model=str(model),
+        level=level,
+        goal=goal,
+        threshold=threshold,
+        images=None if images is None else Path(images),
+        format=format,
+        predictions=None if predictions is None else Path(predictions),
+        overwrite=overwrite,
+    )
+    return run(request, tell)
+
+
+def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
+    """Calibrate what was requested; see `calibrate`."""
+    out, predictions = request.out, request.predictions
+    if request.threshold is not None and request.goal is not None:
+        raise ArgumentError("--threshold and --for: give one of the two")
+    check_wishes(request.level, request.threshold)
+    goal = None if request.goal is None else Goal.parse(request.goal)
+    plot, numbers = out.with_suffix(".png"), out.with_suffix(".json")
+    _check_out(out)
+    if not request.overwrite:
+        refuse_to_overwrite([out, plot, numbers])
+    runner = Runner(tell)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    check_enough(len(dataset.samples), request.level, str(dataset.path))
+    predictor = open_model(request.model, tell)
+    check_classes(dataset, predictor.class_names, f"the model {request.model}")
+    limits = DetectionLimits.resolve(LOWEST_SCORE, None, predictor.info)
+    dataset, found = _find(runner, predictor, dataset, predictions, limits)
+    about = {
+        "model": request.model,
+        "data": str(request.data),
+        "predictions": None if predictions is None else str(predictions),
+    }
+    if not found:
+        return CalibrateResult(runner.outcome(), about, 0, None, out, plot, numbers)
+    report = fit(dataset, found, level=request.level, goal=goal, threshold=request.threshold)
+    if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
+        raise ArgumentError(f"{predictions}: {doubt}")
+    outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))
+    result = CalibrateResult(outcome, about, len(found), report, out, plot, numbers)
+    _store(out, request.model, predictor, report.calibration)
+    write_with_folder(plot, _draw(report))
+    write_with_folder(numbers, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
+    return result
+
+
+def _find(
+    runner: Runner, predictor: Predictor, dataset: Dataset, predictions: Path | None, limits: DetectionLimits
+) -> tuple[Dataset, list[Instances]]:
+    """Predictions of the model, or from the file that it made."""
+    if predictions is None:
+        return predict_dataset(runner, predictor, dataset, limits)
+    found = [one[: limits.limit] for one in read_coco_results(predictions, dataset)]
+    lowest = lowest_score(found)
+    if lowest > 2 * LOWEST_SCORE:
+        text = f"{predictions}: no object scores under {lowest:.2g}"
+        runner.warn(f"{text}; intervals are wrong if the model finds more from {LOWEST_SCORE} upwards")
+    return dataset, found
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise ArgumentError(f"--out {out}: expected the name of a .safetensors file")
+    check_folder(out.parent)
+
+
+def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration) -> None:
+    """Write a copy of the model with its calibration."""
+    path = locate(model)
+    info = replace(predictor.info, calibration=calibration, score_threshold=calibration.threshold)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_described(out, path, info)
+    else:
+        save_model(out, predictor.model, info)
+
+
+def _draw(report: CalibrationReport) -> bytes:
+    curves = {name: [(one.said, one.real, one.n) for one in bins] for name, bins in report.reliability.items()}
+    errors = [f"(expected calibration error {report.calibration_error[name]:.3f})" for name in curves]
+    return draw_reliability(curves, errors)

@@ -1,0 +1,169 @@
+"""Two models, or files of predictions, side by side on annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfpixel.data.dataset import Dataset, Sample
+from halfpixel.data.formats.format_names import Format
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.evaluation import AP_RESAMPLES
+from halfpixel.evaluation.model_comparison import Comparison
+from halfpixel.evaluation.model_comparison import compare as measure
+from halfpixel.evaluation.per_image import Candidate
+from halfpixel.jobs.annotated import check_classes, open_dataset
+from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
+from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.structures.instances import Instances
+
+WRITTEN = ("report.json", "index.html", "a/instances.json", "b/instances.json")
+"""What a comparison leaves in its folder; `halfpixel.report` writes the first two."""
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What to compare on which annotated images; see `halfpixel.report.comparison_run.compare`.
+
+    Attributes:
+        data: annotated images: a file or a folder.
+        out: the folder for the page, the report and the predictions of models.
+        sources: A and B: the name or the file of a model as a text, a COCO file of predictions as a path.
+        images: the folder of the images, where they are not beside the annotation file.
+        format: of the annotations. Default: found by looking.
+        thresholds: none for the models' own, one for both, or two.
+        limit: at most this many objects an image. Default: each model's own.
+        slice_by: an attribute of the images; everything is also measured for each of its values.
+        overwrite: replace an earlier comparison in the folder.
+    """
+
+    data: Path
+    out: Path
+    sources: Sequence[str | Path]
+    images: Path | None = None
+    format: Format | None = None
+    thresholds: Sequence[float] = ()
+    limit: int | None = None
+    slice_by: str = "modality"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CompareResult:
+    """What came of it.
+
+    Attributes:
+        outcome: images that both could use, failures and warnings.
+        dataset: these images.
+        a: what the first one found on them.
+        b: what the second one found; both None where no image could be used.
+        comparison: all numbers; likewise.
+    """
+
+    outcome: Outcome
+    dataset: Dataset
+    a: Candidate | None = None
+    b: Candidate | None = None
+    comparison: Comparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        assert self.comparison is not None, "without images there is nothing to tell"
+        return {"failed": self.outcome.failures_json(), **self.comparison.to_json()}
+
+
+def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
+    """Compare what was requested; predictions of models are written, too.
+
+    Raises:
+        ArgumentError: options out of range, not two to compare, or an earlier comparison in the folder.
+        AnnotationError: annotations or predictions that cannot be used.
+    """
+    thresholds = _check(request)
+    runner = Runner(tell)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    contenders = [
+        _open(runner, source, dataset, own, request.limit)
+        for source, own in zip(request.sources, thresholds, strict=True)
+    ]
+    runners = [Runner(tell) for _ in contenders]
+    ran = []
+    for one, of_one in zip(contenders, runners, strict=True):
+        dataset, found = one.run(of_one, dataset)
+        if not found:
+            return CompareResult(of_one.outcome(), dataset)
+        ran.append(found)
+    # an image that one of the two could not use is left out for both
+    a, b = (one.on(dataset, found) for one, found in zip(contenders, ran, strict=True))
+    comparison = measure(dataset, a, b, slice_by=request.slice_by, ap_resamples=AP_RESAMPLES)
+    for one, total in zip(contenders, (comparison.overall.a, comparison.overall.b), strict=True):
+        half = total.quality[0]  # at IoU .5
+        if one.predictor is None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
+            runner.warn(f"{one.name}: {doubt}")
+    for key, one, side in zip("ab", contenders, (a, b), strict=True):
+        if one.predictor is not None:
+            write_predictions(request.out / key, dataset, side.predictions)
+    warnings = list(runner.warnings)
+    for one, of_one in zip(contenders, runners, strict=True):
+        warnings += image_warnings(of_one.notes, one.limits.limit)
+    failures = tuple(failure for of_one in runners for failure in of_one.failures.values())
+    outcome = Outcome(tuple(str(sample.path) for sample in dataset.samples), failures, tuple(warnings))
+    return CompareResult(outcome, dataset, a, b, comparison)
+
+
+def _check(request: CompareRequest) -> list[float | None]:
+    """The thresholds of A and of B, None for a model's own, after a look at the rest."""
+    given = request.thresholds
+    if len(given) > 2:
+        raise ArgumentError(f"--threshold: expected one for both or two, got {len(given)}")
+    thresholds: list[float | None] = [*given] if len(given) == 2 else [given[0] if given else None] * 2
+    for threshold in thresholds:
+        check_limits(threshold, request.limit)
+    check_folder(request.out)
+    if len(request.sources) != 2:
+        raise ArgumentError(f"expected --model and --predictions two times in all, got {len(request.sources)}")
+    if not request.overwrite:
+        refuse_to_overwrite([request.out / name for name in WRITTEN])
+    return thresholds
+
+
+@dataclass(frozen=True, eq=False)
+class _Contender:
+    """A model that is to run, or the predictions of a file for every image."""
+
+    name: str
+    predictor: Predictor | None
+    predictions: Mapping[Sample, Instances]
+    limits: DetectionLimits
+
+    def run(self, runner: Runner, dataset: Dataset) -> tuple[Dataset, Mapping[Sample, Instances]]:
+        """The images that could be used, and what was found on each."""
+        if self.predictor is None:
+            return dataset, self.predictions
+        dataset, found = predict_dataset(runner, self.predictor, dataset, self.limits)
+        return dataset, dict(zip(dataset.samples, found, strict=True))
+
+    def on(self, dataset: Dataset, found: Mapping[Sample, Instances]) -> Candidate:
+        """What takes part in the comparison."""
+        objects = [found[sample] for sample in dataset.samples]
+        return Candidate(self.name, objects, self.limits.threshold, self.limits.limit)
+
+
+def _open(
+    runner: Runner, source: str | Path, dataset: Dataset, threshold: float | None, limit: int | None
+) -> _Contender:
+    """Open a model (a text), or read a file."""
+    if isinstance(source, Path):
+        found = dict(zip(dataset.samples, read_predictions(runner, source, dataset), strict=True))
+        return _Contender(str(source), None, found, DetectionLimits.resolve(threshold, limit, None))
+    predictor = open_model(source, runner.tell)
+    check_classes(dataset, predictor.class_names, f"the model {source}")
+    limits = DetectionLimits.resolve(threshold, limit, predictor.info)
+    return _Contender(describe_model(source), predictor, {}, limits)

@@ -1,0 +1,151 @@
+"""Compares what a model finds with annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from halfpixel.data.dataset import Dataset
+from halfpixel.data.formats.format_names import Format
+from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.evaluation import AP_RESAMPLES, Evaluation
+from halfpixel.evaluation.evaluation import evaluate as measure
+from halfpixel.evaluation.prefilter_savings import Savings
+from halfpixel.jobs.annotated import check_classes, open_dataset
+from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
+from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.model_options import AS_USUAL, Computed, SpeedOptions, describe_model, open_with_prefilter
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.structures.instances import Instances
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+WRITTEN = ("report.json", "index.html", "instances.json")
+"""What an evaluation leaves in its folder; `halfpixel.report` writes the first two."""
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What to evaluate on which annotated images; see `halfpixel.report.evaluation_run.evaluate_model`.
+
+    Attributes:
+        data: annotated images: a file or a folder.
+        out: the folder for the page, the report and the predictions.
+        model: a named model or a model file. Default: nuclei.
+        first_pass: a U-Net (a name or a file) that looks at the reduced image first.
+        images: the folder of the images, where they are not beside the annotation file.
+        format: of the annotations. Default: found by looking.
+        threshold: accuracy and counts take objects that score at least this. Default: the model's own.
+        limit: at most this many objects an image. Default: the model's own.
+        predictions: a COCO file to evaluate instead of running a model.
+        slice_by: an attribute of the images; everything is also measured for each of its values.
+        boundary: also compute boundary AP.
+        overwrite: replace an earlier report in the folder.
+        speed: what the model runs on, and how fast.
+    """
+
+    data: Path
+    out: Path
+    model: str | None = None
+    first_pass: str | None = None
+    images: Path | None = None
+    format: Format | None = None
+    threshold: float | None = None
+    limit: int | None = None
+    predictions: Path | None = None
+    slice_by: str = "modality"
+    boundary: bool = False
+    overwrite: bool = False
+    speed: SpeedOptions = AS_USUAL
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluateResult:
+    """What came of it.
+
+    Attributes:
+        outcome: images, failures and warnings.
+        whose: the predictions are: a model's or a file's.
+        dataset: the images that could be used.
+        found: on each of them.
+        evaluation: all numbers; None where no image could be used.
+        computed: what ran the network, if a model ran.
+        first_pass: the model of the first pass, if there was one.
+    """
+
+    outcome: Outcome
+    whose: str
+    dataset: Dataset
+    found: Sequence[Instances]
+    evaluation: Evaluation | None
+    computed: Computed | None
+    first_pass: str | None
+
+    @property
+    def savings(self) -> Savings | None:
+        """What the first pass saved, if there was one."""
+        if self.first_pass is None:
+            return None
+        return Savings.of([one.size_hw for one in self.found], [one.search for one in self.found])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        assert self.evaluation is not None, "without images there is nothing to tell"
+        computed = {} if self.computed is None else asdict(self.computed)
+        passes = {} if self.first_pass is None else {"first_pass": self.first_pass}
+        failed = {"failed": self.outcome.failures_json()}
+        return {"model": self.whose, **computed, **passes, **failed, **self.evaluation.to_json()}
+
+
+def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
+    """Measure what was requested; of a model, the predictions are written, too.
+
+    Raises:
+        ArgumentError: options out of range, or that contradict each other, or an earlier report in the folder.
+        AnnotationError: annotations or predictions that cannot be used.
+    """
+    _check(request)
+    runner = Runner(tell)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    computed = None
+    if request.predictions is not None:
+        found = read_predictions(runner, request.predictions, dataset)
+        limits = DetectionLimits.resolve(request.threshold, request.limit, None)
+        whose = str(request.predictions)
+    else:
+        name = request.model or DEFAULT_MODEL
+        predictor = open_with_prefilter(name, request.first_pass, request.speed, tell)
+        check_classes(dataset, predictor.class_names, f"the model {name}")
+        limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
+        dataset, found = predict_dataset(runner, predictor, dataset, limits)
+        whose, computed = describe_model(name), Computed.by(predictor, request.speed)
+        if not found:
+            return EvaluateResult(runner.outcome(), whose, dataset, found, None, computed, request.first_pass)
+        write_predictions(request.out, dataset, found)
+    evaluation = measure(
+        dataset, found, threshold=limits.threshold, max_detections=limits.limit, slice_by=request.slice_by,
+        ap_resamples=AP_RESAMPLES, boundary=request.boundary,
+    )  # fmt: skip
+    if request.boundary and evaluation.boundary_ap is None:
+        runner.warn(f"boundary AP is {evaluation.boundary_note}")
+    half = next(one.counts for one in evaluation.overall.quality if round(one.counts.iou, 2) == 0.5)
+    if request.predictions is not None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
+        runner.warn(f"{request.predictions}: {doubt}")
+    outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))
+    return EvaluateResult(outcome, whose, dataset, found, evaluation, computed, request.first_pass)
+
+
+def _check(request: EvaluateRequest) -> None:
+    check_limits(request.threshold, request.limit)
+    check_folder(request.out)
+    if request.predictions is not None and request.model is not None:
+        raise ArgumentError("--predictions and --model: give one of the two")
+    if request.predictions is not None and request.first_pass is not None:
+        raise ArgumentError("--predictions and --first-pass: a file needs no model")
+    if request.predictions is not None and request.speed != AS_USUAL:
+        raise ArgumentError("--predictions and --backend, --precision or --fast: a file needs no model")
+    if not request.overwrite:
+        refuse_to_overwrite([request.out / name for name in WRITTEN])

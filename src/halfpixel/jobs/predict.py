@@ -1,0 +1,250 @@
+"""Finds every object in images and fills a folder with the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ArgumentError
+from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
+from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.image_names import Names
+from halfpixel.jobs.image_options import AS_THEY_ARE, ImageOptions
+from halfpixel.jobs.journal import Facts, Journal, remove_journal, resumable, was_interrupted
+from halfpixel.jobs.model_options import (
+    AS_USUAL,
+    Computed,
+    SpeedOptions,
+    calibration_at,
+    first_pass_for_resuming,
+    model_digest,
+    open_with_prefilter,
+)
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
+from halfpixel.jobs.result_folder import ResultFolder, Written, parse_save, refuse_to_mix, remove_earlier, remove_torn
+from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
+from halfpixel.jobs.savings import savings_of
+from halfpixel.jobs.source import as_patterns
+from halfpixel.jobs.wording import name_some
+from halfpixel.outputs.writers import WRITERS
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.evaluation.prefilter_savings import Savings
+
+HIDDEN = ".halfpixel-run"
+"""The folder for the journal of a run, in its output folder."""
+
+SAVED = "coco,overlay,table"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """Which images to look at, how, and what to write; see `predict_folder`."""
+
+    paths: Sequence[str]
+    out: Path
+    model: str = DEFAULT_MODEL
+    first_pass: str | None = None
+    threshold: float | None = None
+    limit: int | None = None
+    save: str = SAVED
+    classes: str | None = None
+    gzip: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    images: ImageOptions = AS_THEY_ARE
+    speed: SpeedOptions = AS_USUAL
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a run over images found, and where it is.
+
+    Attributes:
+        outcome: images, failures and warnings.
+        limits: which objects were taken; None where there was no image.
+        computed: what ran the network; likewise.
+        counts: objects of each class that was found, on all images together, most first.
+        written: what is where.
+        savings: of a first pass, if there was one.
+    """
+
+    outcome: Outcome
+    limits: DetectionLimits | None = None
+    computed: Computed | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    written: Sequence[Written] = ()
+    savings: Savings | None = None
+
+
+def predict_folder(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    first_pass: str | None = None,
+    threshold: float | None = None,
+    limit: int | None = None,
+    save: str = SAVED,
+    classes: str | None = None,
+    gzip: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    images: ImageOptions = AS_THEY_ARE,
+    speed: SpeedOptions = AS_USUAL,
+    tell: Tell = ignore,
+) -> PredictResult:
+    """Find every object in images and write the objects, pictures and tables to a folder: `halfpixel predict`.
+
+    Args:
+        paths: image files, folders of images, or globs (`**` stands for folders of any depth).
+        out: the folder for the results; it is made if need be.
+        model: a named model or a model file.
+        first_pass: a U-Net (a name or a file) that looks at the reduced image first; the model then looks only where
+            it saw something.
+        threshold: leave out objects that score less, from 0 to below 1. Default: the model's own.
+        limit: at most this many objects an image. Default: the model's own.
+        save: what to write, names of `halfpixel.outputs.writers.WRITERS` separated by commas.
+        classes: of `blurred`: make objects of these classes unrecognisable, separated by commas. Default: all.
+        gzip: of `geojson`: compress the files.
+        overwrite: replace earlier results in the folder; without this, they are kept and nothing is done.
+        resume: go on with an interrupted run, which had the same options.
+        images: how images are read and measured.
+        speed: what the model runs on, and how fast.
+        tell: hears how far it is, and of images that cannot be used.
+
+    Raises:
+        ArgumentError: an option out of range, or earlier results in the folder.
+        ModelFileError: there is no such model.
+    """
+    return run(
+        PredictRequest(
+            as_patterns(paths), Path(out), str(model), first_pass, threshold, limit, save, classes, gzip, overwrite,
+            resume, images, speed,
+        ),
+        tell,
+    )  # fmt: skip
+
+
+def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
+    """Predict what was requested; see `predict_folder`."""
+    kinds = parse_save(request.save)
+    check_limits(request.threshold, request.limit)
+    check_folder(request.out)
+    _check_kinds(request, kinds)
+    _check_earlier(request, kinds)
+    runner = Runner(tell, request.images.reading())
+    files = runner.find(request.paths)
+    if not files:
+        return PredictResult(runner.outcome())
+    predictor = open_with_prefilter(request.model, request.first_pass, request.speed, tell)
+    limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
+    blurred = None if request.classes is None else _parse_classes(request.classes, predictor.class_names)
+    names = Names.of(files, planes=request.images.planes == "all")
+    journal = Journal(request.out / HIDDEN, _for_resuming(request, kinds, limits, blurred), names.stems)
+    if request.resume:
+        journal.resume()
+        remove_torn(request.out, kinds)
+    elif request.overwrite:
+        remove_earlier(request.out, kinds)
+        remove_journal(request.out / HIDDEN)
+    calibration = calibration_at(predictor, limits.threshold)
+    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration)
+    with resumable():
+        _look(request, runner, predictor, limits, journal, folder)
+        found = journal.facts()
+        runner.notes = notes_of(found)
+        if not found:
+            return PredictResult(runner.outcome())
+        written = folder.finish(journal, predictor.class_names)
+        journal.remove()
+    totals = sum((Counter(facts["counts"]) for facts in found), Counter[str]())
+    return PredictResult(
+        runner.outcome(*image_warnings(runner.notes, limits.limit, request.images.advice)),
+        limits,
+        Computed.by(predictor, request.speed),
+        dict(totals.most_common()),
+        written,
+        None if request.first_pass is None else savings_of(found),
+    )
+
+
+def _look(
+    request: PredictRequest,
+    runner: Runner,
+    predictor: Predictor,
+    limits: DetectionLimits,
+    journal: Journal,
+    folder: ResultFolder,
+) -> None:
+    """Write what belongs to each image that is not in the journal, then put it there."""
+    todo = journal.unfinished(runner.reading)
+    in_parallel = journal.in_parallel(runner.reading)
+    for picture, objects in runner.predict(predictor, todo, limits, skip=journal.knows, in_parallel=in_parallel):
+        pixel_size_um, doubt = request.images.pixel_size(picture)
+        facts: Facts = runner.facts(picture, objects, doubt)
+        journal.begin()
+        more, records = folder.write(picture, objects, pixel_size_um)
+        journal.add(picture, facts | more, records)
+
+
+def _for_resuming(
+    request: PredictRequest, kinds: Sequence[str], limits: DetectionLimits, blurred: Sequence[str] | None
+) -> dict[str, object]:
+    """What a resumed run must have in common with the one before."""
+    return {
+        "model (SHA-256)": model_digest(request.model),
+        "--threshold": limits.threshold,
+        "--limit": limits.limit,
+        "--save": sorted(kinds),
+        "--classes": blurred,
+        "--gzip": request.gzip,
+        **request.images.for_resuming(),
+        **first_pass_for_resuming(request.first_pass),
+        **request.speed.for_resuming(),
+    }
+
+
+def _check_kinds(request: PredictRequest, kinds: Sequence[str]) -> None:
+    """Refuse options for kinds of results that are not wanted."""
+    if request.classes is not None and "blurred" not in kinds:
+        raise ArgumentError("--classes is for --save blurred only")
+    if request.gzip and "geojson" not in kinds:
+        raise ArgumentError("--gzip is for --save geojson only")
+
+
+def _check_earlier(request: PredictRequest, kinds: Sequence[str]) -> None:
+    """Refuse to spoil what earlier runs have left.
+
+    Raises:
+        ArgumentError: there is something, and nothing was said of it.
+    """
+    out, overwrite, resume = request.out, request.overwrite, request.resume
+    if overwrite and resume:
+        raise ArgumentError("--overwrite and --resume: give one of the two")
+    interrupted = was_interrupted(out / HIDDEN)
+    if interrupted and not overwrite and not resume:
+        raise ArgumentError(f"--out {out}: an interrupted run; --resume goes on with it, --overwrite begins anew")
+    if overwrite:
+        refuse_to_mix(out, kinds)
+    elif not interrupted:
+        refuse_to_overwrite([out / WRITERS[kind].place for kind in kinds])
+
+
+def _parse_classes(classes: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated list.
+
+    Raises:
+        ArgumentError: one that the model does not know.
+    """
+    chosen = [name for part in classes.split(",") if (name := part.strip())]
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        what = f"the model knows no {unknown[0]!r}" if unknown else "it is empty"
+        raise ArgumentError(f"--classes: {what}; its classes are {name_some(known)}")
+    return chosen

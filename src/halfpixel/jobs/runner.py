@@ -1,0 +1,198 @@
+"""Goes over images with a model: what fails is kept and told, and the rest go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from halfpixel.data.images.picture import FIRST_PLANE, Picture, Reading
+from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ImageError
+from halfpixel.jobs.detection_limits import DetectionLimits
+from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
+from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
+from halfpixel.jobs.wording import name_some, one_line, plural
+from halfpixel.structures.instances import Instances
+
+
+@dataclass(frozen=True)
+class Note:
+    """What may make the result of an image wrong.
+
+    Attributes:
+        saturated: the detection limit was reached.
+        frames: how many the file has, of which the first was read.
+        doubt: about the size of its pixels.
+        channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
+    """
+
+    saturated: bool = False
+    frames: int = 1
+    doubt: str = ""
+    channels: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job could use, and what to know of its results.
+
+    Attributes:
+        images: that were used, by their labels.
+        failures: what could not be used, and why.
+        warnings: what may surprise, each in one line.
+    """
+
+    images: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all went well, 1 when something failed, 2 when everything did."""
+        if not self.failures:
+            return 0
+        return 1 if self.images else 2
+
+    @property
+    def n_images(self) -> str:
+        """How many images were used, and how many not, for summaries."""
+        unused = f" ({len(self.failures):,} could not be used)" if self.failures else ""
+        return plural(len(self.images), "image") + unused
+
+    def failures_json(self) -> list[dict[str, Any]]:
+        """The failures as plain values."""
+        return [{"path": one.path, "error": one.error} for one in self.failures]
+
+
+@dataclass
+class Runner:
+    """Goes over images one by one, and keeps what is to be known of them.
+
+    Attributes:
+        tell: hears of everything at once.
+        reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
+        notes: the images that were predicted, by their label.
+        failures: what could not be used, by its path.
+        warnings: in the order in which they came up.
+    """
+
+    tell: Tell = ignore
+    reading: Reading = FIRST_PLANE
+    notes: dict[str, Note] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def find(self, patterns: Iterable[str]) -> list[Path]:
+        """The images that files, folders and globs stand for, each once."""
+        return find_all_images(patterns, self.fail)
+
+    def fail(self, what: str | Path, error: object) -> None:
+        """Something cannot be used; an image that was predicted does not count as such any more."""
+        self.notes.pop(str(what), None)
+        failure = self.failures[str(what)] = Failure.of(what, error)
+        self.tell(failure)
+
+    def warn(self, text: object) -> None:
+        """Something may surprise."""
+        self.warnings.append(one_line(text))
+        self.tell(Warned(self.warnings[-1]))
+
+    def predict(
+        self,
+        predictor: Predictor,
+        paths: Sequence[Path],
+        limits: DetectionLimits,
+        *,
+        lowest: float | None = None,
+        skip: Callable[[Path, str], bool] = lambda path, plane: False,
+        in_parallel: bool | None = None,
+    ) -> Iterator[tuple[Picture, Instances]]:
+        """Each image that can be used and its objects, in order; the next ones are looked at meanwhile.
+
+        Args:
+            predictor: the model.
+            paths: image files.
+            limits: an image counts as saturated when the limit cut off objects that score at least the threshold.
+            lowest: objects from this score upwards. Default: the threshold.
+            skip: whether an image, given by its file and plane, is to be left out; called in another thread.
+            in_parallel: whether small images are looked at several at once. Default: where there are several.
+        """
+        reading = self.reading
+        if in_parallel is None:
+            in_parallel = len(paths) > 1 or reading.planes == "all"
+        lowest = limits.threshold if lowest is None else lowest
+        planes = read_planes(paths, reading, skip)
+        broken = -1
+        self.tell(Progress("predict", 0, len(paths)))
+        for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel):
+            self.tell(Progress("predict", plane.number, len(paths)))
+            if plane.number == broken:  # the rest of a file of which one plane failed
+                continue
+            try:
+                objects, picture = future.result(), plane.picture()
+            except (ImageError, MemoryError) as error:
+                broken, path = plane.number, paths[plane.number]
+                self.fail(path, error if isinstance(error, ImageError) else f"{path}: too large for the memory")
+                continue
+            frames = picture.n_planes if reading.planes == "first" else 1
+            channels = "" if reading.channels is not None else false_colours(picture)
+            note = Note(objects.above(limits.threshold).saturated, frames, channels=channels)
+            self.notes[label_of(picture.path, picture.plane)] = note
+            yield picture, objects
+        self.tell(Progress("predict", len(paths), len(paths)))
+
+    def facts(self, picture: Picture, objects: Instances, doubt: str = "") -> dict[str, Any]:
+        """What summaries need of an image that was predicted, as plain JSON values."""
+        image = label_of(picture.path, picture.plane)
+        self.notes[image] = replace(self.notes[image], doubt=doubt)
+        counts = {name: count for name, count in objects.counts().items() if count}
+        return {
+            "image": image,
+            "n_planes": picture.n_planes,
+            "size_hw": objects.size_hw,
+            "counts": counts,
+            "note": asdict(self.notes[image]),
+            "search": None if objects.search is None else asdict(objects.search),
+        }
+
+    def outcome(self, *warnings: str) -> Outcome:
+        """What came of it, with what is to be said at the end."""
+        return Outcome(tuple(self.notes), tuple(self.failures.values()), (*self.warnings, *warnings))
+
+
+def notes_of(found: Iterable[Mapping[str, Any]]) -> dict[str, Note]:
+    """The notes in the facts of images, by their label."""
+    return {facts["image"]: Note(**facts["note"]) for facts in found}
+
+
+def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> list[str]:
+    """What may make the results of images wrong.
+
+    Args:
+        notes: of the images, by their label.
+        limit: the detection limit.
+        advice: for files of several frames.
+    """
+    found = []
+    stacks = [f"{image}: {note.frames:,}" for image, note in notes.items() if note.frames > 1]
+    if stacks:
+        files = f"{plural(len(stacks), 'file')} with several ({name_some(stacks)})"
+        found.append(f"only the first frame was read of {files}{advice}")
+    channels = list(dict.fromkeys(note.channels for note in notes.values() if note.channels))  # not each plane
+    if channels:
+        files = f"{plural(len(channels), 'file has', 'files have')} several channels ({name_some(channels)})"
+        found.append(f"{files}, taken as red, green and blue; choose with --channels")
+    saturated = [image for image, note in notes.items() if note.saturated]
+    if saturated:
+        where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
+        found.append(
+            f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit"
+        )
+    doubts: dict[str, list[str]] = {}
+    for image, note in notes.items():
+        if note.doubt:
+            doubts.setdefault(note.doubt, []).append(image)
+    found += [f"{plural(len(images), 'image')} ({name_some(images)}): {doubt}" for doubt, images in doubts.items()]
+    return [one_line(text) for text in found]

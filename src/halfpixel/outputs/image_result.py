@@ -1,0 +1,59 @@
+"""What writers of predictions get: all about one image, or what was kept of all images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from halfpixel.data.images.picture import Picture
+    from halfpixel.measure.table import Table
+    from halfpixel.structures.instances import Instances
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """All about one image.
+
+    Attributes:
+        picture: the image.
+        objects: on it.
+        pixel_size_um: of it, where it is known.
+        table: the objects' measurements, where a writer takes them.
+        blurred: names of the classes to make unrecognisable; None for all.
+        gzip: compress what is text.
+    """
+
+    picture: Picture
+    objects: Instances
+    pixel_size_um: float | None
+    table: Table | None
+    blurred: Collection[str] | None
+    gzip: bool
+
+
+class ImageEntry(NamedTuple):
+    """An image in the files that span all images."""
+
+    name: str
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What was kept of all images, read one by one.
+
+    Attributes:
+        images: in their order.
+        class_names: of the model.
+        columns: that any image's table has.
+        annotations: gives for each image its objects as entries of a COCO file, without `image_id`.
+        tables: gives for each image its objects' measurements.
+    """
+
+    images: Sequence[ImageEntry]
+    class_names: Sequence[str]
+    columns: Sequence[str]
+    annotations: Callable[[], Iterable[list[dict[str, Any]]]]
+    tables: Callable[[], Iterable[Table]]
