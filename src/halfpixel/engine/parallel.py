@@ -111,26 +111,15 @@ def in_order(
     Raises:
         BaseException: what going through the items raises.
     """
-    entries: SimpleQueue[tuple[Item, Future[Result] | None] | BaseException | None] = SimpleQueue()
+    entries: _Entries[Item, Result] = SimpleQueue()
     room, turn, stopped = Semaphore(workers + ahead), Semaphore(0), Event()
     pool = ThreadPoolExecutor(workers, "halfpixel", _use_threads, (threads, torch.get_num_threads()))
 
-    def hand_out() -> None:
-        end = None
-        try:
-            for item in items:
-                room.acquire()
-                if stopped.is_set():
-                    break
-                future = None if alone(item) else pool.submit(function, item)
-                entries.put((item, future))
-                if future is None:
-                    turn.acquire()  # until the caller is through with it
-        except BaseException as error:
-            end = error
-        entries.put(end)
+    def begin(item: Item) -> Future[Result] | None:
+        return None if alone(item) else pool.submit(function, item)
 
-    reader = Thread(target=hand_out, name="halfpixel-reader", daemon=True)
+    given = (items, begin, entries, room, turn, stopped)
+    reader = Thread(target=_hand_out, args=given, name="halfpixel-reader", daemon=True)
     reader.start()
     try:
         while (entry := entries.get()) is not None:
@@ -149,6 +138,34 @@ def in_order(
         turn.release()
         pool.shutdown(cancel_futures=True)
         reader.join()
+
+
+_Entries = SimpleQueue[tuple[Item, Future[Result] | None] | BaseException | None]
+"""Items and what comes of them, None for those that the caller has to work out; at the end None or what was raised."""
+
+
+def _hand_out(
+    items: Iterable[Item],
+    begin: Callable[[Item], Future[Result] | None],
+    entries: _Entries[Item, Result],
+    room: Semaphore,
+    turn: Semaphore,
+    stopped: Event,
+) -> None:
+    """Go through the items as far as there is room."""
+    end = None
+    try:
+        for item in items:
+            room.acquire()
+            if stopped.is_set():
+                break
+            future = begin(item)
+            entries.put((item, future))
+            if future is None:
+                turn.acquire()  # until the caller is through with it
+    except BaseException as error:
+        end = error
+    entries.put(end)
 
 
 def _called(function: Callable[[Item], Result], item: Item) -> Future[Result]:

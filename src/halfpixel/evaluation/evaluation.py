@@ -16,7 +16,7 @@ from halfpixel.evaluation.coco.boundary_ap import BoundaryAP, boundary_ap
 from halfpixel.evaluation.counts.count_errors import ImageCount
 from halfpixel.evaluation.detection.error_types import Mistakes, name_mistakes
 from halfpixel.evaluation.detection.mask_matching import IOUS
-from halfpixel.evaluation.detection.size_ranges import size_ranges
+from halfpixel.evaluation.detection.size_ranges import SizeRange, size_ranges
 from halfpixel.evaluation.prefilter_savings import SearchEvaluation, evaluate_search
 from halfpixel.evaluation.slices import Parts, SizeEvaluation, SliceEvaluation
 from halfpixel.evaluation.to_json import plain
@@ -153,18 +153,11 @@ def evaluate(
     Raises:
         ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
     """
-    if not 0 <= threshold <= 1:
-        raise ArgumentError(f"the score threshold must be in 0..1, got {threshold}")
-    if max_detections < 1:
-        raise ArgumentError(f"max_detections must be at least 1, got {max_detections}")
-    if not ious:
-        raise ArgumentError("expected at least one IoU")
+    _check(threshold, max_detections, ious)
     predictions = paired(dataset, predictions)
     kept = [predicted.above(threshold) for predicted in predictions]
-    ranges = size_ranges(dataset)
-    most = max(max_detections, COCO_LIMIT)
-    closed_px = [(one.low_px, np.inf if one.high_px is None else np.nextafter(one.high_px, 0)) for one in ranges]
-    masks = match_coco(dataset, predictions, kind="mask", max_detections=most, ranges_px=closed_px)
+    ranges, most = size_ranges(dataset), max(max_detections, COCO_LIMIT)
+    masks = match_coco(dataset, predictions, kind="mask", max_detections=most, ranges_px=_closed_px(ranges))
     boxes = match_coco(dataset, predictions, kind="box", max_detections=most)
     mistakes = [
         name_mistakes(sample.objects, objects, sample.ignored)
@@ -209,6 +202,20 @@ def images_by(dataset: Dataset, slice_by: str | None) -> dict[str, list[int]]:
         return {}
     values = [str(sample.attributes.get(slice_by, _UNKNOWN)) for sample in dataset.samples]
     return {value: [k for k, one in enumerate(values) if one == value] for value in sorted(set(values))}
+
+
+def _closed_px(ranges: Sequence[SizeRange]) -> list[tuple[float, float]]:
+    """With their upper ends, as COCO's ranges have them."""
+    return [(one.low_px, np.inf if one.high_px is None else np.nextafter(one.high_px, 0)) for one in ranges]
+
+
+def _check(threshold: float, max_detections: int, ious: Sequence[float]) -> None:
+    if not 0 <= threshold <= 1:
+        raise ArgumentError(f"the score threshold must be in 0..1, got {threshold}")
+    if max_detections < 1:
+        raise ArgumentError(f"max_detections must be at least 1, got {max_detections}")
+    if not ious:
+        raise ArgumentError("expected at least one IoU")
 
 
 def _at_both_limits(matches: CocoMatches, max_detections: int, resamples: int, seed: int) -> tuple[CocoAP, CocoAP]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import touching_cells
@@ -91,17 +92,9 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
         if to == "onnx":
-            for key, value in described.items():
-                graph.metadata_props.add(key=key, value=value)
-            part.write_bytes(graph.SerializeToString())
+            _write_onnx(graph, described, part)
         else:
-            openvino = import_openvino(HINT)
-            model = openvino.Core().read_model(graph.SerializeToString())
-            if chosen is not None:
-                model = quantise(model, chosen, inputs_of(predictor), predictor.model.output_layers)
-            for key, value in described.items():
-                model.set_rt_info(value, [key])
-            openvino.save_model(model, part, compress_to_fp16=False)
+            _write_openvino(graph, described, part, predictor, chosen)
         image = chosen[0] if chosen else touching_cells((256, 320), 40).picture
         agreement, compared = _compare(predictor, open_file(part), image)
         if agreement < (AGREEMENT[precision] if least_agreement is None else least_agreement):
@@ -114,6 +107,24 @@ def export(
         for file in reversed(written):  # an .xml file appears after its .bin file
             file.replace(path.parent / file.name)
     return Exported(path, size_bytes, agreement, compared, len(chosen or ()))
+
+
+def _write_onnx(graph: Any, described: Mapping[str, str], path: Path) -> None:
+    for key, value in described.items():
+        graph.metadata_props.add(key=key, value=value)
+    path.write_bytes(graph.SerializeToString())
+
+
+def _write_openvino(
+    graph: Any, described: Mapping[str, str], path: Path, predictor: Predictor, int8_images: Sequence[Path] | None
+) -> None:
+    openvino = import_openvino(HINT)
+    model = openvino.Core().read_model(graph.SerializeToString())
+    if int8_images is not None:
+        model = quantise(model, int8_images, inputs_of(predictor), predictor.model.output_layers)
+    for key, value in described.items():
+        model.set_rt_info(value, [key])
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def inputs_of(predictor: Predictor) -> Callable[[Path], Arrays]:

@@ -107,7 +107,6 @@ def name_mistakes(
     lost, extra = _marked(len(truth), match.false_negatives), _marked(len(predicted), match.false_positives)
 
     alike: Bools = np.greater_equal(overlaps, iou)
-    close: Bools = np.greater_equal(overlaps, localised_from)
     confused = _both(lost, extra) & alike & ~same
     duplicate = extra & (alike & partner.any(1, keepdims=True)).any(0)
     covered = same & (2 * common_px > truth_px[:, None]) & (partner | _both(lost, extra | partner.any(0)))
@@ -115,21 +114,23 @@ def name_mistakes(
     pieces = same & (2 * common_px > predicted_px) & (partner | (extra & ~duplicate & ~confused.any(0)))
     pieces &= pieces.sum(1, keepdims=True) > 1
 
-    lost_as: dict[Name, Bools] = {
-        "class confusion": confused.any(1), "merge": covered.any(1), "split": pieces.any(1)
-    }  # fmt: skip
-    extra_as: dict[Name, Bools] = {
-        "class confusion": confused.any(0), "duplicate": duplicate, "merge": covered.any(0), "split": pieces.any(0)
-    }  # fmt: skip
-    near = same & close & _both(_unnamed(lost, lost_as), _unnamed(extra, extra_as))
-    truths = _named(lost, {**lost_as, "localisation": near.any(1), "miss": lost})
-    predictions = _named(extra, {**extra_as, "localisation": near.any(0), "false positive": extra})
+    confusion, merge, split = ((one.any(1), one.any(0)) for one in (confused, covered, pieces))
+    lost_as: dict[Name, Bools] = {"class confusion": confusion[0], "merge": merge[0], "split": split[0]}
+    extra_as: dict[Name, Bools] = {"class confusion": confusion[1], "duplicate": duplicate, "merge": merge[1]}
+    extra_as["split"] = split[1]
+    near = same & np.greater_equal(overlaps, localised_from)
+    near &= _both(_unnamed(lost, lost_as), _unnamed(extra, extra_as))
     return Mistakes(
-        truths=truths,
-        predictions=predictions,
-        merges=tuple((k, np.flatnonzero(covered[:, k])) for k in np.flatnonzero(covered.any(0)).tolist()),
-        splits=tuple((k, np.flatnonzero(pieces[k])) for k in np.flatnonzero(pieces.any(1)).tolist()),
+        truths=_named(lost, {**lost_as, "localisation": near.any(1), "miss": lost}),
+        predictions=_named(extra, {**extra_as, "localisation": near.any(0), "false positive": extra}),
+        merges=_gathered(covered.T),
+        splits=_gathered(pieces),
     )
+
+
+def _gathered(together: Bools) -> tuple[tuple[int, npt.NDArray[np.int64]], ...]:
+    """The rows that have something, and what they have."""
+    return tuple((k, np.flatnonzero(together[k])) for k in np.flatnonzero(together.any(1)).tolist())
 
 
 def tally_mistakes(mistakes: Mistakes, truth: Instances, predicted: Instances) -> npt.NDArray[np.int64]:
