@@ -84,8 +84,7 @@ def name_mistakes(
       those that another predicted object is the partner of; the ones that are left unpaired, and it, if it is.
     - split: several predicted objects lie more than half inside an annotated one of their class, not counting
       duplicates, confused ones, and partners of other objects; the same.
-    - localisation: an annotated and a predicted object of one class, both still unnamed, of IoU `localised_from` or
-      more.
+    - localisation: an annotated and a predicted object of one class, both still unnamed, of IoU `localised_from` on.
     - miss, false positive: the rest.
 
     Args:
