@@ -62,7 +62,7 @@ def test_a_resumed_run_must_compute_as_the_one_before(
         tiny_model,
     )
     with monkeypatch.context() as patch:
-        patch.setattr("halfpixel.jobs.result_writers.Results.finish", broken)
+        patch.setattr("halfpixel.jobs.result_folder.ResultFolder.finish", broken)
         assert halfpixel(*command, "--precision", "fp32").code == 130
     ran = halfpixel(*command, "--resume", "--precision", "fp32", "--fast")
     assert ran.code == 2

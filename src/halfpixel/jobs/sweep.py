@@ -12,43 +12,22 @@ from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.data.formats.detect import detect
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.evaluation.thresholds.goals import Goal, check_wishes, thresholds_between
+from halfpixel.evaluation.thresholds.goals import Goal
 from halfpixel.evaluation.thresholds.threshold_sweep import Recommendation, Sweep, count_curve
 from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
 from halfpixel.files import write_with_folder
 from halfpixel.jobs.annotated import check_classes, open_dataset
 from halfpixel.jobs.collect import few_overlap, lowest_score, predict_dataset
-from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
+from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import describe_model, open_model
-from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
 from halfpixel.jobs.source import as_patterns
+from halfpixel.jobs.sweep_request import PLOT, TABLE, SweepRequest
 from halfpixel.outputs.csv import csv_bytes
 from halfpixel.plots.score_curves import draw_sweep
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.names import DEFAULT_MODEL
-
-TABLE, PLOT = "sweep.csv", "sweep.png"
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """Which thresholds to try on which images; see `sweep`."""
-
-    data: Sequence[str]
-    out: Path
-    model: str | None = None
-    first: float = 0.3
-    last: float = 0.9
-    step: float = 0.1
-    iou: float = 0.5
-    goal: str = "count"
-    images: Path | None = None
-    format: Format | None = None
-    limit: int | None = None
-    predictions: Path | None = None
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +128,8 @@ def sweep(
 
 def run(request: SweepRequest, tell: Tell = ignore) -> SweepResult:
     """Sweep what was requested; see `sweep`."""
-    check_limits(None, request.limit)
-    check_folder(request.out)
-    thresholds, goal = thresholds_between(request.first, request.last, request.step), Goal.parse(request.goal)
-    check_wishes(thresholds, request.iou)
-    if request.predictions is not None and request.model is not None:
-        raise ArgumentError("--predictions and --model: give one of the two")
+    thresholds, goal = request.thresholds, request.check()
     table, plot = request.out / TABLE, request.out / PLOT
-    if not request.overwrite:
-        refuse_to_overwrite([table, plot])
     runner, from_file = Runner(tell), request.predictions is not None
     dataset = _open_if_annotated(runner, request)
     found = _find(runner, request, dataset, thresholds[0])

@@ -19,7 +19,7 @@ def compare(
     data: str | Path,
     *,
     out: str | Path,
-    models: Sequence[str] = (),
+    models: Sequence[str | Path] = (),
     predictions: Sequence[str | Path] = (),
     images: str | Path | None = None,
     format: Format | None = None,
@@ -58,7 +58,7 @@ def compare(
     request = CompareRequest(
         data=Path(data),
         out=Path(out),
-        sources=[*models, *map(Path, predictions)],
+        sources=[*map(str, models), *map(Path, predictions)],
         images=None if images is None else Path(images),
         format=format,
         thresholds=thresholds,
