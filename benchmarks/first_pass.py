@@ -257,7 +257,7 @@ def main() -> None:
     """Measure and print."""
     given = arguments()
     plain = halfpixel.load(given.model)
-    predictors = {WITHOUT: plain, WITH: plain.with_first_pass(halfpixel.load(given.first_pass))}
+    predictors = {WITHOUT: plain, WITH: plain.with_prefilter(halfpixel.load(given.first_pass))}
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
     report: Row = {"machine": machine(plain.device), "settings": settings}
     print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), flush=True)

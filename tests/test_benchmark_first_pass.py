@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halfpixel import load
 from halfpixel.data.synthetic import touching_cells
-from halfpixel.engine.prefilter import FirstPass
+from halfpixel.engine.prefilter import Prefilter
 from halfpixel.models.unet import unet_lite
 from halfpixel.outputs.synthetic_cells import write_cells
 from halfpixel.structures.images import InputRules
@@ -33,7 +33,7 @@ def first_pass(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("first_pass")
 
 
-def bright(_: FirstPass, pixels: npt.NDArray[np.uint8]) -> Tensor:
+def bright(_: Prefilter, pixels: npt.NDArray[np.uint8]) -> Tensor:
     image = torch.from_numpy(pixels[..., 0].astype(np.float32) / 255)[None, None]
     reduced = torch.nn.functional.interpolate(image, tuple(side // 2 for side in pixels.shape[:2]), mode="area")[0, 0]
     return (reduced > 0.3).float()
@@ -42,7 +42,7 @@ def bright(_: FirstPass, pixels: npt.NDArray[np.uint8]) -> Tensor:
 def test_from_fields_and_annotations_to_a_verdict(
     first_pass: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(FirstPass, "foreground", bright)
+    monkeypatch.setattr(Prefilter, "foreground", bright)
     nuclei = load()  # enlarging less takes less time
     nuclei.info = replace(nuclei.info, input=replace(nuclei.info.input, scale=1.5), detection_limit=100)
     nuclei.save(tmp_path / "nuclei.safetensors")

@@ -17,7 +17,7 @@ from torch import Tensor
 from halfpixel import load
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.engine.predictor import Predictor
-from halfpixel.engine.prefilter import FirstPass
+from halfpixel.engine.prefilter import Prefilter
 from halfpixel.evaluation.prefilter_savings import Savings
 from halfpixel.models.unet import unet_lite
 from halfpixel.structures.images import InputRules
@@ -49,12 +49,12 @@ def write_unet(path: Path, background: float) -> Path:
 
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
-    def foreground(_: FirstPass, pixels: npt.NDArray[np.uint8]) -> Tensor:
+    def foreground(_: Prefilter, pixels: npt.NDArray[np.uint8]) -> Tensor:
         image = torch.from_numpy(pixels.max(2)).float()[None, None]
         size_hw = tuple(side // 2 for side in pixels.shape[:2])
         return (torch.nn.functional.interpolate(image, size_hw, mode="area")[0, 0] > 0).float()
 
-    monkeypatch.setattr(FirstPass, "foreground", foreground)
+    monkeypatch.setattr(Prefilter, "foreground", foreground)
 
 
 def write_spot(path: Path) -> Path:

@@ -84,7 +84,7 @@ def test_a_first_pass_before_it(predictor: Predictor) -> None:
     cells = touching_cells((100, 120), 12, seed=3).picture
     pixels = np.full((600, 700, 3), cells.min(axis=(0, 1)), np.uint8)
     pixels[200:300, 300:420] = cells
-    found = predictor.with_first_pass(load("nuclei-unet")).predict(pixels)
+    found = predictor.with_prefilter(load("nuclei-unet")).predict(pixels)
     assert found.search is not None
     assert 0 < found.search.area_px < 0.3 * pixels.shape[0] * pixels.shape[1]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from halfpixel import load
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import Predictor
-from halfpixel.engine.prefilter import AROUND, CELL_PX, FirstPass, regions_of
+from halfpixel.engine.prefilter import AROUND, CELL_PX, Prefilter, regions_of
 from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
 from halfpixel.models.unet import unet_lite
@@ -23,7 +23,7 @@ from halfpixel.zoo.modelfile import ModelInfo
 NOTHING = Instances((1, 1), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), ("a",))
 
 
-class Painted(FirstPass):
+class Painted(Prefilter):
     """Takes brightness for what the U-Net would say."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def nuclei() -> Predictor:
 
 def test_the_network_finds_the_same_where_it_looks(nuclei: Predictor) -> None:
     cells = touching_cells((300, 700), 12, regions_xyxy=[(520.0, 80.0, 640.0, 200.0)], seed=3)
-    looked = Predictor(nuclei.model, nuclei.info, first_pass=Painted()).predict(cells.picture)
+    looked = Predictor(nuclei.model, nuclei.info, prefilter=Painted()).predict(cells.picture)
     whole = nuclei.predict(cells.picture)
     assert whole.search is None
     assert looked.search is not None
@@ -120,20 +120,20 @@ def test_the_network_finds_the_same_where_it_looks(nuclei: Predictor) -> None:
 
 def test_a_detector_is_no_first_pass(nuclei: Predictor) -> None:
     with pytest.raises(ArgumentError, match="says what every pixel shows, not a mask_rcnn_lite"):
-        nuclei.with_first_pass(nuclei)
+        nuclei.with_prefilter(nuclei)
 
 
 def test_regions_of_other_sizes_need_a_scale(nuclei: Predictor) -> None:
     fitted = Predictor(nuclei.model, replace(nuclei.info, input=InputRules()))
     unet = Predictor(unet_lite(("nucleus",)), ModelInfo("unet_lite", ("nucleus",), InputRules(scale=1.0)))
     with pytest.raises(ArgumentError, match="trained with a scale"):
-        fitted.with_first_pass(unet)
+        fitted.with_prefilter(unet)
 
 
 def test_a_u_net_is(nuclei: Predictor) -> None:
     info = ModelInfo("unet_lite", ("nucleus",), replace(InputRules(), scale=1.0))
-    combined = nuclei.with_first_pass(Predictor(unet_lite(("nucleus",)), info))
-    assert combined.first_pass is not None
-    said = combined.first_pass.foreground(np.zeros((101, 203, 3), np.uint8))
+    combined = nuclei.with_prefilter(Predictor(unet_lite(("nucleus",)), info))
+    assert combined.prefilter is not None
+    said = combined.prefilter.foreground(np.zeros((101, 203, 3), np.uint8))
     assert said.shape == (50, 102)
     assert 0 <= said.min() <= said.max() <= 1

@@ -15,7 +15,9 @@ from halfpixel.data.formats.coco import read_coco
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.structures.instances import Instances
+from halfpixel.train import loop
 from halfpixel.train.loop import fit
+from halfpixel.train.recipe import Recipe
 from halfpixel.train.start import Start, start_from
 from halfpixel.zoo.modelfile import variant_names
 
@@ -140,3 +142,21 @@ def test_what_is_no_start(dataset: Dataset, tmp_path: Path) -> None:
     exported = Predictor(hollow.model.to("meta"), hollow.info, torch.device("meta"))
     with pytest.raises(ArgumentError, match="exported"):
         start_from(exported, dataset)
+
+
+def test_without_a_recipe_there_is_the_network_s(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toy network asks for another learning rate than the usual one."""
+    asked: list[Recipe] = []
+
+    def instead(start: Start, dataset: Dataset, recipe: Recipe, out: Path, **_: object) -> None:
+        asked.append(recipe)
+        fresh().save(out)
+
+    monkeypatch.setattr(loop, "MODEL", "")
+    monkeypatch.setattr(loop, "train_network", instead)
+    for network in ("toy_query", "unet_lite"):
+        fit(network, dataset, None, tmp_path / f"{network}.safetensors")
+    assert [one.learning_rate for one in asked] == [2e-3, Recipe().learning_rate]
+    assert dataclasses.replace(asked[0], learning_rate=Recipe().learning_rate) == Recipe() == asked[1]

@@ -21,7 +21,7 @@ from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
 from halfpixel.engine.backends.base import Backend
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.parallel import InTurn, Item, is_large, read_and_look
-from halfpixel.engine.prefilter import FirstPass
+from halfpixel.engine.prefilter import Prefilter
 from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network
@@ -47,7 +47,7 @@ class Predictor:
         model: the network.
         info: what its model file says.
         device: where it runs.
-        first_pass: looks first, and decides where the network looks; None for everywhere.
+        prefilter: looks first, and decides where the network looks; None for everywhere.
         backend: runs the network's `forward`; default torch, in the device's own precision.
     """
 
@@ -56,13 +56,13 @@ class Predictor:
         model: Network,
         info: ModelInfo,
         device: torch.device | None = None,
-        first_pass: FirstPass | None = None,
+        prefilter: Prefilter | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.device = device or _best_device()
         self.model = model.eval().to(self.device)
         self.info = info
-        self.first_pass = first_pass
+        self.prefilter = prefilter
         self.backend = backend or TorchBackend(model, self.device)
 
     def __repr__(self) -> str:
@@ -157,7 +157,7 @@ class Predictor:
         on_gpu = self.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
         # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out
         # the processors themselves
-        several = in_parallel and self.first_pass is None and self.backend.name == "torch"
+        several = in_parallel and self.prefilter is None and self.backend.name == "torch"
         looking = self.on(InTurn(self.backend)) if on_gpu else self
 
         def look(pixels: Rgb8) -> Instances:
@@ -177,8 +177,8 @@ class Predictor:
             raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
         pixels, limits = _pixels(image), Limits.of(threshold, limit)
         objects, search = None, None
-        if self.first_pass is not None:
-            objects, search = self.first_pass.look(pixels, lambda regions: self._in(pixels, regions, limits))
+        if self.prefilter is not None:
+            objects, search = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
         if objects is None:
             objects = self._in(pixels, [(0, 0, pixels.shape[1], pixels.shape[0])], limits)
         return dataclasses.replace(
@@ -222,7 +222,7 @@ class Predictor:
             with torch.inference_mode():
                 yield from self.model.decode(outputs, [size for _, size in group], limits)
 
-    def with_first_pass(self, semantic: Predictor) -> Predictor:
+    def with_prefilter(self, semantic: Predictor) -> Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
 
         Raises:
@@ -231,12 +231,12 @@ class Predictor:
         """
         if self.info.input.scale is None:
             raise ArgumentError("a first pass needs a model that was trained with a scale, not one that fits sides")
-        look = FirstPass(semantic.model, semantic.info, semantic.backend)
+        look = Prefilter(semantic.model, semantic.info, semantic.backend)
         return Predictor(self.model, self.info, self.device, look, self.backend)
 
     def on(self, backend: Backend) -> Predictor:
         """The same predictor with its network run by something else, see `halfpixel.open_backend`."""
-        return Predictor(self.model, self.info, self.device, self.first_pass, backend)
+        return Predictor(self.model, self.info, self.device, self.prefilter, backend)
 
     def fast(self) -> Predictor:
         """The same predictor, looking at images at two thirds of the size: faster, worse on small objects.
@@ -250,7 +250,7 @@ class Predictor:
             sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
             rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
         info = dataclasses.replace(self.info, input=rules, calibration=None)
-        return Predictor(self.model, info, self.device, self.first_pass, self.backend)
+        return Predictor(self.model, info, self.device, self.prefilter, self.backend)
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.

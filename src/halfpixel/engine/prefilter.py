@@ -35,7 +35,7 @@ WORTH_IT = 0.5
 """Where more than this share of the image would be looked at, all of it is, as without a first pass."""
 
 
-class FirstPass:
+class Prefilter:
     """A network that looks at the reduced image.
 
     Args:

@@ -108,7 +108,7 @@ def open_with_prefilter(
     if first_pass is None:
         return predictor
     try:
-        return predictor.with_first_pass(open_model(first_pass, tell))
+        return predictor.with_prefilter(open_model(first_pass, tell))
     except ArgumentError as error:
         raise ArgumentError(f"--first-pass {first_pass}: {error}") from error
 

@@ -40,7 +40,7 @@ LOADING_PROCESSES = 8
 def fit(
     model: Predictor | str | Path,
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: Recipe | None,
     out: Path,
     *,
     val: Dataset | None = None,
@@ -57,7 +57,7 @@ def fit(
         model: where to start: a predictor, which stays as it is, a named model, a model file, or the name of a
             network to train from scratch.
         dataset: annotated images; those without objects teach the background.
-        recipe: how.
+        recipe: how; None for what suits the network (its `RECIPE`).
         out: a folder that does not exist yet, or is empty.
         val: annotated images to measure the averaged weights on as training goes.
         report: is told of each step and each validation.
@@ -73,7 +73,8 @@ def fit(
         HalfpixelError: what `train_network` raises.
         KeyboardInterrupt: likewise.
     """
-    start = start_from(model, dataset, seed=recipe.seed)
+    start = start_from(model, dataset, seed=0 if recipe is None else recipe.seed)
+    recipe = recipe or Recipe(**start.network.RECIPE)
     train_network(start, dataset, recipe, out, val=val, report=report, resume=resume, tensorboard=tensorboard)
     return Predictor(*load_model(out / MODEL), start.device)
 
