@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfpixel.cli.console import complain, plain_table, say, show, warn
+from halfpixel.cli.console import Listener, complain, plain_table, say, show
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.jobs.wording import plural
 
@@ -38,7 +38,8 @@ def convert(
     """
     from halfpixel.jobs import convert as job
 
-    done = job.convert(data, to, out, images=images, format=format, warn=warn)
+    with Listener() as listener:
+        done = job.convert(data, to, out, images=images, format=format, tell=listener)
     for path in done.missing:
         complain(f"{path}: there is no such image; left out")
     _print(done, to, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ from halfpixel.data.formats.detect import detect, reader_of
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.events import Tell, Warned, ignore
 from halfpixel.jobs.image_names import output_names, output_stems
 from halfpixel.jobs.output_folder import check_folder
 from halfpixel.outputs.write_dataset import write_dataset
@@ -43,7 +44,7 @@ def convert(
     *,
     images: str | Path | None = None,
     format: Format | None = None,
-    warn: Callable[[str], None] | None = None,
+    tell: Tell = ignore,
 ) -> Conversion:
     """Bring annotated images to another format; the new folder is a whole data set, with copies of the images.
 
@@ -53,7 +54,7 @@ def convert(
         out: a new or empty folder. When something fails, it is left as it was.
         images: the folder of the images, where they are not beside the annotations.
         format: of the data. Default: found by looking.
-        warn: hears of the first issues of the data; all are in `Conversion.dataset.warnings`.
+        tell: hears of issues with the data, which are in `Conversion.dataset.warnings`, too.
 
     Raises:
         ArgumentError: `out` is not a new or empty folder, or there is no such format.
@@ -64,7 +65,7 @@ def convert(
     if out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"--out {out}: the folder is not empty; choose a new one")
     read_as = detect(data, images) if format is None else format
-    dataset = open_dataset(data, images, read_as, warn)
+    dataset = open_dataset(data, images, read_as, lambda text: tell(Warned(text)))
     missing = tuple(sample.path for sample in dataset.samples if not sample.path.is_file())
     complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
     lost = reader_of(read_as).unread(dataset.path)
