@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torchvision.models.detection import MaskRCNN
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats.coco import read_coco, write_coco
+from halfpixel.data.formats.coco import read_coco
+from halfpixel.outputs.coco import write_coco
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks

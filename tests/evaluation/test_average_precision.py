@@ -5,7 +5,8 @@ import pytest
 import torch
 from scenes import SIZE_HW, blocks, dataset, random_blobs, sample
 
-from halfpixel.data.formats.coco import read_coco, read_coco_results
+from halfpixel.data.formats.coco import read_coco
+from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.coco.average_precision import coco_ap
 
