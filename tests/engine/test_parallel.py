@@ -335,7 +335,7 @@ def test_what_cannot_be_read_is_told_in_its_place(predictor: Predictor) -> None:
 def test_a_first_pass_is_not_disturbed_while_it_takes_its_time(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "first_pass", object())
+    monkeypatch.setattr(predictor, "prefilter", object())
     threads = []
     monkeypatch.setattr(predictor, "predict", lambda *_, **__: threads.append(torch.get_num_threads()))
     list(predictor.predict_many([photograph(0), photograph(1)]))

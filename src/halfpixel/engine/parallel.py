@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
-from threading import Event, Lock, Semaphore, Thread
+from threading import Barrier, Event, Lock, Semaphore, Thread
 from typing import TypeVar
 
 import torch
@@ -114,6 +114,8 @@ def in_order(
     entries: _Entries[Item, Result] = SimpleQueue()
     room, turn, stopped = Semaphore(workers + ahead), Semaphore(0), Event()
     pool = ThreadPoolExecutor(workers, "halfpixel", _use_threads, (threads, torch.get_num_threads()))
+    begun = Barrier(workers)  # while they begin, threads of others would get their number of processors
+    wait([pool.submit(begun.wait) for _ in range(workers)])
 
     def begin(item: Item) -> Future[Result] | None:
         return None if alone(item) else pool.submit(function, item)
