@@ -32,7 +32,7 @@ from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
 from halfpixel.evaluation.detection.mask_matching import match_image
 from halfpixel.evaluation.evaluation import AP_SCORE
-from halfpixel.evaluation.prefilter_savings import evaluate_search, lost_objects
+from halfpixel.evaluation.prefilter_savings import evaluate_prefilter, lost_objects
 from halfpixel.files import write_whole
 from halfpixel.structures.instances import Instances
 
@@ -97,13 +97,13 @@ def compare(cells: Cells, found: Found) -> Row:
     """The numbers of one field."""
     (whole, seconds), (looked, seconds_with) = found[WITHOUT], found[WITH]
     (pairing,) = match_image(whole, looked, ious=(IOU,))
-    hits = {name: match_image(cells.objects, one, ious=(IOU,))[0].quality.tp for name, (one, _) in found.items()}
+    hits = {name: match_image(cells.objects, one, ious=(IOU,))[0].counts.tp for name, (one, _) in found.items()}
     area_px = math.prod(cells.objects.size_hw)
     return {
         "cells": len(cells.objects),
         "area_px": area_px,
-        "looked_at_px": area_px if looked.search is None else looked.search.area_px,
-        "not_looked_at": int(lost_objects(cells.objects, looked.search).sum()),
+        "looked_at_px": area_px if looked.prefilter is None else looked.prefilter.area_px,
+        "not_looked_at": int(lost_objects(cells.objects, looked.prefilter).sum()),
         "seconds": {WITHOUT: seconds, WITH: seconds_with},
         "found": {name: len(one) for name, (one, _) in found.items()},
         "hits": hits,
@@ -166,12 +166,12 @@ def annotated(predictors: dict[str, Predictor], dataset: Dataset) -> Row:
     errors = {name: np.array([abs(one.error) for one in result.images]) for name, result in results.items()}
     more = errors[WITH] - errors[WITHOUT]
     interval = bootstrap_ratio(more, np.ones(len(more)))
-    search = evaluate_search(dataset, objects[WITH])
+    evaluated = evaluate_prefilter(dataset, objects[WITH])
     return {
         "images": len(dataset.samples),
         "objects": results[WITH].overall.n_objects,
-        "looked_at_everywhere": len(dataset.samples) if search is None else search.savings.n_everywhere,
-        "not_looked_at": 0 if search is None else search.lost,
+        "looked_at_everywhere": len(dataset.samples) if evaluated is None else evaluated.savings.n_everywhere,
+        "not_looked_at": 0 if evaluated is None else evaluated.lost,
         "seconds": seconds,
         "mask_ap": {name: result.mask_ap.ap for name, result in results.items()},
         "count_mae": {name: result.overall.count.mae for name, result in results.items()},

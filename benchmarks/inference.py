@@ -36,7 +36,7 @@ from halfpixel.data.images.rgb8 import find_images, read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.load import from_torchvision, load
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, pool
 from halfpixel.files import write_whole
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import EXACT, SAME_IOU, LeftOut, Spread, Way, all_ways, in_turns, measure, open_ways
@@ -62,17 +62,17 @@ class Agreement:
     """How the objects of one contestant fit those of torchvision in fp32.
 
     Attributes:
-        qualities: of each image, at a mask IoU of SAME_IOU.
+        counts: of each image, at a mask IoU of SAME_IOU.
         comparisons: of each image by the parity rule, for those that are to be equal.
     """
 
-    qualities: list[DetectionQuality] = field(default_factory=list)
+    counts: list[DetectionCounts] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
 
     def to_json(self) -> Row:
         """All images together."""
-        quality = pool(SAME_IOU, self.qualities)
-        row: Row = {"objects": quality.tp + quality.fp, "same_objects": quality.f1, "same_iou": SAME_IOU}
+        pooled = pool(SAME_IOU, self.counts)
+        row: Row = {"objects": pooled.tp + pooled.fp, "same_objects": pooled.f1, "same_iou": SAME_IOU}
         if self.comparisons:
             row["parity"] = {
                 "theirs": sum(one.theirs for one in self.comparisons),
@@ -110,7 +110,7 @@ def end_to_end(
         elif turn.name.endswith("fp32"):
             agreement.comparisons.append(compare(theirs, found, lambda pixels=pixels: decisions(reference, pixels)))
         other = base if turn.name == BASE else found
-        agreement.qualities.append(match_image(base, other, ious=(SAME_IOU,))[0].quality)
+        agreement.counts.append(match_image(base, other, ious=(SAME_IOU,))[0].counts)
     return [
         {
             "name": name,

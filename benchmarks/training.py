@@ -5,14 +5,14 @@ same square tiles of the training images, each enlarged to the same side. A step
 weights: for halfpixel with its augmentation, AdamW and clipping, for torchvision with the tutorial's flips and SGD. The
 learning rate is 0, so that both keep proposing from the same weights all the time. Short runs of all take turns.
 
-`quality`: AP after equal time. Both start from the same ImageNet weights of EfficientNet-Lite0 and see crops of the
+`accuracy`: AP after equal time. Both start from the same ImageNet weights of EfficientNet-Lite0 and see crops of the
 same size, enlarged and brightened in the same way. halfpixel is `mask_rcnn_lite` and its standard recipe, with as many
 steps as the time allows, once for all of it and once for half. torchvision is its `MaskRCNN` with its own heads, or
 with heads as light as ours, on crops (one whole image's N x H x W masks may take 10 GB), with anchors and limits that
 suit many small objects. It gets the time that halfpixel took.
 
     python benchmarks/training.py speed --train train.json
-    python benchmarks/training.py quality --train train.json --val val.json --backbone lite0.safetensors --minutes 60
+    python benchmarks/training.py accuracy --train train.json --val val.json --backbone lite0.safetensors --minutes 60
 """
 
 import argparse
@@ -51,7 +51,7 @@ Row = dict[str, Any]
 
 PRECISIONS = ("32-true", "bf16-mixed")
 SCORE = 0.5
-"""The threshold of quality and counts; AP takes everything from `tutorial.LOWEST_SCORE` up."""
+"""The threshold of accuracy and counts; AP takes everything from `tutorial.LOWEST_SCORE` up."""
 PLANNING_STEPS = 8
 LONGEST_SIDE = 4200
 PEERS = ("default", "light")
@@ -170,7 +170,7 @@ def same_networks(
     return ours.to(device).to(memory_format=torch.channels_last), theirs.to(device)  # type: ignore[call-overload]
 
 
-def quality(train: Dataset, val: Dataset, given: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+def accuracy(train: Dataset, val: Dataset, given: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """AP after equal time: halfpixel with all and half of it, torchvision with as much as halfpixel's first took."""
     rules = InputRules(scale=given.scale, longest_side=LONGEST_SIDE, stretch_below=given.stretch_below)
     recipe = Recipe(
@@ -213,16 +213,16 @@ def quality(train: Dataset, val: Dataset, given: argparse.Namespace, device: tor
 def measured(name: str, seconds: float, images: int, val: Dataset, found: Sequence[Instances]) -> Row:
     """One line of the table."""
     result = halfpixel.evaluate(val, found, threshold=SCORE, max_detections=tutorial.DETECTIONS, ious=(0.5, 0.75))
-    half, three_quarters = result.overall.quality
+    half, three_quarters = result.overall.detection
     return {
         "network": name,
         "seconds": seconds,
         "images_seen": images,
         "mask_ap": result.mask_ap.ap,
         "box_ap": result.box_ap.ap,
-        "quality_50": half.counts.quality,
-        "quality_50_interval": _ends(half.interval),
-        "quality_75": three_quarters.counts.quality,
+        "accuracy_50": half.counts.accuracy,
+        "accuracy_50_interval": _ends(half.interval),
+        "accuracy_75": three_quarters.counts.accuracy,
         "count_mae": result.overall.count.mae,
         "count_mae_interval": _ends(result.overall.count_mae_interval),
         "saturated_images": result.n_saturated,
@@ -264,8 +264,8 @@ def speed_line(row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def quality_line(row: Row) -> str:
-    """A row of `quality` in markdown."""
+def accuracy_line(row: Row) -> str:
+    """A row of `accuracy` in markdown."""
 
     def number(value: float | None, digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
@@ -275,27 +275,27 @@ def quality_line(row: Row) -> str:
         return number(row[name], digits) + (f" ({' to '.join(number(end, digits) for end in ends)})" if ends else "")
 
     cells = [row["network"], f"{row['seconds'] / 60:.1f}", str(row["images_seen"]), number(row["mask_ap"])]
-    cells += [number(row["box_ap"]), with_interval("quality_50", 3), number(row["quality_75"])]
+    cells += [number(row["box_ap"]), with_interval("accuracy_50", 3), number(row["accuracy_75"])]
     return f"| {' | '.join([*cells, with_interval('count_mae', 1)])} |"
 
 
 SPEED_HEAD = """| | precision | loading workers | images/s (min to max) | times torchvision in float32 (min to max) |
 | --- | --- | --- | --- | --- |"""
-QUALITY_HEAD = """| | minutes | crops seen | mask AP | box AP | TP / (TP + FP + FN) at IoU .50 | at .75 | count MAE |
+ACCURACY_HEAD = """| | minutes | crops seen | mask AP | box AP | TP / (TP + FP + FN) at IoU .50 | at .75 | count MAE |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=["speed", "quality"])
+    parser.add_argument("parts", nargs="+", choices=["speed", "accuracy"])
     parser.add_argument("--train", type=Path, required=True, help="COCO file to train on")
-    parser.add_argument("--val", type=Path, help="quality: COCO file to measure on")
-    parser.add_argument("--backbone", type=Path, help="quality: safetensors file of timm's tf_efficientnet_lite0")
-    parser.add_argument("--minutes", type=float, default=60.0, help="quality: training time of each")
-    parser.add_argument("--val-images", type=int, default=40, help="quality: random images of --val, always the same")
-    parser.add_argument("--precision", choices=PRECISIONS, default="bf16-mixed", help="quality: of halfpixel")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="quality: torchvision's heads")
+    parser.add_argument("--val", type=Path, help="accuracy: COCO file to measure on")
+    parser.add_argument("--backbone", type=Path, help="accuracy: safetensors file of timm's tf_efficientnet_lite0")
+    parser.add_argument("--minutes", type=float, default=60.0, help="accuracy: training time of each")
+    parser.add_argument("--val-images", type=int, default=40, help="accuracy: random images of --val, always the same")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bf16-mixed", help="accuracy: of halfpixel")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="accuracy: torchvision's heads")
     parser.add_argument("--repetitions", type=int, default=7, help="speed: of each short run")
     parser.add_argument("--steps", type=int, default=3, help="speed: in a short run, after one that is not timed")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1], help="torchvision's; speed takes the fastest")
@@ -306,8 +306,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write all numbers to this file as well")
     given = parser.parse_args()
-    if "quality" in given.parts and (given.val is None or given.backbone is None):
-        parser.error("quality needs --val and --backbone")
+    if "accuracy" in given.parts and (given.val is None or given.backbone is None):
+        parser.error("accuracy needs --val and --backbone")
     return given
 
 
@@ -330,13 +330,13 @@ def main() -> None:
         print(f"\n{SPEED_HEAD}", flush=True)
         for row in speed(train, given, device):
             add("speed", row, speed_line(row))
-    if "quality" in given.parts:
+    if "accuracy" in given.parts:
         val = halfpixel.read_coco(given.val)
         order = torch.randperm(len(val.samples), generator=torch.Generator().manual_seed(0)).tolist()
         val = dataclasses.replace(val, samples=tuple(val.samples[k] for k in sorted(order[: given.val_images])))
-        print(f"\n{len(val.samples)} images to measure on\n\n{QUALITY_HEAD}", flush=True)
-        for row in quality(train, val, given, device):
-            add("quality", row, quality_line(row))
+        print(f"\n{len(val.samples)} images to measure on\n\n{ACCURACY_HEAD}", flush=True)
+        for row in accuracy(train, val, given, device):
+            add("accuracy", row, accuracy_line(row))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from halfpixel.engine.prefilter import Prefilter
 from halfpixel.models.unet import unet_lite
 from halfpixel.outputs.synthetic_cells import write_cells
 from halfpixel.structures.images import InputRules
-from halfpixel.structures.instances import Instances, Search
+from halfpixel.structures.instances import Instances, PrefilterPass
 from halfpixel.structures.masks import CropMasks
 from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of
 
@@ -107,7 +107,7 @@ def squares(lefts: list[int], size_hw: tuple[int, int] = (20, 100)) -> Instances
 
 def test_lost_objects_and_recall_by_hand(first_pass: ModuleType) -> None:
     cells = first_pass.Cells(np.zeros((20, 100, 3), np.uint8), squares([0, 20, 40, 60]))
-    looked = replace(squares([0, 24, 80]), search=Search(((0, 0, 50, 20), (80, 0, 100, 20)), 1.0, 1.0))
+    looked = replace(squares([0, 24, 80]), prefilter=PrefilterPass(((0, 0, 50, 20), (80, 0, 100, 20)), 1.0, 1.0))
     row = first_pass.compare(cells, {"without": (squares([0, 20, 40]), 4.0), "with": (looked, 1.0)})
     assert row["lost"] == 2  # that at 20 is found at an IoU of 60 / 140, that at 40 not at all
     assert row["not_looked_at"] == 1

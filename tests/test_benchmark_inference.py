@@ -17,7 +17,7 @@ from torchvision.models.detection import MaskRCNN
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.load import from_torchvision
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import EXACT, Way
 
@@ -109,14 +109,14 @@ def test_time_inside_a_watched_method_counts_once(inference: ModuleType, monkeyp
 
 
 def test_agreement_in_words(inference: ModuleType) -> None:
-    qualities = [DetectionQuality(0.9, 8, 1, 1, 8.0), DetectionQuality(0.9, 10, 1, 1, 10.0)]
-    row = inference.Agreement(qualities).to_json()
+    counts = [DetectionCounts(0.9, 8, 1, 1, 8.0), DetectionCounts(0.9, 10, 1, 1, 10.0)]
+    row = inference.Agreement(counts).to_json()
     assert (row["objects"], row["same_objects"]) == (20, pytest.approx(0.9))
     assert inference.agreement(row) == "90.0% the same"
     both = [Comparison(9, 9, 8, 0.001, 1e-5, explained=["close"] * 2), Comparison(11, 11, 11, 0.004, faults=["mask"])]
-    told = inference.agreement(inference.Agreement(qualities, both).to_json())
+    told = inference.agreement(inference.Agreement(counts, both).to_json())
     assert told == "19 of 20 paired, boxes within 0.0040 px; 2 close calls, 1 faults"
-    assert inference.agreement(inference.Agreement([DetectionQuality(0.9, 0, 0, 0, 0.0)]).to_json()) == "nothing found"
+    assert inference.agreement(inference.Agreement([DetectionCounts(0.9, 0, 0, 0, 0.0)]).to_json()) == "nothing found"
 
 
 def test_images_to_calibrate_on_are_not_timed(

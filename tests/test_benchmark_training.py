@@ -155,7 +155,7 @@ def test_the_tutorials_objects_are_those_that_torchvision_returns(
 def test_a_row_says_what_was_measured(training: ModuleType, dataset: Dataset) -> None:
     perfect = [sample.objects for sample in dataset.samples]
     row = training.measured("perfect", 90.0, 12, dataset, perfect)
-    assert row["mask_ap"] == row["quality_75"] == 1
-    assert training.quality_line(row) == (
+    assert row["mask_ap"] == row["accuracy_75"] == 1
+    assert training.accuracy_line(row) == (
         "| perfect | 1.5 | 12 | 1.000 | 1.000 | 1.000 (1.000 to 1.000) | 1.000 | 0.0 (0.0 to 0.0) |"
     )

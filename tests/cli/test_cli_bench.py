@@ -11,7 +11,7 @@ from networks import CLASSES, smallest
 from halfpixel.cli.bench import advice
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import MissingDependencyError
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.models import mask_rcnn
 from halfpixel.report import speed
 from halfpixel.report.speed import EXACT, Measured, Spread, Way
@@ -111,9 +111,9 @@ def test_bad_input(halfpixel: Halfpixel, tmp_path: Path) -> None:
 
 
 def measured(way: Way, seconds: float, tp: int, lost: int = 0) -> Measured:
-    quality = DetectionQuality(0.9, tp, lost, lost, float(tp))
+    matching = DetectionCounts(0.9, tp, lost, lost, float(tp))
     times = Spread(2.0 / seconds, 2.0 / seconds, 2.0 / seconds)
-    return Measured(way, np.full((1, 3), seconds), times, tp + lost, quality, (0,))
+    return Measured(way, np.full((1, 3), seconds), times, tp + lost, matching, (0,))
 
 
 def test_advice() -> None:

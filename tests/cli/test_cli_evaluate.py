@@ -57,8 +57,8 @@ def test_the_annotations_themselves_are_perfect(halfpixel: Halfpixel, annotated:
     ran = halfpixel(*arguments, "--json")
     assert ran.code == 0
     report = json.loads(ran.out)
-    assert report["overall"]["quality"][0] | {"intervals": None} == {
-        "iou": 0.5, "quality": 5 / 6, "intervals": None, "iou_sum": 5.0, "tp": 5, "fp": 0, "fn": 1,
+    assert report["overall"]["detection"][0] | {"intervals": None} == {
+        "iou": 0.5, "accuracy": 5 / 6, "quality": 5 / 6, "intervals": None, "iou_sum": 5.0, "tp": 5, "fp": 0, "fn": 1,
         "precision": 1.0, "recall": 5 / 6, "f1": 10 / 11, "mean_matched_iou": 1.0,
     }  # fmt: skip
     assert report["overall"]["count"]["bias"] == pytest.approx(-1 / 3)
@@ -140,7 +140,7 @@ def test_slices_and_pictures_are_chosen(halfpixel: Halfpixel, annotated: Path, t
     arguments = ("evaluate", annotated, "--predictions", predictions, "--overwrite", "--out", tmp_path / "out")
     ran = halfpixel(*arguments, "--slice-by", "plate")
     assert ran.code == 0
-    assert "Mistakes: miss 6" in ran.out
+    assert "Error types: miss (false negative) 6" in ran.out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {name: one["n_images"] for name, one in report["slices"].items()} == {"a": 2, "b": 1}
     assert report["mask_ap"]["intervals"]["ap"] == [0, 0]

@@ -18,7 +18,7 @@ def test_the_list(halfpixel: Halfpixel) -> None:
     listed = json.loads(halfpixel("models", "--json").out)
     assert [one["name"] for one in listed] == [model.name for model in NAMED_MODELS]
     for model in NAMED_MODELS:
-        for fact in (model.name, model.summary, model.licence, model.quality):
+        for fact in (model.name, model.summary, model.licence, model.accuracy):
             assert fact in ran.out
     assert "170 MB, downloaded on first use" in ran.out
 

@@ -178,16 +178,16 @@ def test_evaluate_states_the_objects_that_were_lost(
     assert "Objects lost: 1 of 2 annotated objects lie" in ran.out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["about"]["first pass"] == str(unet)
-    assert (report["search"]["lost"], report["search"]["n_objects"]) == (1, 2)
-    assert report["search"]["savings"]["looked_at_px"] == 128**2
-    assert "lost: annotated objects" in report["definitions"]["search"]
+    assert (report["prefilter"]["lost"], report["prefilter"]["n_objects"]) == (1, 2)
+    assert report["prefilter"]["savings"]["looked_at_px"] == 128**2
+    assert "lost: annotated objects" in report["definitions"]["prefilter"]
     page = (tmp_path / "out" / "index.html").read_text()
     assert f"look at {SHARE:.1%} of the pixels. 1 of 2 annotated objects" in page
 
     plain = json.loads(halfpixel(*words, tmp_path / "plain", "--json").out)
-    assert plain["search"] is None
+    assert plain["prefilter"] is None
     assert "first_pass" not in plain
-    assert "search" not in plain["definitions"]
+    assert "prefilter" not in plain["definitions"]
 
 
 def test_evaluate_where_nothing_was_spared(
@@ -210,7 +210,7 @@ def test_evaluate_where_nothing_was_spared(
     assert "something everywhere on 3 images" in ran.out
     assert "Objects lost" not in ran.out
     again = json.loads(halfpixel(*words, tmp_path / "again", "--json").out)
-    assert (again["search"], again["first_pass"]) == (None, str(unet))
+    assert (again["prefilter"], again["first_pass"]) == (None, str(unet))
 
 
 def test_models_that_do_not_go_together(

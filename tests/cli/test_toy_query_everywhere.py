@@ -85,8 +85,8 @@ def test_a_first_pass_before_it(predictor: Predictor) -> None:
     pixels = np.full((600, 700, 3), cells.min(axis=(0, 1)), np.uint8)
     pixels[200:300, 300:420] = cells
     found = predictor.with_prefilter(load("nuclei-unet")).predict(pixels)
-    assert found.search is not None
-    assert 0 < found.search.area_px < 0.3 * pixels.shape[0] * pixels.shape[1]
+    assert found.prefilter is not None
+    assert 0 < found.prefilter.area_px < 0.3 * pixels.shape[0] * pixels.shape[1]
 
 
 def test_train_evaluate_and_sweep(halfpixel: Halfpixel, tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def test_all_that_was_seen_lies_well_inside_of_a_region(size_hw: tuple[int, int]
         looked.append(regions)
         return NOTHING
 
-    _, search = Painted().look(field(size_hw, *points), network)
-    assert search is not None
-    assert search.regions_xyxy == tuple(looked[0])
-    assert search.area_px < 0.5 * size_hw[0] * size_hw[1]
+    _, passed = Painted().look(field(size_hw, *points), network)
+    assert passed is not None
+    assert passed.regions_xyxy == tuple(looked[0])
+    assert passed.area_px < 0.5 * size_hw[0] * size_hw[1]
     around = AROUND * CELL_PX
     for x, y in points:
         low = max(x - around, 0), max(y - around, 0)
@@ -78,28 +78,28 @@ def test_boxes_that_overlap_are_joined() -> None:
 
 
 def test_where_too_much_was_seen_nothing_is_decided() -> None:
-    objects, search = Painted().look(np.full((400, 400, 3), 255, np.uint8), lambda _: pytest.fail("not asked for"))
+    objects, passed = Painted().look(np.full((400, 400, 3), 255, np.uint8), lambda _: pytest.fail("not asked for"))
     assert objects is None
-    assert search is None
+    assert passed is None
 
 
 def test_an_empty_field() -> None:
-    objects, search = Painted().look(field((1000, 1000)), lambda _: NOTHING)
+    objects, passed = Painted().look(field((1000, 1000)), lambda _: NOTHING)
     assert objects is not None
     assert len(objects) == 0
-    assert search is not None
-    assert search.regions_xyxy == ()
-    assert search.seconds_saved is None
+    assert passed is not None
+    assert passed.regions_xyxy == ()
+    assert passed.seconds_saved is None
 
 
 def test_the_time_saved_is_judged_by_area(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 1.0, 3.0])
     monkeypatch.setattr("halfpixel.engine.prefilter.time.perf_counter", lambda: next(times))
-    _, search = Painted().look(field((3200, 3200), (1600, 1600)), lambda _: NOTHING)
-    assert search is not None
-    assert search.seconds == 3.0
-    share = search.area_px / 3200**2
-    assert search.seconds_saved == pytest.approx(2.0 / share - 3.0)
+    _, passed = Painted().look(field((3200, 3200), (1600, 1600)), lambda _: NOTHING)
+    assert passed is not None
+    assert passed.seconds == 3.0
+    share = passed.area_px / 3200**2
+    assert passed.seconds_saved == pytest.approx(2.0 / share - 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +111,9 @@ def test_the_network_finds_the_same_where_it_looks(nuclei: Predictor) -> None:
     cells = touching_cells((300, 700), 12, regions_xyxy=[(520.0, 80.0, 640.0, 200.0)], seed=3)
     looked = Predictor(nuclei.model, nuclei.info, prefilter=Painted()).predict(cells.picture)
     whole = nuclei.predict(cells.picture)
-    assert whole.search is None
-    assert looked.search is not None
-    assert looked.search.area_px < 0.5 * 300 * 700
+    assert whole.prefilter is None
+    assert looked.prefilter is not None
+    assert looked.prefilter.area_px < 0.5 * 300 * 700
     assert len(looked) == len(whole) == 12
     torch.testing.assert_close(looked.boxes_xyxy, whole.boxes_xyxy, atol=2.5, rtol=0)
 

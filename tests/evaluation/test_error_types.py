@@ -5,7 +5,12 @@ import pytest
 import torch
 from scenes import blocks, random_blobs
 
-from halfpixel.evaluation.detection.error_types import NAMES, count_mistakes, name_mistakes, tally_mistakes
+from halfpixel.evaluation.detection.error_types import (
+    ERROR_TYPES,
+    classify_errors,
+    count_error_types,
+    tally_error_types,
+)
 from halfpixel.evaluation.detection.mask_matching import match_image
 from halfpixel.structures.masks import CropMasks
 
@@ -14,8 +19,8 @@ CLASSES = ("fig", "date")
 
 def told(truth, predicted, ignored=None):
     """Annotated and predicted objects of each name, those that have some."""
-    mistakes = name_mistakes(truth, predicted, ignored)
-    found = {name: (mistakes.truths[name].tolist(), mistakes.predictions[name].tolist()) for name in NAMES}
+    errors = classify_errors(truth, predicted, ignored)
+    found = {name: (errors.truths[name].tolist(), errors.predictions[name].tolist()) for name in ERROR_TYPES}
     return {name: one for name, one in found.items() if one != ([], [])}
 
 
@@ -37,7 +42,7 @@ def test_miss_and_false_positive():
 def test_merge_of_two_that_are_both_lost():
     truth, predicted = blocks([(0, 0, 10, 10), (12, 0, 22, 10)]), blocks([(0, 0, 22, 10)])
     assert told(truth, predicted) == {"merge": ([0, 1], [0])}
-    ((who, whom),) = name_mistakes(truth, predicted).merges
+    ((who, whom),) = classify_errors(truth, predicted).merges
     assert (who, whom.tolist()) == (0, [0, 1])
 
 
@@ -45,9 +50,9 @@ def test_merge_that_fits_one_of_three_well():
     truth = blocks([(0, 0, 20, 20), (22, 0, 26, 4), (22, 6, 26, 10)])
     predicted = blocks([(0, 0, 26, 20)])
     assert told(truth, predicted) == {"merge": ([1, 2], [])}
-    mistakes = name_mistakes(truth, predicted)
-    assert [(who, whom.tolist()) for who, whom in mistakes.merges] == [(0, [0, 1, 2])]
-    (merge,) = (one for one in count_mistakes(tally_mistakes(mistakes, truth, predicted)) if one.name == "merge")
+    errors = classify_errors(truth, predicted)
+    assert [(who, whom.tolist()) for who, whom in errors.merges] == [(0, [0, 1, 2])]
+    (merge,) = (one for one in count_error_types(tally_error_types(errors, truth, predicted)) if one.name == "merge")
     assert (merge.events, merge.truths, merge.predictions, merge.effect) == (1, 2, 0, -2)
 
 
@@ -70,9 +75,9 @@ def test_split_into_two_halves():
     # one piece is large enough to be its partner
     predicted = blocks([(0, 0, 12, 10), (13, 0, 20, 10)])
     assert told(truth, predicted) == {"split": ([], [1])}
-    mistakes = name_mistakes(truth, predicted)
-    assert [(who, pieces.tolist()) for who, pieces in mistakes.splits] == [(0, [0, 1])]
-    (split,) = (one for one in count_mistakes(tally_mistakes(mistakes, truth, predicted)) if one.name == "split")
+    errors = classify_errors(truth, predicted)
+    assert [(who, pieces.tolist()) for who, pieces in errors.splits] == [(0, [0, 1])]
+    (split,) = (one for one in count_error_types(tally_error_types(errors, truth, predicted)) if one.name == "split")
     assert (split.events, split.effect) == (1, 1)
 
 
@@ -116,8 +121,10 @@ def test_what_is_in_an_ignored_region_has_no_name():
 def test_tally_by_class():
     truth = blocks([(0, 0, 10, 10), (20, 0, 30, 10)], labels=[0, 1], names=CLASSES)
     predicted = blocks([(0, 0, 10, 10), (40, 30, 45, 35)], labels=[1, 1], names=CLASSES)
-    tally = tally_mistakes(name_mistakes(truth, predicted), truth, predicted)
-    named = {(CLASSES[k], NAMES[j]): tally[k, j].tolist() for k in range(2) for j in range(7) if tally[k, j].any()}
+    tally = tally_error_types(classify_errors(truth, predicted), truth, predicted)
+    named = {
+        (CLASSES[k], ERROR_TYPES[j]): tally[k, j].tolist() for k in range(2) for j in range(7) if tally[k, j].any()
+    }
     assert named == {
         ("fig", "class confusion"): [0, 1, 0], ("date", "class confusion"): [1, 0, 1],
         ("date", "miss"): [1, 1, 0], ("date", "false positive"): [1, 0, 1],
@@ -203,17 +210,17 @@ def test_names_against_pixel_sets():
     seen = set()
     for seed in range(40):
         truth, predicted, crowd = random_scene(seed)
-        found = name_mistakes(truth, predicted, crowd)
+        found = classify_errors(truth, predicted, crowd)
         names_a, names_b, merged, cut = slow_names(truth, predicted, crowd)
         for named, expected in ((found.truths, names_a), (found.predictions, names_b)):
-            every = [k for name in NAMES for k in named[name].tolist()]
+            every = [k for name in ERROR_TYPES for k in named[name].tolist()]
             assert sorted(every) == sorted(expected)  # each exactly once
-            assert {k: name for name in NAMES for k in named[name].tolist()} == expected
+            assert {k: name for name in ERROR_TYPES for k in named[name].tolist()} == expected
         assert [(k, whom.tolist()) for k, whom in found.merges] == merged
         assert [(k, pieces.tolist()) for k, pieces in found.splits] == cut
         seen |= {*names_a.values(), *names_b.values()}
         assert len(found) == len(names_a) + len(names_b)
-    assert seen == set(NAMES)
+    assert seen == set(ERROR_TYPES)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -221,8 +228,8 @@ def test_the_order_of_objects_plays_no_part(seed):
     truth, predicted, _ = random_scene(seed)
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randperm(len(one), generator=generator) for one in (truth, predicted))
-    found, turned = name_mistakes(truth, predicted), name_mistakes(truth[first], predicted[second])
-    for name in NAMES:
+    found, turned = classify_errors(truth, predicted), classify_errors(truth[first], predicted[second])
+    for name in ERROR_TYPES:
         assert sorted(first[turned.truths[name]].tolist()) == found.truths[name].tolist()
         assert sorted(second[turned.predictions[name]].tolist()) == found.predictions[name].tolist()
 
@@ -230,6 +237,6 @@ def test_the_order_of_objects_plays_no_part(seed):
 def test_effects_add_up_to_the_count_error():
     for seed in range(10):
         truth, predicted, _ = random_scene(seed)
-        counts = count_mistakes(tally_mistakes(name_mistakes(truth, predicted), truth, predicted))
+        counts = count_error_types(tally_error_types(classify_errors(truth, predicted), truth, predicted))
         assert sum(one.effect for one in counts) == len(predicted) - len(truth)
-    assert count_mistakes(np.zeros((0, 2, 7, 3), dtype=np.int64))[0].events == 0
+    assert count_error_types(np.zeros((0, 2, 7, 3), dtype=np.int64))[0].events == 0

@@ -28,13 +28,13 @@ def three_images():
     return data, predictions
 
 
-def test_quality_and_counts_are_at_the_threshold_and_ap_is_not():
+def test_accuracy_and_counts_are_at_the_threshold_and_ap_is_not():
     result = evaluate(*three_images(), threshold=0.5, max_detections=1000)
     assert result.mask_ap.ar_max == 1
     assert (result.mask_ap.max_detections, result.box_ap.kind) == (1000, "box")
-    first = result.overall.quality[0]
+    first = result.overall.detection[0]
     assert (first.counts.iou, first.counts.tp, first.counts.fp, first.counts.fn) == (0.5, 2, 1, 1)
-    assert first.counts.quality == 0.5
+    assert first.counts.accuracy == 0.5
     assert first.interval.low <= 0.5 <= first.interval.high
     assert (result.overall.n_images, result.overall.n_objects) == (3, 3)
     assert (result.overall.count.mae, result.overall.count.bias) == (pytest.approx(2 / 3), 0)
@@ -45,9 +45,9 @@ def test_slices_by_an_attribute():
     result = evaluate(*three_images(), threshold=0.5, max_detections=100)
     assert (result.slice_by, list(result.slices)) == ("modality", ["bright", "dark"])
     bright, dark = result.slices["bright"], result.slices["dark"]
-    assert (bright.n_images, bright.n_objects, bright.quality[0].counts.quality) == (1, 1, 0.5)
-    assert (bright.quality[0].interval, bright.count_mae_interval) == (None, None)
-    assert (dark.n_images, dark.n_objects, dark.quality[0].counts.quality, dark.count.mae) == (2, 2, 0.5, 0.5)
+    assert (bright.n_images, bright.n_objects, bright.detection[0].counts.accuracy) == (1, 1, 0.5)
+    assert (bright.detection[0].interval, bright.count_mae_interval) == (None, None)
+    assert (dark.n_images, dark.n_objects, dark.detection[0].counts.accuracy, dark.count.mae) == (2, 2, 0.5, 0.5)
     assert (evaluate(*three_images(), threshold=0.5, max_detections=100, slice_by="stain").slice_by) is None
 
 
@@ -62,17 +62,19 @@ def test_json_is_plain_and_strict():
     result = evaluate(*three_images(), threshold=0.5, max_detections=100)
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert document == result.to_json()
-    assert document["overall"]["quality"][0]["quality"] == 0.5
-    assert document["slices"]["bright"]["quality"][0]["intervals"] == {}
-    assert sorted(document["overall"]["quality"][0]["intervals"]) == [
-        "f1", "mean_matched_iou", "precision", "quality", "recall"
+    assert document["overall"]["detection"][0]["accuracy"] == 0.5
+    assert document["slices"]["bright"]["detection"][0]["intervals"] == {}
+    assert sorted(document["overall"]["detection"][0]["intervals"]) == [
+        "accuracy", "f1", "mean_matched_iou", "precision", "quality", "recall"
     ]  # fmt: skip
     assert document["mask_ap"]["ap_large"] is None
     assert document["images"][1] == {
         "image_id": 2, "file_name": "image-2.png", "true": {"cell": 1}, "predicted": {"cell": 2},
+        "error_types": {"false positive": {"annotated": 0, "predicted": 1}},
         "mistakes": {"false positive": {"annotated": 0, "predicted": 1}},
     }  # fmt: skip
-    assert "not COCO AP" in document["definitions"]["quality"]
+    assert not {"error_types", "mistakes"} & set(document)
+    assert "not COCO AP" in document["definitions"]["accuracy"]
     assert "seed 0" in document["definitions"]["intervals"]
 
 
@@ -81,7 +83,7 @@ def test_nothing_annotated_and_nothing_predicted(n):
     data = dataset(*(sample(blocks([]), k) for k in range(n)))
     document = evaluate(data, [blocks([])] * n, threshold=0.5, max_detections=100).to_json()
     json.dumps(document, allow_nan=False)
-    assert document["overall"]["quality"][0]["quality"] is None
+    assert document["overall"]["detection"][0]["accuracy"] is None
     assert document["overall"]["count"]["mae"] == (0 if n else None)
 
 
@@ -93,9 +95,9 @@ def test_classes_have_their_own_counts_and_saturation_is_told():
     assert result.n_saturated == 1
     assert {name: one.count.mae for name, one in result.classes.items()} == {"fig": 0, "date": 1}
     fig, date = result.classes["fig"], result.classes["date"]
-    assert (fig.n_objects, fig.quality[0].counts.quality, fig.mask_ap) == (1, 1, pytest.approx(1))
-    assert (date.quality[0].counts.fn, date.quality[0].counts.quality, date.mask_ap) == (1, 0, 0)
-    assert [one.count.truths for one in date.mistakes if one.count.name == "miss"] == [1]
+    assert (fig.n_objects, fig.detection[0].counts.accuracy, fig.mask_ap) == (1, 1, pytest.approx(1))
+    assert (date.detection[0].counts.fn, date.detection[0].counts.accuracy, date.mask_ap) == (1, 0, 0)
+    assert [one.count.truths for one in date.error_types if one.count.name == "miss"] == [1]
     assert result.mask_ap.per_class == {"fig": pytest.approx(1), "date": 0}
 
 
@@ -131,15 +133,15 @@ def test_classes_sizes_and_slices_each_add_up_to_the_whole():
     assert [len(some) for some in parts.values()] == [2, 2, 3, 4]
     for some in parts.values():
         assert sum(one.n_objects for one in some) == result.overall.n_objects
-        for k, whole in enumerate(result.overall.quality):
+        for k, whole in enumerate(result.overall.detection):
             for name in ("tp", "fp", "fn", "iou_sum"):
-                total = sum(getattr(one.quality[k].counts, name) for one in some)
+                total = sum(getattr(one.detection[k].counts, name) for one in some)
                 assert total == pytest.approx(getattr(whole.counts, name))
     for some in (parts["classes"], parts["slices"]):
-        for k, whole in enumerate(result.overall.mistakes):
-            assert sum(one.mistakes[k].count.events for one in some) == whole.count.events
+        for k, whole in enumerate(result.overall.error_types):
+            assert sum(one.error_types[k].count.events for one in some) == whole.count.events
     error = result.overall.count
-    assert sum(one.count.effect for one in result.overall.mistakes) == error.predicted - error.true
+    assert sum(one.count.effect for one in result.overall.error_types) == error.predicted - error.true
 
 
 def test_a_slice_is_the_same_as_a_data_set_of_its_own():

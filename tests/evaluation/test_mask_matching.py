@@ -8,11 +8,11 @@ from scenes import blocks, dataset, random_blobs, sample
 
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.detection.mask_matching import (
-    DetectionQuality,
+    DetectionCounts,
     in_ignored,
     mask_iou_matrix,
     match_image,
-    pooled_detection_quality,
+    pooled_detection_counts,
 )
 from halfpixel.structures.masks import CropMasks
 
@@ -77,8 +77,8 @@ def test_matching_is_optimal(seed):
     ious = (0.1, 0.2, 0.3, 0.5)
     for iou, match in zip(ious, match_image(truth, predicted, ious=ious), strict=True):
         tp, total = best_pairing(overlaps, iou)
-        assert (match.quality.tp, match.quality.fp, match.quality.fn) == (tp, 4 - tp, 4 - tp)
-        assert match.quality.iou_sum == pytest.approx(total)
+        assert (match.counts.tp, match.counts.fp, match.counts.fn) == (tp, 4 - tp, 4 - tp)
+        assert match.counts.iou_sum == pytest.approx(total)
         assert (match.pair_ious >= iou).all()
 
 
@@ -95,10 +95,10 @@ def test_counts_by_hand():
     truth = blocks([(0, 0, 10, 10), (20, 0, 30, 10), (0, 20, 10, 30)])
     # one 7 rows of 10 high (IoU exactly .7), one half over (IoU 1/3), one exact, one on nothing
     predicted = blocks([(0, 0, 10, 7), (25, 0, 35, 10), (0, 20, 10, 30), (40, 30, 45, 35)])
-    at_half, at_seven, above = (match.quality for match in match_image(truth, predicted, ious=(0.5, 0.7, 0.75)))
+    at_half, at_seven, above = (match.counts for match in match_image(truth, predicted, ious=(0.5, 0.7, 0.75)))
     assert (at_half.tp, at_half.fp, at_half.fn) == (2, 2, 1)
     assert (at_seven.tp, above.tp) == (2, 1)
-    assert at_half.quality == 2 / 5
+    assert at_half.accuracy == 2 / 5
     assert at_half.precision == 2 / 4
     assert at_half.recall == 2 / 3
     assert at_half.f1 == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
@@ -136,34 +136,34 @@ def test_ignored_regions_excuse_what_is_mostly_inside_and_unpaired():
         [1, 3],
         [2],
     )
-    assert (above.quality.tp, above.quality.fn, above.ignored.tolist()) == (0, 1, [0, 2])
+    assert (above.counts.tp, above.counts.fn, above.ignored.tolist()) == (0, 1, [0, 2])
 
 
 def test_empty_images_add_nothing():
     full, nothing = blocks([(0, 0, 10, 10)]), blocks([])
     data = dataset(sample(full, 1), sample(nothing, 2), sample(nothing, 3), sample(full, 4))
-    (pooled,) = pooled_detection_quality(data, [full, nothing, full, nothing], ious=[0.5])
+    (pooled,) = pooled_detection_counts(data, [full, nothing, full, nothing], ious=[0.5])
     assert (pooled.tp, pooled.fp, pooled.fn) == (1, 1, 1)
-    assert pooled.quality == 1 / 3
+    assert pooled.accuracy == 1 / 3
 
 
 def test_pooled_is_not_the_mean_of_the_images():
     crowded = blocks([(10 * k, 0, 10 * k + 8, 8) for k in range(4)])
     single = blocks([(0, 0, 8, 8)])
     data = dataset(sample(crowded, 1), sample(single, 2))
-    pooled = pooled_detection_quality(data, [crowded, blocks([])])
+    pooled = pooled_detection_counts(data, [crowded, blocks([])])
     assert len(pooled) == 10
-    assert [one.quality for one in pooled] == [4 / 5] * 10
+    assert [one.accuracy for one in pooled] == [4 / 5] * 10
 
 
 def test_nothing_at_all_is_none():
-    nothing = DetectionQuality(0.5, 0, 0, 0, 0.0)
-    assert (nothing.quality, nothing.precision, nothing.recall, nothing.f1, nothing.mean_matched_iou) == (None,) * 5
-    missed = DetectionQuality(0.5, 0, 0, 3, 0.0)
-    assert (missed.quality, missed.precision, missed.recall, missed.f1) == (0, None, 0, 0)
+    nothing = DetectionCounts(0.5, 0, 0, 0, 0.0)
+    assert (nothing.accuracy, nothing.precision, nothing.recall, nothing.f1, nothing.mean_matched_iou) == (None,) * 5
+    missed = DetectionCounts(0.5, 0, 0, 3, 0.0)
+    assert (missed.accuracy, missed.precision, missed.recall, missed.f1) == (0, None, 0, 0)
 
 
 def test_objects_without_masks():
     with pytest.raises(ArgumentError, match="matching needs masks, and these 1 objects"):
         match_image(blocks([(0, 0, 5, 5)]), blocks([(0, 0, 5, 5)], masks=False))
-    assert match_image(blocks([(0, 0, 5, 5)]), blocks([], masks=False), ious=[0.5])[0].quality.fn == 1
+    assert match_image(blocks([(0, 0, 5, 5)]), blocks([], masks=False), ious=[0.5])[0].counts.fn == 1

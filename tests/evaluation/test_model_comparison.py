@@ -59,12 +59,12 @@ def test_a_melting_model():
     assert (number["count_bias"].a, number["count_bias"].b) == (1 / 12, -13 / 12)
     assert number["merge"].b == pytest.approx(100 * 11 / 24)
     assert (number["merge"].ratio, number["merge"].ratio_interval.high) == (0, 0)
-    assert (number["quality_50"].a, number["quality_50"].b) == (24 / 25, 0)
+    assert (number["accuracy_50"].a, number["accuracy_50"].b) == (24 / 25, 0)
     assert (number["area_ratio"].a, number["area_ratio"].b) == (25 / 24, 11 * 220 / 2400)
     assert (number["median_area_ratio"].a, number["median_area_ratio"].b) == (1, None)
     assert number["mask_ap"].a > 0.9
     better = {name: one.better for name, one in number.items() if one.better}
-    assert {better[name] for name in ("count_mae", "count_bias", "merge", "quality_50", "f1_75", "mask_ap")} == {"A"}
+    assert {better[name] for name in ("count_mae", "count_bias", "merge", "accuracy_50", "f1_75", "mask_ap")} == {"A"}
     assert "miss" not in better  # two in one image of twelve: chance
     assert (result.a.count.mae, result.b.events[1]["miss"]) == (1 / 12, 2)
     assert [len(one) for one in (result.areas_px, result.a.areas_px, result.b.areas_px)] == [24, 25, 11]
@@ -83,17 +83,17 @@ def test_each_side_has_the_numbers_of_its_evaluation():
                 "count_bias": (expected.count.bias, expected.count.intervals["bias"]),
                 "mask_ap": (expected.mask_ap, expected.mask_ap_interval),
             }
-            for one in expected.quality:
-                for name in ("quality", "precision", "recall", "f1"):
+            for one in expected.detection:
+                for name in ("accuracy", "precision", "recall", "f1"):
                     values[f"{name}_{100 * one.counts.iou:.0f}"] = getattr(one.counts, name), one.intervals[name]
-            values |= {one.count.name: (one.per_100, one.interval) for one in expected.mistakes}
+            values |= {one.count.name: (one.per_100, one.interval) for one in expected.error_types}
             assert set(values) == set(MEASURES) - {"area_ratio", "median_area_ratio"}
             for name, (value, interval) in values.items():
                 one = part.contrasts[name]
                 assert getattr(one, key) == pytest.approx(value), name
                 assert getattr(one, f"{key}_interval").low == pytest.approx(interval.low), name
                 assert getattr(one, f"{key}_interval").high == pytest.approx(interval.high), name
-            assert getattr(part, key).events == {one.count.name: one.count.events for one in expected.mistakes}
+            assert getattr(part, key).events == {one.count.name: one.count.events for one in expected.error_types}
 
 
 def test_the_same_images_are_drawn_for_both():
@@ -172,10 +172,12 @@ def test_the_file_has_everything():
         "name": "sharp", "threshold": 0.4, "max_detections": 100, "n_saturated": 0, "count": None,
     }  # fmt: skip
     assert written["images"][1] == {
-        "image_id": 1, "file_name": "image-1.png", "true": 2, "a": {"predicted": 2, "mistakes": {}},
-        "b": {"predicted": 0, "mistakes": {"miss": 2}},
+        "image_id": 1, "file_name": "image-1.png", "true": 2,
+        "a": {"predicted": 2, "error_types": {}, "mistakes": {}},
+        "b": {"predicted": 0, "error_types": {"miss": 2}, "mistakes": {"miss": 2}},
     }  # fmt: skip
-    assert set(written["overall"]["contrasts"]) == set(MEASURES) == set(written["slices"]["a"]["contrasts"])
+    for part in (written["overall"], written["slices"]["a"]):
+        assert set(part["contrasts"]) == {*MEASURES, "quality_50", "quality_75"}
     said = written["definitions"]
     assert "at least 0.4 (A) or 0.6 (B)" in said["count_mae"]
     stem = {name.removesuffix("_50").removesuffix("_75") for name in MEASURES}
@@ -188,7 +190,7 @@ def test_classes_are_matched_by_name():
     a = [blocks([*PAIR, (30, 30, 40, 40)], labels=[1, 0, 2], names=("vessel", "cell", "dirt"))]
     b = [blocks(PAIR, labels=[1, 0], names=("cell", "vessel"))]
     overall = compare(data, candidate(a), candidate(b)).overall
-    assert overall.a.quality[0].quality == 1
+    assert overall.a.detection[0].accuracy == 1
     assert (overall.a.objects, overall.b.events["class confusion"]) == (2, 2)
 
 

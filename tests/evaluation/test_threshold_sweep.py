@@ -8,7 +8,7 @@ from scenes import blocks, dataset, random_blobs, sample
 from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.counts.count_errors import count_error, image_counts
-from halfpixel.evaluation.detection.mask_matching import pooled_detection_quality
+from halfpixel.evaluation.detection.mask_matching import pooled_detection_counts
 from halfpixel.evaluation.thresholds.goals import Goal, thresholds_between
 from halfpixel.evaluation.thresholds.threshold_sweep import Sweep, SweepPoint, count_curve, sweep
 from halfpixel.structures.instances import Instances
@@ -34,11 +34,11 @@ def test_every_point_is_what_an_evaluation_at_its_threshold_finds() -> None:
     swept = sweep(data, predictions, (0.1, 0.45, 0.8), iou=0.6)
     for point in swept.points:
         kept = [one.above(point.threshold) for one in predictions]
-        assert [point.quality] == pooled_detection_quality(data, kept, [0.6])
+        assert [point.detection] == pooled_detection_counts(data, kept, [0.6])
         assert point.count == count_error(image_counts(data, kept))
         assert point.found == sum(len(one) for one in kept)
         row = point.to_json()
-        assert row["f1"] == point.quality.f1
+        assert row["f1"] == point.detection.f1
         assert row["count_mae"] == point.count.mae
     assert [point.threshold for point in swept.points] == [0.1, 0.45, 0.8]
 
@@ -53,7 +53,7 @@ def by_hand() -> Sweep:
 def test_goals_by_hand() -> None:
     swept = by_hand()
     assert [point.found for point in swept.points] == [4, 3, 2, 2, 1]
-    assert [point.quality.precision for point in swept.points] == [0.5, pytest.approx(2 / 3), 1, 1, 1]
+    assert [point.detection.precision for point in swept.points] == [0.5, pytest.approx(2 / 3), 1, 1, 1]
     assert [point.count.bias for point in swept.points] == [2, 1, 0, 0, -1]
     # of two equal ones the lower
     for goal in (Goal("f1"), Goal("count")):

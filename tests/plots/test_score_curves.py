@@ -8,8 +8,8 @@ from PIL import Image
 from halfpixel.plots.score_curves import draw_reliability, draw_sweep
 
 COUNTS = [{"threshold": 0.3, "found": 120}, {"threshold": 0.5, "found": 100}, {"threshold": 0.9, "found": 4}]
-QUALITY = {"true": 100, "precision": 0.8, "recall": 0.9, "f1": 0.85, "quality": 0.74, "count_mae": 2.0}
-ROWS = [row | QUALITY | {"count_bias": bias} for row, bias in zip(COUNTS, (2.0, 0.0, -9.0), strict=True)]
+ACCURACY = {"true": 100, "precision": 0.8, "recall": 0.9, "f1": 0.85, "accuracy": 0.74, "count_mae": 2.0}
+ROWS = [row | ACCURACY | {"count_bias": bias} for row, bias in zip(COUNTS, (2.0, 0.0, -9.0), strict=True)]
 BINS = {"scores": [(0.1, 0.05, 30), (0.9, 0.7, 200)], "probabilities": [(0.06, 0.05, 30), (0.72, 0.7, 200)]}
 
 

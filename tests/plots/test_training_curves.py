@@ -8,7 +8,7 @@ from PIL import Image
 from halfpixel.plots.training_curves import _smooth, draw_curves
 
 LOSSES = [{"step": k, "class": 2 / k, "mask": 1 / k, "total": 3 / k, "learning_rate": 0.1} for k in range(1, 51)]
-VALIDATIONS = [{"step": 25, "mask_ap": 0.4, "box_ap": 0.3, "quality_50": 0.6}]
+VALIDATIONS = [{"step": 25, "mask_ap": 0.4, "box_ap": 0.3, "accuracy_50": 0.6}]
 
 
 def size_of(png: bytes) -> tuple[int, int]:

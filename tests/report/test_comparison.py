@@ -92,8 +92,8 @@ def test_pictures_mark_merges_splits_misses_and_false_objects(tmp_path):
     data, a, b = scene(tmp_path, found_a, found_b)
     drawn = draw_differences(data, a, b, compare(data, a, b))
     assert [one.caption for one in drawn] == [
-        "0.png: annotated 3. A: 3 (no mistakes). B: 2 (miss 1, false positive 1, merge 1).",
-        "1.png: annotated 3. A: 4 (split 1). B: 3 (no mistakes).",
+        "0.png: annotated 3. A: 3 (no errors). B: 2 (miss 1, false positive 1, merge 1).",
+        "1.png: annotated 3. A: 4 (split 1). B: 3 (no errors).",
     ]
     seen = []
     for one in drawn:

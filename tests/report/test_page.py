@@ -42,7 +42,7 @@ def test_page_and_file(tmp_path):
     assert sorted(path.name for path in page.parent.iterdir()) == ["index.html", "report.json"]
     document = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))
     assert (document["title"], document["about"]) == ("Nuclei", {"model": "small"})
-    assert document["overall"]["quality"][0]["tp"] == 9
+    assert document["overall"]["detection"][0]["tp"] == 9
     parsed = Page(page.read_text(encoding="utf-8"))
     assert "model: small" in parsed.text
     assert "score threshold: 0.5" in parsed.text

@@ -12,7 +12,7 @@ from halfpixel import load
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.models.mask_rcnn import mask_rcnn_lite
 from halfpixel.report import speed
 from halfpixel.report.machine import describe_machine
@@ -79,7 +79,7 @@ def test_seconds_ratios_and_agreement_by_hand(clock: Clock) -> None:
     assert second.times_as_fast == (3, 2, 4)  # of 2, 2, 4, 4
     assert (first.objects, first.same_objects, first.agrees) == (4, 1, True)
     # the one moved by 2 of 10 pixels has an IoU of 2/3, the one at 80 nobody else found
-    assert (second.objects, second.quality.tp, second.quality.fp, second.quality.fn) == (5, 3, 2, 1)
+    assert (second.objects, second.matching.tp, second.matching.fp, second.matching.fn) == (5, 3, 2, 1)
     assert second.same_objects == pytest.approx(6 / 9)
     assert second.count_differences == (1, 0)
     assert not second.agrees
@@ -97,8 +97,8 @@ def test_nothing_to_time_is_refused() -> None:
 
 
 def measured(way: Way, times: float, tp: int, fp: int, fn: int, off: int = 0) -> Measured:
-    quality = DetectionQuality(0.9, tp, fp, fn, float(tp))
-    return Measured(way, np.ones((1, 1)), Spread(times, times, times), tp + fp, quality, (off,))
+    matching = DetectionCounts(0.9, tp, fp, fn, float(tp))
+    return Measured(way, np.ones((1, 1)), Spread(times, times, times), tp + fp, matching, (off,))
 
 
 def test_the_fastest_is_one_that_agrees() -> None:

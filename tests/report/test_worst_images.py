@@ -64,7 +64,7 @@ def test_unpaired_objects_are_drawn_bright_where_they_are(tmp_path):
         np.testing.assert_allclose([rows.min(), rows.max()], [y * zoom, (y + 14) * zoom], atol=zoom)
 
 
-def test_of_a_large_image_the_part_with_most_mistakes_is_shown(tmp_path):
+def test_of_a_large_image_the_part_with_most_errors_is_shown(tmp_path):
     at = ((100, 100), (2100, 1300), (2200, 1400))
     (one,) = draw_worst(*scene(tmp_path, [()], (1500, 2400), at))
     picture = pixels(one.jpeg)

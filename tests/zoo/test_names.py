@@ -23,7 +23,7 @@ def test_names_are_unique_and_complete() -> None:
         assert find(model.name) is model
         assert model.summary
         assert model.licence
-        assert model.quality
+        assert model.accuracy
         assert bool(model.file) != bool(model.url)
         if model.url:
             assert model.megabytes > 0

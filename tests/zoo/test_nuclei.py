@@ -33,8 +33,8 @@ def test_held_out_images(shared_data: Path) -> None:
     found = [model.predict(sample.path, threshold=0.05).without_probabilities() for sample in dataset.samples]
     result = evaluate(dataset, found, threshold=model.info.score_threshold, max_detections=model.info.detection_limit)
     assert result.mask_ap.ap == pytest.approx(model.info.measured["mask_ap"], abs=0.002)
-    quality = [one.counts.quality for one in result.slices["grey-dark"].quality]
-    assert all(ours is not None and ours > best for ours, best in zip(quality, BEST_PUBLISHED, strict=False))
+    accuracies = [one.counts.accuracy for one in result.slices["grey-dark"].detection]
+    assert all(ours is not None and ours > best for ours, best in zip(accuracies, BEST_PUBLISHED, strict=False))
 
 
 @pytest.mark.parametrize(("name", "outputs"), [("nuclei-unet", 2), ("nuclei-unet-boundary", 3)])

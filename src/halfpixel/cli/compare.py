@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "count_mae", "count_bias", "miss", "false positive", "merge", "split", "duplicate", "localisation",
-    "class confusion", "quality_50", "quality_75", "mask_ap", "area_ratio",
+    "class confusion", "accuracy_50", "accuracy_75", "mask_ap", "area_ratio",
 )  # fmt: skip
 """The page has more."""
 
@@ -86,9 +86,9 @@ def print_comparison(comparison: Comparison) -> None:
     table = plain_table("with 95% intervals", *numbers, "better", right=numbers)
     for key in SHOWN:
         measure, one = MEASURES[key], overall.contrasts[key]
-        if measure.group == "mistakes" and not one.a and not one.b:
+        if measure.group == "error_types" and not one.a and not one.b:
             continue
-        label = f"{measure.label} per 100 objects" if measure.group == "mistakes" else measure.label
+        label = f"{measure.label} per 100 objects" if measure.group == "error_types" else measure.label
         digits = measure.digits
         difference = f"{number(one.difference, digits, '+')}{between(one.difference_interval, digits)}"
         ratio = f"{number(one.ratio, 2)}{between(one.ratio_interval, 2)}" if measure.with_ratio else ""
@@ -97,7 +97,7 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(label, a, b, difference, ratio, one.better or "")
     show(table)
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
-    say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    say("  accuracy: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
     say("  merge: objects that one prediction covers together; they are not counted as misses")
     say("  better: where the interval leaves no doubt; the page says how, and shows where the two differ")
     say()

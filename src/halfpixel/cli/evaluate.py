@@ -41,7 +41,7 @@ def evaluate(
     as_json: Annotated[bool, Parameter("--json")] = False,
     speed: Speed = AS_USUAL,
 ) -> int:
-    """Compare what a model finds with annotations: average precision, quality, counts, and every mistake named.
+    """Compare what a model finds with annotations: average precision, accuracy, counts, and every error by its type.
 
     Args:
         data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
@@ -51,7 +51,7 @@ def evaluate(
             then looks only where it saw something.
         images: The folder of the images, where they are not beside the annotation file.
         format: The format of the annotations, where it is not found by looking.
-        threshold: Quality and counts take objects that score at least this, 0 to 1. Default: the model's own.
+        threshold: Accuracy and counts take objects that score at least this, 0 to 1. Default: the model's own.
         limit: At most this many objects an image. Default: the model's own.
         predictions: Evaluate the predictions of this COCO file, and run no model.
         slice_by: An attribute of the images; everything is also measured for each of its values.
@@ -73,20 +73,20 @@ def evaluate(
         say_json(result.to_json())
     elif result.evaluation is not None:
         print_evaluation(result.evaluation, result.whose)
-        _show_search(result)
+        _show_prefilter(result)
         say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
     return listener.finish(result.outcome)
 
 
-def _show_search(result: EvaluateResult) -> None:
+def _show_prefilter(result: EvaluateResult) -> None:
     """What the first pass saved and lost."""
     if result.first_pass is None or result.savings is None:
         return
     explain_savings(result.first_pass, result.savings)
-    search = None if result.evaluation is None else result.evaluation.search
-    if search is not None:
-        objects = plural(search.n_objects, "annotated object")
-        say(f"  Objects lost: {search.lost:,} of {objects} lie, by the larger part, where the network did not look.")
+    evaluated = None if result.evaluation is None else result.evaluation.prefilter
+    if evaluated is not None:
+        objects = plural(evaluated.n_objects, "annotated object")
+        say(f"  Objects lost: {evaluated.lost:,} of {objects} lie, by the larger part, where the network did not look.")
     say()
 
 
@@ -110,18 +110,18 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
         say(f"Boundary AP {number(outlines.ap)}{between(outlines.intervals.get('ap'))}   (Cheng et al. 2021)")
     say()
     say(f"Of objects that score at least {evaluation.threshold:g}, with 95% intervals:")
-    quality = [f"quality at IoU {_iou(iou)}" for iou in SHOWN_IOUS]
-    numbers = ("images", "objects", *quality, "count MAE", "count bias")
+    accuracy = [f"accuracy at IoU {_iou(iou)}" for iou in SHOWN_IOUS]
+    numbers = ("images", "objects", *accuracy, "count MAE", "count bias")
     table = plain_table(evaluation.slice_by or "", *numbers, right=numbers)
     for name, one in (*evaluation.slices.items(), ("all", overall)):
         if name == "all" and evaluation.slices:
             table.add_section()
         table.add_row(name, *_cells(one))
     show(table)
-    say("  quality: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    say("  accuracy: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
-    wrong = [f"{one.count.name} {one.count.events:,}" for one in overall.mistakes if one.count.events]
-    say(f"Mistakes: {', '.join(wrong) or 'none'}")
+    wrong = [f"{one.count.label} {one.count.events:,}" for one in overall.error_types if one.count.events]
+    say(f"Error types: {', '.join(wrong) or 'none'}")
     say()
     if evaluation.classes:
         _print_classes(evaluation)
@@ -143,10 +143,10 @@ def _print_classes(evaluation: Evaluation) -> None:
 
 
 def _cells(one: SliceEvaluation) -> list[str]:
-    by_iou = {round(q.counts.iou, 2): q for q in one.quality}
-    quality = [f"{number(by_iou[iou].counts.quality)}{between(by_iou[iou].interval)}" for iou in SHOWN_IOUS]
+    by_iou = {round(q.counts.iou, 2): q for q in one.detection}
+    accuracy = [f"{number(by_iou[iou].counts.accuracy)}{between(by_iou[iou].interval)}" for iou in SHOWN_IOUS]
     mae = f"{number(one.count.mae, 2)}{between(one.count_mae_interval, 2)}"
-    return [f"{one.n_images:,}", f"{one.n_objects:,}", *quality, mae, number(one.count.bias, 2, "+")]
+    return [f"{one.n_images:,}", f"{one.n_objects:,}", *accuracy, mae, number(one.count.bias, 2, "+")]
 
 
 def _iou(iou: float) -> str:

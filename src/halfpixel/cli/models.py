@@ -52,7 +52,7 @@ def _list(as_json: bool) -> None:
     for named in NAMED_MODELS:
         facts = _facts(named)
         size = f", {facts['megabytes']} MB" if facts["megabytes"] else ""
-        table.add_row(named.name, f"{named.summary}\n{named.quality}\n{named.licence}{size}, {facts['state']}\n")
+        table.add_row(named.name, f"{named.summary}\n{named.accuracy}\n{named.licence}{size}, {facts['state']}\n")
     show(table)
     say(f"The default is {DEFAULT_MODEL}. `halfpixel models NAME` or `halfpixel models FILE` tells more.")
 
@@ -76,7 +76,8 @@ def _facts(named: NamedModel) -> dict[str, Any]:
         "state": states[0 if here else 1],
         "file": str(path),
         "url": named.url,
-        "quality": named.quality,
+        "accuracy": named.accuracy,
+        "quality": named.accuracy,  # the old name, for one version
     }
 
 

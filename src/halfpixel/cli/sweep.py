@@ -33,7 +33,7 @@ def sweep(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
 ) -> int:
-    """Show what each score threshold does to counts and quality, and recommend one for a goal.
+    """Show what each score threshold does to counts and accuracy, and recommend one for a goal.
 
     Choose thresholds on images that you do not report results of. See docs/threshold.md.
 
@@ -77,18 +77,18 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
     annotated = swept.outcomes is not None
     numbers = ["threshold", "found"]
     if annotated:
-        numbers += ["annotated", "count bias", "count MAE", "precision", "recall", "F1", "quality"]
+        numbers += ["annotated", "count bias", "count MAE", "precision", "recall", "F1", "accuracy"]
     table = plain_table(*numbers, right=tuple(numbers))
     for point in swept.points:
         cells = [f"{point.threshold:g}", f"{point.found:,}"]
-        if point.count is not None and point.quality is not None:
-            quality = point.quality
+        if point.count is not None and point.detection is not None:
+            found = point.detection
             cells += [f"{point.count.true:,}", number(point.count.bias, 2, "+"), number(point.count.mae, 2)]
-            cells += [number(one) for one in (quality.precision, quality.recall, quality.f1, quality.quality)]
+            cells += [number(one) for one in (found.precision, found.recall, found.f1, found.accuracy)]
         table.add_row(*cells)
     show(table)
     if annotated:
-        say(f"  of masks paired one to one at IoU {swept.iou:g}, summed over images; quality: TP / (TP + FP + FN)")
+        say(f"  of masks paired one to one at IoU {swept.iou:g}, summed over images; accuracy: TP / (TP + FP + FN)")
         say("  count bias: mean over images of found - annotated; MAE: of its absolute value")
     else:
         say("  no annotations here: how many objects survive, and nothing about how many are right")

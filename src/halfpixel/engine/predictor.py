@@ -176,16 +176,16 @@ class Predictor:
         if limit < 1:
             raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
         pixels, limits = _pixels(image), Limits.of(threshold, limit)
-        objects, search = None, None
+        objects, passed = None, None
         if self.prefilter is not None:
-            objects, search = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
+            objects, passed = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
         if objects is None:
             objects = self._in(pixels, [(0, 0, pixels.shape[1], pixels.shape[0])], limits)
         return dataclasses.replace(
             objects[:limit],
             score_threshold=threshold,
             saturated=objects.saturated or len(objects) > limit,
-            search=search,
+            prefilter=passed,
         )
 
     def prepared(self, image: AnyImage) -> Iterator[ImageBatch]:

@@ -16,7 +16,7 @@ from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, Semantic
 from halfpixel.structures.images import ImageBatch, Limits
-from halfpixel.structures.instances import Instances, Search
+from halfpixel.structures.instances import Instances, PrefilterPass
 from halfpixel.zoo.modelfile import ModelInfo
 
 REDUCED = 0.5
@@ -54,7 +54,7 @@ class Prefilter:
 
     def look(
         self, pixels: npt.NDArray[np.uint8], network: Callable[[Sequence[Box]], Instances]
-    ) -> tuple[Instances | None, Search | None]:
+    ) -> tuple[Instances | None, PrefilterPass | None]:
         """Let the network find objects where there may be some.
 
         Args:
@@ -76,9 +76,9 @@ class Prefilter:
         objects = network(regions or [(0, 0, min(CELL_PX, size_hw[1]), min(CELL_PX, size_hw[0]))])
         seconds = time.perf_counter() - start
         if not regions:
-            return objects[:0], Search((), seconds, None)
+            return objects[:0], PrefilterPass((), seconds, None)
         saved = (seconds - first) / looked_at * area_px - seconds
-        return objects, Search(tuple(regions), seconds, saved)
+        return objects, PrefilterPass(tuple(regions), seconds, saved)
 
     def foreground(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """`[h', w']` how likely each pixel of the reduced image shows an object, 0..1."""

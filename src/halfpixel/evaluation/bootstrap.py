@@ -44,7 +44,7 @@ def bootstrap_ratio(
 ) -> Interval | None:
     """Percentile bootstrap over images (Efron 1979) of sum(numerators) / sum(denominators).
 
-    Whole images are drawn with replacement, as objects of one image are not independent. Detection quality has
+    Whole images are drawn with replacement, as objects of one image are not independent. Detection accuracy has
     TP over TP + FP + FN, a mean over images has ones below.
 
     Args:

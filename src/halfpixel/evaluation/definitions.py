@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-MISTAKES = {
-    "miss": "An annotated object that nothing was found of: no unpaired prediction of its class overlaps it from an "
-    "IoU of .1 upwards, and none of the other names fits.",
+ERROR_TYPES = {
+    "miss": "An annotated object that nothing was found of (a false negative): no unpaired prediction of its class overlaps it from an "
+    "IoU of .1 upwards, and none of the other types fits.",
     "false positive": "A prediction on nothing: it overlaps no unpaired object from an IoU of .1 upwards, and none of "
-    "the other names fits.",
+    "the other types fits.",
     "merge": "One prediction covers more than half of each of several annotated objects that no other prediction is "
     "paired with. It may be paired with one of them; the others are lost.",
     "split": "Several predictions lie more than half inside one annotated object. One of them may be paired with it; "
@@ -16,15 +16,15 @@ MISTAKES = {
     "found, but badly outlined.",
     "class confusion": "An unpaired prediction and an unpaired object of different classes fit (IoU .5 or more).",
 }
-"""Each name of a mistake, see `mistakes.name_mistakes`."""
+"""Each type of error, see `error_types.classify_errors`."""
 
-SEARCH = (
+PREFILTER = (
     "What a first pass saved and lost. looked_at_px: pixels that the network looked at. seconds: what both took on the "
     "images where it did not look everywhere; seconds_saved: about how many more the network alone would have taken on "
     "them, judged by area. lost: annotated objects of whose masks half or more lies where it did not look; ignored "
     "regions are no objects."
 )
-"""Of `search.SearchEvaluation`."""
+"""Of `prefilter_savings.PrefilterEvaluation`."""
 
 
 def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -> dict[str, str]:
@@ -37,11 +37,11 @@ def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -
             f"2,000 draws ({ap}), seed {seed}. They say how much the numbers depend on which images were chosen, and "
             f"not on which training run this was. None for one image, and too narrow for fewer than about ten."
         ),
-        "quality": (
+        "accuracy": (
             f"TP / (TP + FP + FN), summed over images before dividing, of {at_threshold}. Predicted and annotated "
             f"objects of the same class are paired one to one, as many as possible, from the given mask IoU upwards: "
             f"TP are pairs, FP predictions and FN annotated objects left over. The StarDist paper (Schmidt et al. "
-            f"2018, Table 1) calls this average precision; it is not COCO AP."
+            f"2018, Table 1) calls this average precision, its code accuracy; it is not COCO AP."
         ),
         "precision": "TP / (TP + FP): the part of the predictions that is right.",
         "recall": "TP / (TP + FN): the part of the annotated objects that was found.",
@@ -61,11 +61,11 @@ def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -
             "Limits of agreement (Bland and Altman 1986): bias - and + 1.96 standard deviations of predicted - true. "
             "About 95% of images differ by no more than this if the differences are roughly normal."
         ),
-        "mistakes": (
+        "error_types": (
             f"Of {at_threshold}: every annotated and predicted object left over after the pairing at IoU .5 has "
-            f"exactly one name, the first that fits of class confusion, duplicate, merge, split, localisation, and "
+            f"exactly one type, the first that fits of class confusion, duplicate, merge, split, localisation, and "
             f"miss or false positive. Events: merging predictions, split or missed objects, else predictions of that "
-            f"name. Effect: predictions - objects of that name; all of them together are the error of the total count."
+            f"type. Effect: predictions - objects of that type; all of them together are the error of the total count."
         ),
         "sizes": (
             "By area in pixels: annotated objects (pairs and misses) by their annotated area, predictions left over by "

@@ -14,12 +14,12 @@ from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.coco.average_precision import COCO_LIMIT, CocoAP, CocoMatches, match_coco
 from halfpixel.evaluation.coco.boundary_ap import BoundaryAP, boundary_ap
 from halfpixel.evaluation.counts.count_errors import ImageCount
-from halfpixel.evaluation.detection.error_types import Mistakes, name_mistakes
+from halfpixel.evaluation.detection.error_types import ImageErrors, classify_errors
 from halfpixel.evaluation.detection.mask_matching import IOUS
 from halfpixel.evaluation.detection.size_ranges import SizeRange, size_ranges
-from halfpixel.evaluation.prefilter_savings import SearchEvaluation, evaluate_search
+from halfpixel.evaluation.prefilter_savings import PrefilterEvaluation, evaluate_prefilter
 from halfpixel.evaluation.slices import Parts, SizeEvaluation, SliceEvaluation
-from halfpixel.evaluation.to_json import plain
+from halfpixel.evaluation.to_json import plain, with_old_names
 from halfpixel.structures.instances import Instances
 
 __all__ = ["AP_RESAMPLES", "AP_SCORE", "Evaluation", "SizeEvaluation", "SliceEvaluation", "evaluate"]
@@ -40,7 +40,7 @@ class Evaluation:
     Attributes:
         data: the name of the annotation file or folder.
         class_names: the data set's classes.
-        threshold: the score threshold of quality, counts and mistakes.
+        threshold: the score threshold of accuracy, counts and error types.
         max_detections: the limit of AP, for each class and image.
         seed: of the bootstrap.
         ap_resamples: draws for the intervals of AP.
@@ -58,8 +58,8 @@ class Evaluation:
         classes: each class; empty when there is only one.
         sizes: objects by area.
         images: true and predicted counts of each image.
-        search: what a first pass saved and lost; None where there was none, or it let the network look everywhere.
-        mistakes: of each image; indices into the annotated objects, and the predicted ones at the score threshold.
+        prefilter: what a first pass saved and lost; None where there was none, or it let the network look everywhere.
+        error_types: of each image; indices into the annotated objects, and the predicted ones at the score threshold.
     """
 
     data: str
@@ -82,8 +82,8 @@ class Evaluation:
     classes: dict[str, SliceEvaluation]
     sizes: tuple[SizeEvaluation, ...]
     images: tuple[ImageCount, ...]
-    search: SearchEvaluation | None
-    mistakes: tuple[Mistakes, ...] = field(repr=False)
+    prefilter: PrefilterEvaluation | None
+    error_types: tuple[ImageErrors, ...] = field(repr=False)
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -96,8 +96,8 @@ class Evaluation:
             "box_ap": self.box_ap.definition,
             "boundary_ap": boundary,
             **definitions.define(f"{self.threshold:g}", self.seed, self.ap_resamples, self.slice_by),
-            **definitions.MISTAKES,
-            **({} if self.search is None else {"search": definitions.SEARCH}),
+            **definitions.ERROR_TYPES,
+            **({} if self.prefilter is None else {"prefilter": definitions.PREFILTER}),
         }
 
     def to_json(self) -> dict[str, object]:
@@ -105,21 +105,28 @@ class Evaluation:
         everything: dict[str, object] = plain(self)
         everything["n_images"], everything["n_objects"] = self.overall.n_images, self.overall.n_objects
         everything["images"] = [
+            self._image(one, wrong) for one, wrong in zip(self.images, self.error_types, strict=True)
+        ]
+        for name in ("error_types", "mistakes"):  # of single images
+            del everything[name]
+        return {**everything, "definitions": with_old_names(self.definitions)}
+
+    def _image(self, one: ImageCount, wrong: ImageErrors) -> dict[str, object]:
+        """What `to_json` says of an image."""
+        error_types = {
+            name: {"annotated": len(wrong.truths[name]), "predicted": len(wrong.predictions[name])}
+            for name in wrong.truths
+            if len(wrong.truths[name]) or len(wrong.predictions[name])
+        }
+        return with_old_names(
             {
                 "image_id": one.image_id,
                 "file_name": one.path.name,
                 "true": dict(zip(self.class_names, one.true, strict=True)),
                 "predicted": dict(zip(self.class_names, one.predicted, strict=True)),
-                "mistakes": {
-                    name: {"annotated": len(wrong.truths[name]), "predicted": len(wrong.predictions[name])}
-                    for name in wrong.truths
-                    if len(wrong.truths[name]) or len(wrong.predictions[name])
-                },
+                "error_types": error_types,
             }
-            for one, wrong in zip(self.images, self.mistakes, strict=True)
-        ]
-        del everything["mistakes"]
-        return {**everything, "definitions": self.definitions}
+        )
 
 
 def evaluate(
@@ -139,12 +146,12 @@ def evaluate(
     Args:
         dataset: the annotations.
         predictions: one per sample, in the order of `dataset.samples`, with masks. AP needs them down to low scores;
-            quality, counts and mistakes take those that score at least `threshold`.
+            accuracy, counts and error types take those that score at least `threshold`.
         threshold: a score in 0..1.
         max_detections: the limit of AP for each class and image.
         slice_by: an image attribute; everything is also given for each of its values. Images without it are put under
             "unknown".
-        ious: mask IoUs of the quality.
+        ious: mask IoUs of the accuracy.
         seed: of the bootstrap intervals.
         ap_resamples: draws for the intervals of AP, which take longer than the others (see `AP_RESAMPLES`); 0 for none.
         boundary: compute boundary AP, which takes long on large images; without faster-coco-eval it is left out, and
@@ -159,11 +166,11 @@ def evaluate(
     ranges, most = size_ranges(dataset), max(max_detections, COCO_LIMIT)
     masks = match_coco(dataset, predictions, kind="mask", max_detections=most, ranges_px=_closed_px(ranges))
     boxes = match_coco(dataset, predictions, kind="box", max_detections=most)
-    mistakes = [
-        name_mistakes(sample.objects, objects, sample.ignored)
+    errors = [
+        classify_errors(sample.objects, objects, sample.ignored)
         for sample, objects in zip(dataset.samples, kept, strict=True)
     ]
-    parts = Parts(dataset, kept, mistakes, masks, tuple(ious), ranges, max_detections, ap_resamples, seed)
+    parts = Parts(dataset, kept, errors, masks, tuple(ious), ranges, max_detections, ap_resamples, seed)
     groups = images_by(dataset, slice_by)
     mask_ap_100, mask_ap = _at_both_limits(masks, max_detections, ap_resamples, seed)
     box_ap_100, box_ap = _at_both_limits(boxes, max_detections, ap_resamples, seed)
@@ -191,8 +198,8 @@ def evaluate(
         classes=parts.of_classes(mask_ap) if len(dataset.class_names) > 1 else {},
         sizes=parts.of_sizes(),
         images=tuple(parts.counts),
-        search=evaluate_search(dataset, predictions),
-        mistakes=tuple(mistakes),
+        prefilter=evaluate_prefilter(dataset, predictions),
+        error_types=tuple(errors),
     )
 
 

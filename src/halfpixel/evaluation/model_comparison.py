@@ -11,12 +11,12 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation import definitions
 from halfpixel.evaluation.bootstrap import RESAMPLES, Floats, image_draws
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error
-from halfpixel.evaluation.detection.error_types import NAMES, Mistakes, Name
+from halfpixel.evaluation.detection.error_types import ERROR_TYPES, LABELS, ErrorType, ImageErrors
 from halfpixel.evaluation.detection.mask_matching import Indices
 from halfpixel.evaluation.evaluation import images_by
 from halfpixel.evaluation.paired_difference import FEWEST_IMAGES, Contrast, contrast
 from halfpixel.evaluation.per_image import IOUS, RATIOS, Audit, Candidate, Totals, audit
-from halfpixel.evaluation.to_json import plain
+from halfpixel.evaluation.to_json import plain, with_old_names
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Measure:
 
     Attributes:
         label: for people.
-        best: what neither can be better than: 0 for an error, 1 for a quality.
+        best: what neither can be better than: 0 for an error, 1 for an accuracy.
         group: what it is about.
         digits: to show after the point.
         with_ratio: A / B is of interest, too.
@@ -44,19 +44,19 @@ def _measures() -> dict[str, Measure]:
         "count_mae": Measure("count MAE", 0, "counts", 2, with_ratio=True),
         "count_bias": Measure("count bias", 0, "counts", 2),
     }
-    measures |= {name: Measure(name, 0, "mistakes", 2, with_ratio=True) for name in NAMES}
+    measures |= {name: Measure(LABELS[name], 0, "error_types", 2, with_ratio=True) for name in ERROR_TYPES}
     for iou in IOUS:
         for name in RATIOS:
             label = f"{'F1' if name == 'f1' else name} at IoU {iou:.2f}"
-            measures[f"{name}_{100 * iou:.0f}"] = Measure(label, 1, "quality")
-    measures["mask_ap"] = Measure("COCO mask AP", 1, "quality")
+            measures[f"{name}_{100 * iou:.0f}"] = Measure(label, 1, "accuracy")
+    measures["mask_ap"] = Measure("COCO mask AP", 1, "accuracy")
     measures["area_ratio"] = Measure("total area, found / annotated", 1, "areas")
     measures["median_area_ratio"] = Measure("median area of pairs, found / annotated", 1, "areas")
     return measures
 
 
 MEASURES: Mapping[str, Measure] = _measures()
-"""By their names in the report; mistakes are events per 100 annotated objects."""
+"""By their names in the report; error types are events per 100 annotated objects."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Side:
         n_saturated: images in which the predictor's own limit cut objects off.
         count: errors of the images' totals.
         images: true and predicted counts of each image.
-        mistakes: of each image; indices into the annotated objects, and the predicted ones at the threshold.
+        error_types: of each image; indices into the annotated objects, and the predicted ones at the threshold.
         events: for each image how often each thing went wrong.
         areas_px: of all its objects, those in ignored regions left out.
     """
@@ -102,19 +102,17 @@ class Side:
     n_saturated: int
     count: CountError
     images: tuple[ImageCount, ...]
-    mistakes: tuple[Mistakes, ...]
-    events: tuple[dict[Name, int], ...]
+    error_types: tuple[ImageErrors, ...]
+    events: tuple[dict[ErrorType, int], ...]
     areas_px: Floats
 
     def of_image(self, k: int) -> dict[str, object]:
         """What `to_json` says of an image."""
-        return {
-            "predicted": sum(self.images[k].predicted),
-            "mistakes": {name: number for name, number in self.events[k].items() if number},
-        }
+        error_types = {name: number for name, number in self.events[k].items() if number}
+        return with_old_names({"predicted": sum(self.images[k].predicted), "error_types": error_types})
 
 
-_OF_IMAGES = ("images", "mistakes", "events", "areas_px")
+_OF_IMAGES = ("images", "error_types", "events", "areas_px")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +152,21 @@ class Comparison:
         if self.a.threshold != self.b.threshold:
             thresholds += f" (A) or {self.b.threshold:g} (B)"
         said = definitions.define(thresholds, self.seed, self.ap_resamples, self.slice_by)
-        wanted = ("intervals", "count_mae", "count_bias", "mistakes", "quality", "precision", "recall", "f1", "slices")
+        wanted = (
+            "intervals",
+            "count_mae",
+            "count_bias",
+            "error_types",
+            "accuracy",
+            "precision",
+            "recall",
+            "f1",
+            "slices",
+        )
         limits = " (A) and ".join(dict.fromkeys(f"{one.max_detections:,}" for one in (self.a, self.b)))
         return {
             **{name: said[name] for name in wanted if name in said},
-            **definitions.MISTAKES,
+            **definitions.ERROR_TYPES,
             "mask_ap": (
                 f"Area under the precision-recall curve, mean over classes and mask IoU .50 to .95, of all predictions "
                 f"whatever their score, at most {limits}{' (B)' if '(A)' in limits else ''} of each class and image. "
@@ -182,7 +190,7 @@ class Comparison:
             }
             for k, one in enumerate(self.a.images)
         ]
-        return {**everything, "definitions": self.definitions}
+        return {**everything, "definitions": with_old_names(self.definitions)}
 
 
 _DEFINITIONS = {
@@ -200,7 +208,7 @@ _DEFINITIONS = {
         "which B has none counts as endlessly large; there is no interval where that leaves it without an upper end."
     ),
     "better": (
-        f"Who is nearer to the best value (0 for errors and bias, 1 for qualities and for ratios of areas). Said only "
+        f"Who is nearer to the best value (0 for errors and bias, 1 for accuracies and for ratios of areas). Said only "
         f"where the 95% interval of the difference of the two distances leaves out 0, and from {FEWEST_IMAGES} images "
         f"upwards. If the two were equally good, one in twenty numbers would be expected to be marked by chance."
     ),
@@ -289,7 +297,7 @@ def _side(one: Audit, seed: int) -> Side:
         n_saturated=sum(objects.saturated for objects in one.candidate.predictions),
         count=count_error(one.counts, resamples=RESAMPLES, seed=seed),
         images=one.counts,
-        mistakes=one.mistakes,
+        error_types=one.error_types,
         events=one.events,
         areas_px=np.concatenate([np.zeros(0), *one.areas_px]),
     )

@@ -54,7 +54,7 @@ def contrast(
     Args:
         values: of A and B, `[1]` each, NaN where undefined.
         drawn: the same from each draw of the images, `[r]` each; the k-th draw is the same for both.
-        best: the value that neither can be better than, 0 for an error, 1 for a quality.
+        best: the value that neither can be better than, 0 for an error, 1 for an accuracy.
         with_ratio: give a / b, too.
         n_images: with fewer than `FEWEST_IMAGES` nobody is called better.
         seed: of the draws.

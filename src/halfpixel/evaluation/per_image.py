@@ -16,15 +16,15 @@ from halfpixel.evaluation.bootstrap import Floats, divide
 from halfpixel.evaluation.coco.average_precision import CocoMatches, match_coco
 from halfpixel.evaluation.counts.count_errors import ImageCount, image_counts
 from halfpixel.evaluation.detection.error_types import (
-    NAMES,
-    Mistakes,
-    Name,
-    count_mistakes,
-    name_mistakes,
-    tally_mistakes,
+    ERROR_TYPES,
+    ErrorType,
+    ImageErrors,
+    classify_errors,
+    count_error_types,
+    tally_error_types,
 )
 from halfpixel.evaluation.detection.mask_matching import (
-    DetectionQuality,
+    DetectionCounts,
     ImageMatch,
     Indices,
     in_ignored,
@@ -32,11 +32,11 @@ from halfpixel.evaluation.detection.mask_matching import (
     match_image,
     pool,
 )
-from halfpixel.evaluation.slices import quality_ratios
+from halfpixel.evaluation.slices import accuracy_ratios
 from halfpixel.structures.instances import Instances
 
 IOUS = (0.5, 0.75)
-RATIOS = ("quality", "precision", "recall", "f1")
+RATIOS = ("accuracy", "precision", "recall", "f1")
 
 _AT_ONCE = 4_000_000
 
@@ -66,13 +66,13 @@ class Totals:
         objects: predicted.
         area_px: of those objects; where they overlap, pixels count for each.
         events: how often each thing went wrong.
-        quality: pairs and objects left over, at each IoU.
+        detection: pairs and objects left over, at each IoU.
     """
 
     objects: int
     area_px: int
-    events: dict[Name, int]
-    quality: tuple[DetectionQuality, ...]
+    events: dict[ErrorType, int]
+    detection: tuple[DetectionCounts, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Audit:
     Attributes:
         candidate: the model.
         counts: true and predicted objects of each image.
-        mistakes: of each image; indices into the annotated objects, and the predicted ones at the threshold.
+        error_types: of each image; indices into the annotated objects, and the predicted ones at the threshold.
         matches: of each image at each of the `IOUS`.
         events: of each image, how often each thing went wrong.
         areas_px: for each image the areas of the predicted objects, those in ignored regions left out.
@@ -93,9 +93,9 @@ class Audit:
 
     candidate: Candidate
     counts: tuple[ImageCount, ...]
-    mistakes: tuple[Mistakes, ...]
+    error_types: tuple[ImageErrors, ...]
     matches: tuple[tuple[ImageMatch, ...], ...]
-    events: tuple[dict[Name, int], ...]
+    events: tuple[dict[ErrorType, int], ...]
     areas_px: tuple[Floats, ...]
     true_areas_px: tuple[Floats, ...]
     area_ratios: tuple[Floats, ...]
@@ -107,8 +107,8 @@ class Audit:
         return Totals(
             objects=sum(sum(self.counts[k].predicted) for k in chosen),
             area_px=int(sum(self.areas_px[k].sum() for k in chosen)),
-            events={name: sum(self.events[k][name] for k in chosen) for name in NAMES},
-            quality=tuple(pool(iou, (self.matches[k][n].quality for k in chosen)) for n, iou in enumerate(IOUS)),
+            events={name: sum(self.events[k][name] for k in chosen) for name in ERROR_TYPES},
+            detection=tuple(pool(iou, (self.matches[k][n].counts for k in chosen)) for n, iou in enumerate(IOUS)),
         )
 
     def numbers(self, images: Indices, weights: npt.NDArray[np.float32]) -> dict[str, Floats]:
@@ -120,12 +120,12 @@ class Audit:
         """
         chosen = images.tolist()
         n, absolute, error, annotated, found_px, true_px, *rest = (weights @ self._terms[images]).T
-        events, pairs = rest[: len(NAMES)], rest[len(NAMES) :]
+        events, pairs = rest[: len(ERROR_TYPES)], rest[len(ERROR_TYPES) :]
         values = {"count_mae": divide(absolute, n), "count_bias": divide(error, n)}
-        for name, number in zip(NAMES, events, strict=True):
+        for name, number in zip(ERROR_TYPES, events, strict=True):
             values[name] = divide(100 * number, annotated)
         for k, iou in enumerate(IOUS):
-            ratios = quality_ratios(np.stack(pairs[4 * k : 4 * k + 4], axis=1))
+            ratios = accuracy_ratios(np.stack(pairs[4 * k : 4 * k + 4], axis=1))
             values |= {f"{name}_{100 * iou:.0f}": ratios[name] for name in RATIOS}
         values["area_ratio"] = divide(found_px, true_px)
         values["median_area_ratio"] = weighted_median([self.area_ratios[k] for k in chosen], weights)
@@ -141,13 +141,13 @@ class Audit:
         rows = [
             [
                 1, abs(count.error), count.error, len(true_px), found_px.sum(), true_px.sum(), *events.values(),
-                *(term for one in matches for term in (one.quality.tp, one.quality.fp, one.quality.fn, 0)),
+                *(term for one in matches for term in (one.counts.tp, one.counts.fp, one.counts.fn, 0)),
             ]
             for count, true_px, found_px, events, matches in zip(
                 self.counts, self.true_areas_px, self.areas_px, self.events, self.matches, strict=True
             )
         ]  # fmt: skip
-        return np.array(rows, dtype=np.float64).reshape(len(rows), 6 + len(NAMES) + 4 * len(IOUS))
+        return np.array(rows, dtype=np.float64).reshape(len(rows), 6 + len(ERROR_TYPES) + 4 * len(IOUS))
 
 
 def audit(dataset: Dataset, candidate: Candidate) -> Audit:
@@ -164,23 +164,23 @@ def audit(dataset: Dataset, candidate: Candidate) -> Audit:
         raise ArgumentError(f"{candidate.name}: the score threshold must be in 0..1, got {candidate.threshold}")
     predictions = paired(dataset, candidate.predictions)
     kept = [one.above(candidate.threshold) for one in predictions]
-    mistakes, matches, events, areas, true_areas, ratios = [], [], [], [], [], []
+    errors, matches, events, areas, true_areas, ratios = [], [], [], [], [], []
     for sample, found in zip(dataset.samples, kept, strict=True):
         matched = match_image(sample.objects, found, sample.ignored, IOUS)
-        wrong = name_mistakes(sample.objects, found, sample.ignored)
+        wrong = classify_errors(sample.objects, found, sample.ignored)
         truth_px, found_px = (masks_of(one).areas_px().double().numpy() for one in (sample.objects, found))
         truths, partners = matched[0].pairs.T
-        mistakes.append(wrong)
+        errors.append(wrong)
         matches.append(tuple(matched))
-        tallies = tally_mistakes(wrong, sample.objects, found)
-        events.append({one.name: one.events for one in count_mistakes(tallies)})
+        tallies = tally_error_types(wrong, sample.objects, found)
+        events.append({one.name: one.events for one in count_error_types(tallies)})
         areas.append(found_px[~in_ignored(found, sample.ignored)])
         true_areas.append(truth_px)
         ratios.append(found_px[partners] / truth_px[truths])
     return Audit(
         candidate=candidate,
         counts=tuple(image_counts(dataset, kept)),
-        mistakes=tuple(mistakes),
+        error_types=tuple(errors),
         matches=tuple(matches),
         events=tuple(events),
         areas_px=tuple(areas),

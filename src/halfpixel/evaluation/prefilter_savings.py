@@ -11,7 +11,7 @@ import numpy.typing as npt
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.mask_matching import masks_of
-from halfpixel.structures.instances import Instances, Search
+from halfpixel.structures.instances import Instances, PrefilterPass
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Savings:
     seconds_saved: float | None
 
     @classmethod
-    def of(cls, sizes_hw: Sequence[Sequence[int]], searches: Sequence[Search | None]) -> Savings:
+    def of(cls, sizes_hw: Sequence[Sequence[int]], passes: Sequence[PrefilterPass | None]) -> Savings:
         """Sum up several images.
 
         Args:
             sizes_hw: of the images, in pixels.
-            searches: of each image, None where the network looked everywhere.
+            passes: of each image, None where the network looked everywhere.
         """
         areas_px = [height * width for height, width in sizes_hw]
-        some = [(area, one) for area, one in zip(areas_px, searches, strict=True) if one is not None]
+        some = [(area, one) for area, one in zip(areas_px, passes, strict=True) if one is not None]
         seconds = sum(one.seconds for _, one in some)
         # how long the network takes for a pixel is known only from images on which it looked at something
         judged = [(area, one.seconds + one.seconds_saved) for area, one in some if one.seconds_saved is not None]
@@ -62,7 +62,7 @@ class Savings:
 
 
 @dataclass(frozen=True)
-class SearchEvaluation:
+class PrefilterEvaluation:
     """What a first pass saved, and what it lost.
 
     Attributes:
@@ -76,21 +76,21 @@ class SearchEvaluation:
     lost: int
 
 
-def lost_objects(truth: Instances, search: Search | None) -> npt.NDArray[np.bool_]:
+def lost_objects(truth: Instances, passed: PrefilterPass | None) -> npt.NDArray[np.bool_]:
     """`[n]` whether half of each object's mask or more lies outside of the regions that the network looked at.
 
     Args:
         truth: the annotated objects, with masks.
-        search: where the network looked; None for everywhere.
+        passed: where the network looked; None for everywhere.
 
     Raises:
         ArgumentError: objects without masks.
     """
     masks = masks_of(truth)
-    if search is None:
+    if passed is None:
         return np.zeros(len(masks), dtype=bool)
     seen = np.zeros(truth.size_hw, dtype=bool)
-    for x0, y0, x1, y1 in search.regions_xyxy:
+    for x0, y0, x1, y1 in passed.regions_xyxy:
         seen[y0:y1, x0:x1] = True
     found = []
     for crop, (x, y) in masks.placed():
@@ -99,7 +99,7 @@ def lost_objects(truth: Instances, search: Search | None) -> npt.NDArray[np.bool
     return np.array(found, dtype=bool)
 
 
-def evaluate_search(dataset: Dataset, predictions: Sequence[Instances]) -> SearchEvaluation | None:
+def evaluate_prefilter(dataset: Dataset, predictions: Sequence[Instances]) -> PrefilterEvaluation | None:
     """What a first pass saved and lost; None where there was none, or nowhere did it spare the network anything.
 
     Args:
@@ -111,12 +111,12 @@ def evaluate_search(dataset: Dataset, predictions: Sequence[Instances]) -> Searc
         ArgumentError: predictions that do not fit the data set, or objects without masks.
     """
     found = paired(dataset, predictions)
-    searches = [one.search for one in found]
-    if not any(searches):
+    passes = [one.prefilter for one in found]
+    if not any(passes):
         return None
-    lost = [lost_objects(one.objects, search) for one, search in zip(dataset.samples, searches, strict=True)]
-    return SearchEvaluation(
-        savings=Savings.of([one.size_hw for one in found], searches),
+    lost = [lost_objects(one.objects, passed) for one, passed in zip(dataset.samples, passes, strict=True)]
+    return PrefilterEvaluation(
+        savings=Savings.of([one.size_hw for one in found], passes),
         n_objects=sum(len(one) for one in lost),
         lost=sum(int(one.sum()) for one in lost),
     )

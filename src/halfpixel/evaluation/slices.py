@@ -21,8 +21,14 @@ from halfpixel.evaluation.bootstrap import (
 )
 from halfpixel.evaluation.coco.average_precision import N_COCO_RANGES, CocoAP, CocoMatches
 from halfpixel.evaluation.counts.count_errors import CountError, count_error, image_counts
-from halfpixel.evaluation.detection.error_types import NAMES, MistakeCount, Mistakes, count_mistakes, tally_mistakes
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, tally
+from halfpixel.evaluation.detection.error_types import (
+    ERROR_TYPES,
+    ErrorTypeCount,
+    ImageErrors,
+    count_error_types,
+    tally_error_types,
+)
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, tally
 from halfpixel.evaluation.detection.size_ranges import SizeRange, group_by_size
 from halfpixel.structures.instances import Instances
 
@@ -30,23 +36,23 @@ Estimate = tuple[float | None, Interval | None]
 
 
 @dataclass(frozen=True)
-class QualityWithInterval:
+class DetectionEstimate:
     """Pooled counts at one IoU, and the intervals of the ratios among its properties, by name."""
 
-    counts: DetectionQuality
+    counts: DetectionCounts
     intervals: Intervals
 
     @property
     def interval(self) -> Interval | None:
-        """The one of `counts.quality`; None for fewer than two images."""
-        return self.intervals.get("quality")
+        """The one of `counts.accuracy`; None for fewer than two images."""
+        return self.intervals.get("accuracy")
 
 
 @dataclass(frozen=True)
-class MistakeRate:
-    """How often one thing went wrong, also per 100 annotated objects (None where there are none)."""
+class ErrorTypeRate:
+    """How often one type of error happened, also per 100 annotated objects (None where there are none)."""
 
-    count: MistakeCount
+    count: ErrorTypeCount
     per_100: float | None
     interval: Interval | None
 
@@ -60,18 +66,18 @@ class SliceEvaluation:
         n_objects: annotated objects on them, ignored regions not included.
         mask_ap: COCO mask AP at the limit of `Evaluation.max_detections`, over all predictions.
         mask_ap_interval: where it was asked for.
-        quality: pooled detection quality at each IoU, ascending, at the score threshold.
+        detection: pooled true and false positives and false negatives at each IoU, ascending, at the score threshold.
         count: errors of the images' totals, at the score threshold.
-        mistakes: what went wrong, at the score threshold.
+        error_types: what went wrong, at the score threshold.
     """
 
     n_images: int
     n_objects: int
     mask_ap: float | None
     mask_ap_interval: Interval | None
-    quality: tuple[QualityWithInterval, ...]
+    detection: tuple[DetectionEstimate, ...]
     count: CountError
-    mistakes: tuple[MistakeRate, ...]
+    error_types: tuple[ErrorTypeRate, ...]
 
     @property
     def count_mae_interval(self) -> Interval | None:
@@ -87,7 +93,7 @@ class SizeEvaluation:
     n_objects: int
     mask_ap: float | None
     mask_ap_interval: Interval | None
-    quality: tuple[QualityWithInterval, ...]
+    detection: tuple[DetectionEstimate, ...]
 
 
 class Parts:
@@ -97,7 +103,7 @@ class Parts:
         self,
         dataset: Dataset,
         kept: Sequence[Instances],
-        mistakes: Sequence[Mistakes],
+        errors: Sequence[ImageErrors],
         masks: CocoMatches,
         ious: tuple[float, ...],
         ranges: Sequence[SizeRange],
@@ -112,7 +118,7 @@ class Parts:
         n, k, t = len(dataset.samples), len(dataset.class_names), len(ious)
         partitions = [[one for one in ranges if one.of == of] for of in ("COCO", "quarter")]
         by_class, by_size, wrong = [], [], []
-        for sample, objects, mistake in zip(dataset.samples, kept, mistakes, strict=True):
+        for sample, objects, one in zip(dataset.samples, kept, errors, strict=True):
             matches = match_image(sample.objects, objects, sample.ignored, ious)
             by_class.append(tally(matches, sample.objects.labels.numpy(), objects.labels.numpy(), k))
             truth_px = sample.areas_px.double().numpy()
@@ -121,11 +127,11 @@ class Parts:
                 tally(matches, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
                 for some in partitions if some
             ])  # fmt: skip
-            wrong.append(tally_mistakes(mistake, sample.objects, objects))
+            wrong.append(tally_error_types(one, sample.objects, objects))
         self.by_class: Floats = np.array(by_class).reshape(n, k, t, 4)
         sizes = [np.concatenate(one) for one in by_size]
         self.by_size: Floats = np.array(sizes).reshape(n, len(ranges), t, 4)
-        self.wrong: npt.NDArray[np.int64] = np.array(wrong, dtype=np.int64).reshape(n, k, len(NAMES), 3)
+        self.wrong: npt.NDArray[np.int64] = np.array(wrong, dtype=np.int64).reshape(n, k, len(ERROR_TYPES), 3)
 
     def of_images(self, images: Sequence[int] | None, mask_ap: Estimate | None = None) -> SliceEvaluation:
         """Some of the images (None: all), with AP computed here unless it is known."""
@@ -156,7 +162,7 @@ class Parts:
             )
             tallies = self.by_size[:, k]
             n_objects = int(tallies[:, 0, 0].sum() + tallies[:, 0, 2].sum())
-            found.append(SizeEvaluation(size, n_objects, value, interval, self._quality(tallies)))
+            found.append(SizeEvaluation(size, n_objects, value, interval, self._detection(tallies)))
         return tuple(found)
 
     def _slice(
@@ -167,43 +173,43 @@ class Parts:
             n_objects=count.true,
             mask_ap=mask_ap[0],
             mask_ap_interval=mask_ap[1],
-            quality=self._quality(tallies),
+            detection=self._detection(tallies),
             count=count,
-            mistakes=self._rates(wrong, tallies),
+            error_types=self._rates(wrong, tallies),
         )
 
-    def _quality(self, tallies: Floats) -> tuple[QualityWithInterval, ...]:
+    def _detection(self, tallies: Floats) -> tuple[DetectionEstimate, ...]:
         """From `[image, iou, 4]`: TP, FP, FN and the sum of the pairs' IoUs."""
         n, t = tallies.shape[:2]
         pooled = tallies.sum(0).tolist()
         drawn = resampled_sums(tallies.reshape(n, t * 4), seed=self.seed).reshape(-1, t, 4)
         return tuple(
-            QualityWithInterval(
-                DetectionQuality(iou, int(tp), int(fp), int(fn), iou_sum),
-                named_intervals(quality_ratios(drawn[:, k]), seed=self.seed),
+            DetectionEstimate(
+                DetectionCounts(iou, int(tp), int(fp), int(fn), iou_sum),
+                named_intervals(accuracy_ratios(drawn[:, k]), seed=self.seed),
             )
             for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.ious, pooled, strict=True))
         )
 
-    def _rates(self, wrong: npt.NDArray[np.int64], tallies: Floats) -> tuple[MistakeRate, ...]:
-        """From `[image, name, 3]`: events, annotated and predicted objects."""
+    def _rates(self, wrong: npt.NDArray[np.int64], tallies: Floats) -> tuple[ErrorTypeRate, ...]:
+        """From `[image, type, 3]`: events, annotated and predicted objects."""
         annotated = tallies[:, 0, 0] + tallies[:, 0, 2]
         total = annotated.sum()
         return tuple(
-            MistakeRate(
+            ErrorTypeRate(
                 count,
                 100 * count.events / float(total) if total else None,
                 bootstrap_ratio(100 * wrong[:, k, 0], annotated, seed=self.seed),
             )
-            for k, count in enumerate(count_mistakes(wrong))
+            for k, count in enumerate(count_error_types(wrong))
         )
 
 
-def quality_ratios(sums: Floats) -> dict[str, Floats]:
-    """The ratios of `DetectionQuality`, by its names, from draws `[r, 4]`."""
+def accuracy_ratios(sums: Floats) -> dict[str, Floats]:
+    """The ratios of `DetectionCounts`, by its names, from draws `[r, 4]`."""
     tp, fp, fn, iou_sum = sums.T
     return {
-        "quality": divide(tp, tp + fp + fn),
+        "accuracy": divide(tp, tp + fp + fn),
         "precision": divide(tp, tp + fp),
         "recall": divide(tp, tp + fn),
         "f1": divide(2 * tp, 2 * tp + fp + fn),

@@ -104,7 +104,7 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
     a, b = (one.on(dataset, found) for one, found in zip(contenders, ran, strict=True))
     comparison = measure(dataset, a, b, slice_by=request.slice_by, ap_resamples=AP_RESAMPLES)
     for one, total in zip(contenders, (comparison.overall.a, comparison.overall.b), strict=True):
-        half = total.quality[0]  # at IoU .5
+        half = total.detection[0]  # at IoU .5
         if one.predictor is None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
             runner.warn(f"{one.name}: {doubt}")
     for key, one, side in zip("ab", contenders, (a, b), strict=True):

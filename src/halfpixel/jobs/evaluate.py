@@ -89,7 +89,7 @@ class EvaluateResult:
         """What the first pass saved, if there was one."""
         if self.first_pass is None:
             return None
-        return Savings.of([one.size_hw for one in self.found], [one.search for one in self.found])
+        return Savings.of([one.size_hw for one in self.found], [one.prefilter for one in self.found])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -131,7 +131,7 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
     )  # fmt: skip
     if request.boundary and evaluation.boundary_ap is None:
         runner.warn(f"boundary AP is {evaluation.boundary_note}")
-    half = next(one.counts for one in evaluation.overall.quality if round(one.counts.iou, 2) == 0.5)
+    half = next(one.counts for one in evaluation.overall.detection if round(one.counts.iou, 2) == 0.5)
     if request.predictions is not None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):
         runner.warn(f"{request.predictions}: {doubt}")
     outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))

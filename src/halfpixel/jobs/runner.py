@@ -154,7 +154,7 @@ class Runner:
             "size_hw": objects.size_hw,
             "counts": counts,
             "note": asdict(self.notes[image]),
-            "search": None if objects.search is None else asdict(objects.search),
+            "search": None if objects.prefilter is None else asdict(objects.prefilter),
         }
 
     def outcome(self, *warnings: str) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from halfpixel.jobs.journal import Facts
-from halfpixel.structures.instances import Search
+from halfpixel.structures.instances import PrefilterPass
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.prefilter_savings import Savings
@@ -16,10 +16,12 @@ def savings_of(found: Sequence[Facts]) -> Savings:
     """What was saved on all images."""
     from halfpixel.evaluation.prefilter_savings import Savings  # brings scipy, which counting does without
 
-    return Savings.of([facts["size_hw"] for facts in found], [_search_of(facts) for facts in found])
+    return Savings.of([facts["size_hw"] for facts in found], [_pass_of(facts) for facts in found])
 
 
-def _search_of(facts: Facts) -> Search | None:
+def _pass_of(facts: Facts) -> PrefilterPass | None:
     """Where the network looked on an image."""
     plain = facts["search"]
-    return None if plain is None else Search(**plain | {"regions_xyxy": tuple(map(tuple, plain["regions_xyxy"]))})
+    return (
+        None if plain is None else PrefilterPass(**plain | {"regions_xyxy": tuple(map(tuple, plain["regions_xyxy"]))})
+    )

@@ -220,11 +220,11 @@ def _open_if_annotated(runner: Runner, request: SweepRequest) -> Dataset | None:
 
 def _doubt(swept: Sweep) -> str | None:
     """Whether even at the best threshold hardly anything overlaps; a strict IoU says nothing of that."""
-    some = [one for one in swept.points if one.quality is not None and one.quality.precision is not None]
+    some = [one for one in swept.points if one.detection is not None and one.detection.precision is not None]
     if not some or swept.iou > 0.5:
         return None
-    quality = max((one.quality for one in some if one.quality), key=lambda one: one.precision or 0.0)
-    return few_overlap(quality.tp, quality.tp + quality.fp, quality.tp + quality.fn)
+    best = max((one.detection for one in some if one.detection), key=lambda one: one.precision or 0.0)
+    return few_overlap(best.tp, best.tp + best.fp, best.tp + best.fn)
 
 
 def _csv_row(row: dict[str, object]) -> list[object]:

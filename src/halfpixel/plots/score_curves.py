@@ -17,18 +17,18 @@ from halfpixel.plots.style import COLOURS, INK, STYLE
 
 Row = Mapping[str, float | None]
 
-RATIOS = {"precision": "precision", "recall": "recall", "f1": "F1", "quality": "TP / (TP + FP + FN)"}
+RATIOS = {"precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "TP / (TP + FP + FN)"}
 FAINT = "#9aa5ae"
 FEWEST_IN_BIN = 10
 """Of fewer objects the part that is real is mostly chance: the bin is drawn faint and the line leaves it out."""
 
 
 def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None, goal: str = "") -> bytes:
-    """Counts, quality and count errors against the score threshold, as PNG.
+    """Counts, accuracy and count errors against the score threshold, as PNG.
 
     Args:
         rows: for each threshold its `threshold` and `found`; with annotations also `true`, `precision`, `recall`, `f1`,
-            `quality`, `count_mae` and `count_bias`. Without those only the counts are drawn.
+            `accuracy`, `count_mae` and `count_bias`. Without those only the counts are drawn.
         iou: the one that precision and recall were measured at.
         recommended: a threshold to mark.
         goal: what it is recommended for.

@@ -16,7 +16,7 @@ from halfpixel.plots.style import COLOURS, INK, STYLE
 Row = Mapping[str, float]
 
 NOT_LOSSES = ("step", "total", "gradient_norm", "learning_rate")
-VALIDATED = {"mask_ap": "COCO mask AP", "box_ap": "COCO box AP", "quality_50": "TP / (TP + FP + FN), IoU .50"}
+VALIDATED = {"mask_ap": "COCO mask AP", "box_ap": "COCO box AP", "accuracy_50": "TP / (TP + FP + FN), IoU .50"}
 
 
 def draw_curves(losses: Sequence[Row], validations: Sequence[Row]) -> bytes:
@@ -24,7 +24,7 @@ def draw_curves(losses: Sequence[Row], validations: Sequence[Row]) -> bytes:
 
     Args:
         losses: for each step its number (`step`), the terms and their `total`.
-        validations: for each validation its `step`, `mask_ap`, `box_ap` and `quality_50`; none leaves that part out.
+        validations: for each validation its `step`, `mask_ap`, `box_ap` and `accuracy_50`; none leaves that part out.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 6.4 if validations else 3.6), layout="constrained", dpi=150)

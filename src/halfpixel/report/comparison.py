@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from halfpixel.evaluation.detection.error_types import NAMES
+from halfpixel.evaluation.detection.error_types import ERROR_TYPES, LABELS
 from halfpixel.evaluation.model_comparison import MEASURES, Comparison, PartComparison
 from halfpixel.evaluation.paired_difference import Contrast
 from halfpixel.plots import comparison_plots as plots
@@ -17,7 +17,7 @@ from halfpixel.report.plotted import agreement_of, count_pairs, ends_of
 from halfpixel.report.rendering import Cell, Table, estimate, number, pictures_shown, plots_shown, render, write_page
 from halfpixel.report.worst_images import WorstImage
 
-OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "quality_50")
+OF_SLICES = ("count_mae", "count_bias", "merge", "split", "miss", "accuracy_50")
 """What is shown of each slice; the file has all."""
 
 
@@ -64,7 +64,9 @@ def render_comparison(
         "plots": plots_shown(_plots(comparison)),
         "tables": {"side_by_side": _side_by_side(comparison), "slices": _slices(comparison)},
         "pictures": pictures_shown(pictures),
-        "legend": {name: colour for name, colour in LEGEND.items() if name != "class confusion" or confusable},
+        "legend": {
+            LABELS.get(name, name): colour for name, colour in LEGEND.items() if name != "class confusion" or confusable
+        },
         "definitions": _definitions(comparison),
     }
     return render("comparison.html.j2", values)
@@ -90,7 +92,7 @@ def _key_numbers(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str, str]
     for name, what in (
         ("count_mae", "Count error (MAE), objects an image"),
         ("merge", "Merges per 100 objects"),
-        ("quality_50", "TP/(TP+FP+FN) at IoU .50"),
+        ("accuracy_50", "TP/(TP+FP+FN) at IoU .50"),
         ("area_ratio", "Total area, found / annotated"),
     ):
         one, digits = contrasts[name], MEASURES[name].digits
@@ -134,11 +136,11 @@ def _plots(comparison: Comparison) -> list[tuple[Figure, str]]:
 def _error_rates(contrasts: Mapping[str, Contrast]) -> dict[str, tuple[Estimate, Estimate]]:
     """Of those that happened."""
     found: dict[str, tuple[Estimate, Estimate]] = {}
-    for name in NAMES:
+    for name in ERROR_TYPES:
         one = contrasts[name]
         if one.a or one.b:
             a, b = (one.a or 0.0, one.a_interval), (one.b or 0.0, one.b_interval)
-            found[name] = (Estimate(a[0], ends_of(a[1])), Estimate(b[0], ends_of(b[1])))
+            found[LABELS[name]] = (Estimate(a[0], ends_of(a[1])), Estimate(b[0], ends_of(b[1])))
     return found
 
 
@@ -147,8 +149,8 @@ def _side_by_side(comparison: Comparison) -> list[Table]:
     overall = comparison.overall
     headings = {
         "counts": "Counts",
-        "mistakes": "Mistakes, per 100 annotated objects",
-        "quality": "Detection quality",
+        "error_types": "Error types, per 100 annotated objects",
+        "accuracy": "Detection accuracy",
         "areas": "Areas",
     }
     found = [Table.of(["Totals", "annotated", "A", "B"], _totals(overall))]
@@ -165,10 +167,10 @@ def _side_by_side(comparison: Comparison) -> list[Table]:
 def _totals(part: PartComparison) -> Iterator[list[str]]:
     yield ["objects", f"{part.n_objects:,}", f"{part.a.objects:,}", f"{part.b.objects:,}"]
     yield ["area in pixels", f"{part.area_px:,}", f"{part.a.area_px:,}", f"{part.b.area_px:,}"]
-    for name in NAMES:
+    for name in ERROR_TYPES:
         if part.a.events[name] or part.b.events[name]:
-            yield [name, "", f"{part.a.events[name]:,}", f"{part.b.events[name]:,}"]
-    for one, other in zip(part.a.quality, part.b.quality, strict=True):
+            yield [LABELS[name], "", f"{part.a.events[name]:,}", f"{part.b.events[name]:,}"]
+    for one, other in zip(part.a.detection, part.b.detection, strict=True):
         yield [f"pairs at IoU {one.iou:.2f}", "", f"{one.tp:,}", f"{other.tp:,}"]
 
 
@@ -202,9 +204,9 @@ def _slices(comparison: Comparison) -> Table:
 def _definitions(comparison: Comparison) -> list[tuple[str, str]]:
     said = comparison.definitions
     labels = {
-        "count_mae": "Count MAE", "count_bias": "Count bias", "mistakes": "Mistakes", "quality": "Quality",
+        "count_mae": "Count MAE", "count_bias": "Count bias", "error_types": "Error types", "accuracy": "Accuracy",
         "f1": "F1", "mask_ap": "COCO mask AP", "area_ratio": "Total area, found / annotated",
         "median_area_ratio": "Median area of pairs, found / annotated",
     }  # fmt: skip
     shown = [name for name in said if name not in {"intervals", "difference", "ratio", "better", "slices"}]
-    return [(labels.get(name, name.capitalize()), said[name]) for name in shown]
+    return [(labels.get(name, LABELS.get(name, name).capitalize()), said[name]) for name in shown]

@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.error_types import Mistakes
+from halfpixel.evaluation.detection.error_types import ImageErrors
 from halfpixel.evaluation.detection.mask_matching import masks_of
 from halfpixel.evaluation.model_comparison import Comparison
 from halfpixel.evaluation.per_image import Candidate
-from halfpixel.report.worst_images import QUALITY, WorstImage, in_turn, read_sample, window
+from halfpixel.report.worst_images import JPEG_QUALITY, WorstImage, in_turn, read_sample, window
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import Picture, draw_overlay
 from halfpixel.viz.palette import Colours
@@ -54,7 +54,7 @@ class Panel:
 def draw_differences(
     dataset: Dataset, a: Candidate, b: Candidate, comparison: Comparison, *, at_most: int = 8
 ) -> list[WorstImage]:
-    """The images on which count errors or numbers of mistakes differ most: annotated, A and B side by side.
+    """The images on which count errors or numbers of errors differ most: annotated, A and B side by side.
 
     Outlines are predictions, in the colours of `LEGEND`, and annotated objects that nothing was found of. Images that
     cannot be read are passed over.
@@ -77,8 +77,8 @@ def draw_differences(
         truth = dataset.samples[k].objects
         panels = [
             Panel("Annotated", truth, np.full((len(truth), 3), RIGHT, dtype=np.uint8)),
-            _panel("A", truth, kept_a[k], comparison.a.mistakes[k]),
-            _panel("B", truth, kept_b[k], comparison.b.mistakes[k]),
+            _panel("A", truth, kept_a[k], comparison.a.error_types[k]),
+            _panel("B", truth, kept_b[k], comparison.b.error_types[k]),
         ]
         boxes = [box for panel in panels for box in panel.objects.boxes_xyxy[(panel.colours != RIGHT).any(1)].tolist()]
         centres = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
@@ -89,32 +89,32 @@ def draw_differences(
 
 
 def _order(comparison: Comparison) -> list[int]:
-    """By how far apart the count errors and the numbers of mistakes are, in turn."""
+    """By how far apart the count errors and the numbers of errors are, in turn."""
     n, a, b = range(len(comparison.a.images)), comparison.a, comparison.b
     by_count = [abs(a.images[k].error) - abs(b.images[k].error) for k in n]
-    by_mistakes = [len(a.mistakes[k]) - len(b.mistakes[k]) for k in n]
-    return in_turn(by_count, by_mistakes)
+    by_errors = [len(a.error_types[k]) - len(b.error_types[k]) for k in n]
+    return in_turn(by_count, by_errors)
 
 
 def _caption(comparison: Comparison, k: int) -> str:
     count = comparison.a.images[k]
     text = f"{count.path.name}: annotated {sum(count.true):,}."
     for name, side in (("A", comparison.a), ("B", comparison.b)):
-        wrong = ", ".join(f"{mistake} {number:,}" for mistake, number in side.events[k].items() if number)
-        text += f" {name}: {sum(side.images[k].predicted):,} ({wrong or 'no mistakes'})."
+        wrong = ", ".join(f"{kind} {number:,}" for kind, number in side.events[k].items() if number)
+        text += f" {name}: {sum(side.images[k].predicted):,} ({wrong or 'no errors'})."
     return text
 
 
-def _panel(title: str, truth: Instances, predicted: Instances, mistakes: Mistakes) -> Panel:
+def _panel(title: str, truth: Instances, predicted: Instances, errors: ImageErrors) -> Panel:
     """The predictions, and the annotated objects that nothing was found of."""
     colours = np.full((len(predicted), 3), RIGHT, dtype=np.uint8)
-    for name, named in mistakes.predictions.items():
+    for name, named in errors.predictions.items():
         colours[named] = LEGEND[name]
-    for _, pieces in mistakes.splits:
+    for _, pieces in errors.splits:
         colours[pieces] = LEGEND["split"]
-    for merging, _ in mistakes.merges:
+    for merging, _ in errors.merges:
         colours[merging] = LEGEND["merge"]
-    missed = truth[torch.from_numpy(mistakes.truths["miss"])]
+    missed = truth[torch.from_numpy(errors.truths["miss"])]
     objects = Instances.concatenate([replace(one, masks=masks_of(one)) for one in (predicted, missed)])
     return Panel(title, objects, np.concatenate([colours, np.full((len(missed), 3), LEGEND["miss"], dtype=np.uint8)]))
 
@@ -141,5 +141,5 @@ def _draw(image: Picture, panels: Sequence[Panel], part: tuple[int, int, int, in
         sheet.paste(Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS), (k * step, TITLE_PX))
         draw.text((k * step, TITLE_PX / 2), panel.title, (34, 48, 60), font, "lm")
     data = io.BytesIO()
-    sheet.save(data, format="JPEG", quality=QUALITY, subsampling=0)
+    sheet.save(data, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return data.getvalue()

@@ -56,7 +56,7 @@ def render_page(
         "plots": plots_shown(_plots(evaluation)),
         "tables": tables(evaluation),
         "left_out": images_left_out(evaluation.overall.count),
-        "error_types": [(one.count.name.capitalize(), said[one.count.name]) for one in evaluation.overall.mistakes],
+        "error_types": [(one.count.label.capitalize(), said[one.count.name]) for one in evaluation.overall.error_types],
         "worst": pictures_shown(worst),
     }
     return render("evaluation.html.j2", values)
@@ -80,7 +80,7 @@ def _stated(evaluation: Evaluation, about: Mapping[str, str]) -> dict[str, str]:
 def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """The few that matter most: what, the number, and a note."""
     overall = evaluation.overall
-    first, count = overall.quality[0], overall.count
+    first, count = overall.detection[0], overall.count
     numbers = [
         (
             "COCO mask AP",
@@ -89,7 +89,7 @@ def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         ),
         (
             f"TP/(TP+FP+FN) at IoU {first.counts.iou:.2f}",
-            estimate(first.counts.quality, first.interval),
+            estimate(first.counts.accuracy, first.interval),
             "at the threshold",
         ),
         ("Count error (MAE)", estimate(count.mae, count.intervals.get("mae"), 2), "objects an image"),
@@ -103,8 +103,8 @@ def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
     pairs = count_pairs(evaluation.images)
     rates: dict[str, plots.Estimate] = {
-        one.count.name: plots.Estimate(one.per_100, ends_of(one.interval))
-        for one in evaluation.overall.mistakes
+        one.count.label: plots.Estimate(one.per_100, ends_of(one.interval))
+        for one in evaluation.overall.error_types
         if one.per_100 is not None
     }
     slices = sorted(evaluation.slices.items(), key=lambda item: -item[1].n_images)  # there are few colours
@@ -126,7 +126,7 @@ def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
             plots.accuracy_against_iou(
                 _by_iou(evaluation.overall), {f"{name} ({one.n_images})": _by_iou(one) for name, one in slices}
             ),
-            "Quality against the mask IoU that a pair must reach. The band is the "
+            "Accuracy against the mask IoU that a pair must reach. The band is the "
             "95% interval of all images; beside each slice, its number of images.",
         ),
     ]
@@ -134,7 +134,7 @@ def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
 
 def _by_iou(part: SliceEvaluation) -> dict[float, plots.Estimate]:
     return {
-        one.counts.iou: plots.Estimate(one.counts.quality, ends_of(one.interval))
-        for one in part.quality
-        if one.counts.quality is not None
+        one.counts.iou: plots.Estimate(one.counts.accuracy, ends_of(one.interval))
+        for one in part.detection
+        if one.counts.accuracy is not None
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from halfpixel.evaluation.coco.average_precision import CocoAP
 from halfpixel.evaluation.counts.count_errors import CountError
 from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
-from halfpixel.evaluation.slices import MistakeRate, QualityWithInterval
+from halfpixel.evaluation.slices import DetectionEstimate, ErrorTypeRate
 from halfpixel.report.rendering import Cell, Table, estimate, number
 
 LARGEST_ERRORS = 20
@@ -36,7 +36,7 @@ def tables(evaluation: Evaluation) -> dict[str, Table]:
     return {
         "counts": _counts(evaluation),
         "largest_errors": _largest_errors(evaluation),
-        "error_types": _error_types(evaluation.overall.mistakes),
+        "error_types": _error_types(evaluation.overall.error_types),
         "error_types_by_part": _error_types_by_part(evaluation),
         "accuracy": _accuracy(evaluation),
         "average_precision": _average_precision(evaluation),
@@ -83,10 +83,10 @@ def _count_row(error: CountError) -> list[Cell | str]:
     ]
 
 
-def _error_types(overall: Sequence[MistakeRate]) -> Table:
+def _error_types(overall: Sequence[ErrorTypeRate]) -> Table:
     """What went wrong how often."""
     header = ["", "events", "per 100 objects", "objects unpaired", "predictions unpaired", "effect on the count"]
-    rows: list[list[Cell | str]] = [[one.count.name, *_mistake_row(one)] for one in overall]
+    rows: list[list[Cell | str]] = [[one.count.label, *_error_type_row(one)] for one in overall]
     effect = sum(one.count.effect for one in overall)
     rows.append(["all", "", "", *_unpaired(overall), f"{effect:+,}"])
     return Table.of(header, rows)
@@ -94,13 +94,13 @@ def _error_types(overall: Sequence[MistakeRate]) -> Table:
 
 def _error_types_by_part(evaluation: Evaluation) -> Table:
     rows: list[list[Cell | str]] = [
-        [name, *(estimate(rate.per_100, rate.interval, 1) for rate in one.mistakes)]
+        [name, *(estimate(rate.per_100, rate.interval, 1) for rate in one.error_types)]
         for name, one in {**evaluation.slices, **evaluation.classes}.items()
     ]
-    return Table.of(["", *(one.count.name for one in evaluation.overall.mistakes)], rows)
+    return Table.of(["", *(one.count.label for one in evaluation.overall.error_types)], rows)
 
 
-def _mistake_row(one: MistakeRate) -> list[Cell | str]:
+def _error_type_row(one: ErrorTypeRate) -> list[Cell | str]:
     found = one.count
     return [
         f"{found.events:,}",
@@ -111,26 +111,26 @@ def _mistake_row(one: MistakeRate) -> list[Cell | str]:
     ]
 
 
-def _unpaired(rates: Sequence[MistakeRate]) -> list[str]:
+def _unpaired(rates: Sequence[ErrorTypeRate]) -> list[str]:
     return [f"{sum(one.count.truths for one in rates):,}", f"{sum(one.count.predictions for one in rates):,}"]
 
 
 def _accuracy(evaluation: Evaluation) -> Table:
     """TP, FP, FN and their ratios at each IoU."""
-    header = ["IoU", "quality", "precision", "recall", "F1", "mean IoU of pairs", "TP", "FP", "FN"]
+    header = ["IoU", "accuracy", "precision", "recall", "F1", "mean IoU of pairs", "TP", "FP", "FN"]
     rows: list[list[Cell | str]] = [
         [
             f"{one.counts.iou:.2f}",
             *_ratios(one),
             *(f"{value:,}" for value in (one.counts.tp, one.counts.fp, one.counts.fn)),
         ]
-        for one in evaluation.overall.quality
+        for one in evaluation.overall.detection
     ]
     return Table.of(header, rows)
 
 
-def _ratios(one: QualityWithInterval) -> list[Cell]:
-    names = ("quality", "precision", "recall", "f1", "mean_matched_iou")
+def _ratios(one: DetectionEstimate) -> list[Cell]:
+    names = ("accuracy", "precision", "recall", "f1", "mean_matched_iou")
     return [estimate(getattr(one.counts, name), one.intervals.get(name)) for name in names]
 
 
@@ -157,10 +157,10 @@ def _ap_cell(ap: CocoAP, name: str) -> Cell:
 def _sizes(evaluation: Evaluation) -> Table:
     """AP and accuracy of objects of some sizes."""
     rows = [
-        [one.range.name, f"{one.n_objects:,}", estimate(one.mask_ap, one.mask_ap_interval), *_shown(one.quality)]
+        [one.range.name, f"{one.n_objects:,}", estimate(one.mask_ap, one.mask_ap_interval), *_shown(one.detection)]
         for one in evaluation.sizes
     ]
-    return Table.of(["area", "objects", "COCO mask AP", *_shown_names(evaluation.overall.quality)], rows)
+    return Table.of(["area", "objects", "COCO mask AP", *_shown_names(evaluation.overall.detection)], rows)
 
 
 def _slices(some: Mapping[str, SliceEvaluation]) -> Table:
@@ -171,28 +171,28 @@ def _slices(some: Mapping[str, SliceEvaluation]) -> Table:
             f"{one.n_images:,}",
             f"{one.n_objects:,}",
             estimate(one.mask_ap, one.mask_ap_interval),
-            *_shown(one.quality),
+            *_shown(one.detection),
         ]
         for name, one in some.items()
     ]
-    names = _shown_names(next(iter(some.values())).quality) if some else []
+    names = _shown_names(next(iter(some.values())).detection) if some else []
     return Table.of(["", "images", "objects", "COCO mask AP", *names], rows)
 
 
-def _picked(qualities: tuple[QualityWithInterval, ...]) -> list[QualityWithInterval]:
+def _picked(estimates: tuple[DetectionEstimate, ...]) -> list[DetectionEstimate]:
     """At a few of the IoUs; all where it is others that were measured."""
-    return [one for one in qualities if round(one.counts.iou, 4) in SHOWN_IOUS] or [*qualities]
+    return [one for one in estimates if round(one.counts.iou, 4) in SHOWN_IOUS] or [*estimates]
 
 
-def _shown_names(qualities: tuple[QualityWithInterval, ...]) -> list[str]:
-    ious = [number(one.counts.iou, 2).lstrip("0") for one in _picked(qualities)]
-    return [*(f"quality {iou}" for iou in ious), *(f"prec., recall {iou}" for iou in ious[:1])]
+def _shown_names(estimates: tuple[DetectionEstimate, ...]) -> list[str]:
+    ious = [number(one.counts.iou, 2).lstrip("0") for one in _picked(estimates)]
+    return [*(f"accuracy {iou}" for iou in ious), *(f"prec., recall {iou}" for iou in ious[:1])]
 
 
-def _shown(qualities: tuple[QualityWithInterval, ...]) -> list[Cell | str]:
-    picked = _picked(qualities)
+def _shown(estimates: tuple[DetectionEstimate, ...]) -> list[Cell | str]:
+    picked = _picked(estimates)
     first = picked[0].counts
     return [
-        *(estimate(one.counts.quality, one.interval) for one in picked),
+        *(estimate(one.counts.accuracy, one.interval) for one in picked),
         f"{number(first.precision)}, {number(first.recall)}",
     ]

@@ -19,7 +19,7 @@ from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecisio
 from halfpixel.engine.load import open_backend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_image, pool
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, pool
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
@@ -124,7 +124,7 @@ class Measured:
         seconds: `[images, rounds]`.
         times_as_fast: the exact way's seconds by this one's, on the same image in the same round.
         objects: found on all images together.
-        quality: how its objects fit the exact way's, at a mask IoU of SAME_IOU.
+        matching: how its objects fit the exact way's, at a mask IoU of SAME_IOU.
         count_differences: on each image, this way's count minus the exact one's.
     """
 
@@ -132,7 +132,7 @@ class Measured:
     seconds: npt.NDArray[np.float64]
     times_as_fast: Spread
     objects: int
-    quality: DetectionQuality
+    matching: DetectionCounts
     count_differences: tuple[int, ...]
 
     @property
@@ -143,12 +143,12 @@ class Measured:
     @property
     def same_objects(self) -> float | None:
         """The share of this way's and the exact way's objects that have a partner; None where there are none."""
-        return self.quality.f1
+        return self.matching.f1
 
     @property
     def agrees(self) -> bool:
         """Whether the objects are, for counting and measuring, the same."""
-        exact = self.quality.tp + self.quality.fn
+        exact = self.matching.tp + self.matching.fn
         off = sum(abs(one) for one in self.count_differences)
         return self.same_objects is None or (self.same_objects >= SAME_SHARE and off <= max(COUNTS_OFF * exact, 1))
 
@@ -162,7 +162,7 @@ class Measured:
             "objects": self.objects,
             "same_objects": self.same_objects,
             "same_iou": SAME_IOU,
-            "matching": asdict(self.quality),
+            "matching": asdict(self.matching),
             "count_differences": list(self.count_differences),
             "agrees": self.agrees,
         }
@@ -297,7 +297,7 @@ def _measured(
         seconds=seconds,
         times_as_fast=Spread.of(exact_seconds / seconds),
         objects=sum(len(one) for one in found),
-        quality=pool(SAME_IOU, (match.quality for match in matches)),
+        matching=pool(SAME_IOU, (match.counts for match in matches)),
         count_differences=tuple(len(b) - len(a) for a, b in zip(exact, found, strict=True)),
     )
 

@@ -14,7 +14,7 @@ from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import ImageError
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.error_types import Mistakes
+from halfpixel.evaluation.detection.error_types import ImageErrors
 from halfpixel.evaluation.evaluation import Evaluation
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -25,7 +25,7 @@ WINDOW_PX = 800
 """Of larger images a part is shown."""
 SIDE_PX = 1100
 LINE_PX = 1.8
-QUALITY = 82
+JPEG_QUALITY = 82
 
 TRUTH, TRUTH_PAIRED = (56, 190, 255), (52, 112, 146)
 PREDICTED, PREDICTED_PAIRED = (255, 150, 40), (150, 100, 48)
@@ -59,7 +59,7 @@ class _Tag:
 def draw_worst(
     dataset: Dataset, predictions: Sequence[Instances], evaluation: Evaluation, *, at_most: int = 8
 ) -> list[WorstImage]:
-    """The images with the largest count errors and those with most mistakes, half of each.
+    """The images with the largest count errors and those with most errors, half of each.
 
     Images that cannot be read are passed over.
 
@@ -74,19 +74,19 @@ def draw_worst(
     for k in _worst_first(evaluation):
         if len(found) >= at_most:
             break
-        sample, count, mistakes = dataset.samples[k], evaluation.images[k], evaluation.mistakes[k]
+        sample, count, errors = dataset.samples[k], evaluation.images[k], evaluation.error_types[k]
         image = read_sample(sample)
         if image is None:
             continue
-        named = _named(mistakes)
+        named = _named(errors)
         caption = f"{sample.path.name}: annotated {sum(count.true):,}, predicted {sum(count.predicted):,}. {named}"
-        found.append(WorstImage(caption, _draw(image, sample.objects, kept[k], mistakes)))
+        found.append(WorstImage(caption, _draw(image, sample.objects, kept[k], errors)))
     return found
 
 
 def _worst_first(evaluation: Evaluation) -> list[int]:
-    """By count error and by number of mistakes in turn; images without either are not there."""
-    return in_turn([one.error for one in evaluation.images], [len(one) for one in evaluation.mistakes])
+    """By count error and by number of errors in turn; images without either are not there."""
+    return in_turn([one.error for one in evaluation.images], [len(one) for one in evaluation.error_types])
 
 
 def in_turn(*measured: Sequence[float]) -> list[int]:
@@ -110,15 +110,15 @@ def read_sample(sample: Sample) -> Picture | None:
     return image if image.shape[:2] == sample.size_hw else None
 
 
-def _named(mistakes: Mistakes) -> str:
-    numbers = {name: max(len(mistakes.truths[name]), len(mistakes.predictions[name])) for name in mistakes.truths}
-    numbers |= {"merge": len(mistakes.merges), "split": len(mistakes.splits)}
+def _named(errors: ImageErrors) -> str:
+    numbers = {name: max(len(errors.truths[name]), len(errors.predictions[name])) for name in errors.truths}
+    numbers |= {"merge": len(errors.merges), "split": len(errors.splits)}
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items() if number)
 
 
-def _draw(image: Picture, truth: Instances, predicted: Instances, mistakes: Mistakes) -> bytes:
-    tags = _tags(truth, predicted, mistakes)
-    objects, colours = _both(truth, predicted, mistakes)
+def _draw(image: Picture, truth: Instances, predicted: Instances, errors: ImageErrors) -> bytes:
+    tags = _tags(truth, predicted, errors)
+    objects, colours = _both(truth, predicted, errors)
     x, y, width, height = window([(tag.x, tag.y) for tag in tags], objects.size_hw, WINDOW_PX)
     boxes = objects.boxes_xyxy
     seen = (boxes[:, 0] < x + width) & (boxes[:, 2] > x) & (boxes[:, 1] < y + height) & (boxes[:, 3] > y)
@@ -137,31 +137,31 @@ def _draw(image: Picture, truth: Instances, predicted: Instances, mistakes: Mist
         at = ((tag.x - x) * zoom * scale, (tag.y - y) * zoom * scale)
         draw.text(at, tag.word, (255, 255, 255), font, "mm", stroke_width=2, stroke_fill=tag.colour)
     data = io.BytesIO()
-    drawn.save(data, format="JPEG", quality=QUALITY, subsampling=0)
+    drawn.save(data, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return data.getvalue()
 
 
-def _both(truth: Instances, predicted: Instances, mistakes: Mistakes) -> tuple[Instances, Colours]:
+def _both(truth: Instances, predicted: Instances, errors: ImageErrors) -> tuple[Instances, Colours]:
     """Annotated and predicted objects as one, and the colour of each."""
     crops = [placed for one in (truth, predicted) if one.masks is not None for placed in one.masks.placed()]
     masks = CropMasks.from_crops([(crop.numpy(), at) for crop, at in crops], truth.size_hw)
     colours = np.empty((len(masks), 3), dtype=np.uint8)
     colours[: len(truth)], colours[len(truth) :] = TRUTH_PAIRED, PREDICTED_PAIRED
-    for named in mistakes.truths.values():
+    for named in errors.truths.values():
         colours[named] = TRUTH
-    for named in mistakes.predictions.values():
+    for named in errors.predictions.values():
         colours[len(truth) + named] = PREDICTED
     n = len(masks)
     labels = torch.zeros(n, dtype=torch.int64)
     return Instances(truth.size_hw, masks.boxes_xyxy(), torch.ones(n), labels, ("object",), masks), colours
 
 
-def _tags(truth: Instances, predicted: Instances, mistakes: Mistakes) -> list[_Tag]:
+def _tags(truth: Instances, predicted: Instances, errors: ImageErrors) -> list[_Tag]:
     """A word for each event: on the prediction that merges, on the object that is split, else on who has the name."""
-    on_truth = [("miss", k) for k in mistakes.truths["miss"].tolist()] + [("split", k) for k, _ in mistakes.splits]
-    on_predicted = [("merge", k) for k, _ in mistakes.merges]
+    on_truth = [("miss", k) for k in errors.truths["miss"].tolist()] + [("split", k) for k, _ in errors.splits]
+    on_predicted = [("merge", k) for k, _ in errors.merges]
     for name in ("false positive", "duplicate", "localisation", "class confusion"):
-        on_predicted += [(name, k) for k in mistakes.predictions[name].tolist()]
+        on_predicted += [(name, k) for k in errors.predictions[name].tolist()]
     tags = []
     for named, objects, colour in ((on_truth, truth, (0, 60, 110)), (on_predicted, predicted, (120, 50, 0))):
         boxes = objects.boxes_xyxy.tolist()

@@ -14,7 +14,7 @@ from halfpixel.structures.masks import CropMasks, Index, rows_of
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class PrefilterPass:
     """Where a first pass let the network look.
 
     Attributes:
@@ -49,7 +49,7 @@ class Instances:
         saturated: a detection limit cut objects off: there may be more than are listed.
         candidates: how many the network was considering before each of its cuts, by the name of the cut, where it
             tells: for Mask R-CNN `proposals` (before the best were kept) and `detections` (before the limit).
-        search: where the network looked, where a first pass decided that.
+        prefilter: where the network looked, where a first pass decided that.
     """
 
     size_hw: tuple[int, int]
@@ -61,7 +61,7 @@ class Instances:
     score_threshold: float | None = None
     saturated: bool = False
     candidates: Mapping[str, int] | None = None
-    search: Search | None = None
+    prefilter: PrefilterPass | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)

@@ -32,11 +32,12 @@ class CsvLog:
         write_whole(path, _lines([["step", *self.names], *kept] if self.names else []).encode())
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """One row more; the first row's names are the header."""
-        rows: list[list[object]] = [[step, *(f"{value:.6g}" for value in values.values())]]
+        """One row more; the first row's names are the header, also of the rows of a later version."""
+        rows: list[list[object]] = []
         if not self.names:
             self.names = tuple(values)
-            rows.insert(0, ["step", *self.names])
+            rows.append(["step", *self.names])
+        rows.append([step, *(f"{values[name]:.6g}" for name in self.names)])
         with self.path.open("a", newline="") as file:
             file.write(_lines(rows))
 

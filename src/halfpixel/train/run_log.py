@@ -31,7 +31,7 @@ class Event:
     Attributes:
         step: optimiser steps done.
         kind: "step" (values are the loss terms, their `total`, the gradient's norm and the learning rate),
-            "validating" (it starts) or "validation" (values are `mask_ap`, `box_ap`, `quality_50`, `count_mae`, ...).
+            "validating" (it starts) or "validation" (values are `mask_ap`, `box_ap`, `accuracy_50`, `count_mae`, ...).
         values: numbers by name.
     """
 
@@ -85,7 +85,7 @@ class RunLog:
     def draw(self) -> None:
         """Write `curves.png`."""
         validations = [] if self.validations is None else self.validations.rows()
-        write_whole(self.out / "curves.png", draw_curves(self.losses.rows(), validations))
+        write_whole(self.out / "curves.png", draw_curves(self.losses.rows(), [_renamed(row) for row in validations]))
 
     def validate(self, network: Network, progress: Progress, device: torch.device) -> Progress:
         """Measure the network; the best one so far becomes the model file."""
@@ -118,6 +118,11 @@ class RunLog:
             group = "val" if event.kind == "validation" else "train"
             for name, value in event.values.items():
                 self.events.add_scalar(f"{group}/{name}", value, event.step)
+
+
+def _renamed(row: dict[str, float]) -> dict[str, float]:
+    """A validation with the name of today, also of a run that was begun when it was another."""
+    return {**({"accuracy_50": row["quality_50"]} if "quality_50" in row else {}), **row}
 
 
 def tensorboard_writer() -> Any:

@@ -47,11 +47,12 @@ def validate(
 
 def summary(evaluation: Evaluation) -> dict[str, float]:
     """The numbers that a run's table shows; undefined ones are NaN."""
-    half = next(one for one in evaluation.overall.quality if math.isclose(one.counts.iou, 0.5))
+    half = next(one for one in evaluation.overall.detection if math.isclose(one.counts.iou, 0.5))
     numbers = {
         "mask_ap": evaluation.mask_ap.ap,
         "box_ap": evaluation.box_ap.ap,
-        "quality_50": half.counts.quality,
+        "accuracy_50": half.counts.accuracy,
+        "quality_50": half.counts.accuracy,  # the old name, for one version
         "count_mae": evaluation.overall.count.mae,
         "count_bias": evaluation.overall.count.bias,
     }
@@ -60,6 +61,7 @@ def summary(evaluation: Evaluation) -> dict[str, float]:
 
 def measured(evaluation: Evaluation) -> dict[str, object]:
     """The main numbers with what they mean, for a model's description."""
+    accuracies = {name: _accuracies(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()}
     return {
         "data": evaluation.data,
         "n_images": evaluation.overall.n_images,
@@ -71,8 +73,10 @@ def measured(evaluation: Evaluation) -> dict[str, object]:
         "score_threshold": evaluation.threshold,
         "count_mae": evaluation.overall.count.mae,
         "count_bias": evaluation.overall.count.bias,
-        "quality_definition": evaluation.definitions["quality"],
-        "quality": {name: _qualities(one) for name, one in {"all": evaluation.overall, **evaluation.slices}.items()},
+        "accuracy_definition": evaluation.definitions["accuracy"],
+        "accuracy": accuracies,
+        "quality_definition": evaluation.definitions["accuracy"],  # the old names, for one version
+        "quality": accuracies,
     }
 
 
@@ -112,5 +116,5 @@ def _cell(picture: npt.NDArray[np.uint8], objects: Instances, caption: str) -> n
     return np.array(drawn.resize((CELL_PX, height), Image.Resampling.LANCZOS))
 
 
-def _qualities(part: SliceEvaluation) -> dict[str, float | None]:
-    return {f"{entry.counts.iou:.2f}": entry.counts.quality for entry in part.quality}
+def _accuracies(part: SliceEvaluation) -> dict[str, float | None]:
+    return {f"{entry.counts.iou:.2f}": entry.counts.accuracy for entry in part.detection}

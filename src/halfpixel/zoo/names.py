@@ -18,7 +18,7 @@ class NamedModel:
         name: what users type.
         summary: one line.
         licence: of the weights, an SPDX name.
-        quality: what was measured, by whom, with its definition.
+        accuracy: what was measured, by whom, with its definition.
         file: inside the package, for embedded models.
         url: for models that are fetched on first use.
         sha256: of that file, in hex, or the prefix that its publisher states.
@@ -28,7 +28,7 @@ class NamedModel:
     name: str
     summary: str
     licence: str
-    quality: str
+    accuracy: str
     file: str = ""
     url: str = ""
     sha256: str = ""
@@ -42,28 +42,28 @@ NAMED_MODELS = (
         name="nuclei",
         summary="cell nuclei in fluorescence, stained tissue and brightfield; small, made for CPUs (the default)",
         licence="Apache-2.0",
-        quality="COCO mask AP 65.9 at 1,000 detections; TP/(TP+FP+FN) at IoU .50 0.844 (66 held-out images)",
+        accuracy="COCO mask AP 65.9 at 1,000 detections; TP/(TP+FP+FN) at IoU .50 0.844 (66 held-out images)",
         file="nuclei.safetensors",
     ),
     NamedModel(
         name="nuclei-unet",
         summary="the predecessor, a U-Net with connected components: melts touching nuclei; good as a --first-pass",
         licence="Apache-2.0",
-        quality="TP/(TP+FP+FN) at IoU .50 0.632, count MAE 6.4 (the same 66 images; nuclei has 2.9)",
+        accuracy="TP/(TP+FP+FN) at IoU .50 0.632, count MAE 6.4 (the same 66 images; nuclei has 2.9)",
         file="nuclei-unet.safetensors",
     ),
     NamedModel(
         name="nuclei-unet-boundary",
         summary="the same with outlines as a class of their own, which tell touching nuclei apart",
         licence="Apache-2.0",
-        quality="TP/(TP+FP+FN) at IoU .50 0.691, count MAE 5.1 (the same 66 images)",
+        accuracy="TP/(TP+FP+FN) at IoU .50 0.691, count MAE 5.1 (the same 66 images)",
         file="nuclei-unet-boundary.safetensors",
     ),
     NamedModel(
         name="coco",
         summary="torchvision's Mask R-CNN R50-FPN: 80 classes of everyday objects",
         licence="BSD-3-Clause",
-        quality="COCO val2017 mask AP 34.6 at 100 detections (published by torchvision)",
+        accuracy="COCO val2017 mask AP 34.6 at 100 detections (published by torchvision)",
         url=TORCHVISION + "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
         sha256="bf2d0c1e",
         megabytes=170,
@@ -72,7 +72,7 @@ NAMED_MODELS = (
         name="coco-v2",
         summary="torchvision's Mask R-CNN R50-FPN v2: the same classes, better and slower",
         licence="BSD-3-Clause",
-        quality="COCO val2017 mask AP 41.8 at 100 detections (published by torchvision)",
+        accuracy="COCO val2017 mask AP 41.8 at 100 detections (published by torchvision)",
         url=TORCHVISION + "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
         sha256="73cbd019",
         megabytes=177,

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class DetectionQuality:
+class DetectionCounts:
     """How well objects were found at one IoU; each ratio is None where there is nothing to divide by.
 
     Attributes:
@@ -39,7 +39,7 @@ class DetectionQuality:
     iou_sum: float
 
     @property
-    def quality(self) -> float | None:
+    def accuracy(self) -> float | None:
         """TP / (TP + FP + FN): "AP" in the StarDist paper, the Jaccard index of the two sets of objects."""
         return _ratio(self.tp, self.tp + self.fp + self.fn)
 
@@ -85,9 +85,9 @@ class ImageMatch:
     ignored: Indices
 
     @property
-    def quality(self) -> DetectionQuality:
-        """The counts."""
-        return DetectionQuality(
+    def counts(self) -> DetectionCounts:
+        """How many there are of each."""
+        return DetectionCounts(
             iou=self.iou,
             tp=len(self.pairs),
             fp=len(self.false_positives),
@@ -179,9 +179,9 @@ def match_dataset(
     ]
 
 
-def pooled_detection_quality(
+def pooled_detection_counts(
     dataset: Dataset, predictions: Sequence[Instances], ious: Sequence[float] = IOUS
-) -> list[DetectionQuality]:
+) -> list[DetectionCounts]:
     """TP, FP and FN summed over all images, for each IoU; their ratio is taken last.
 
     This is the number of Table 1 in Schmidt et al. 2018 (StarDist), who call it average precision. An image with
@@ -191,15 +191,15 @@ def pooled_detection_quality(
         ArgumentError: predictions that do not fit the data set, or objects without masks.
     """
     matches = match_dataset(dataset, predictions, ious)
-    return [pool(iou, (image[k].quality for image in matches)) for k, iou in enumerate(ious)]
+    return [pool(iou, (image[k].counts for image in matches)) for k, iou in enumerate(ious)]
 
 
-def pool(iou: float, qualities: Iterable[DetectionQuality]) -> DetectionQuality:
+def pool(iou: float, counts: Iterable[DetectionCounts]) -> DetectionCounts:
     """The counts of several images, added up."""
     tp, fp, fn, iou_sum = 0, 0, 0, 0.0
-    for one in qualities:
+    for one in counts:
         tp, fp, fn, iou_sum = tp + one.tp, fp + one.fp, fn + one.fn, iou_sum + one.iou_sum
-    return DetectionQuality(iou, tp, fp, fn, iou_sum)
+    return DetectionCounts(iou, tp, fp, fn, iou_sum)
 
 
 def tally(

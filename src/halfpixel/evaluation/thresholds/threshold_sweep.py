@@ -1,4 +1,4 @@
-"""What a score threshold does to counts and to detection quality, and which one suits a goal."""
+"""What a score threshold does to counts and to detection accuracy, and which one suits a goal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error, image_counts
-from halfpixel.evaluation.detection.mask_matching import DetectionQuality, match_dataset, pool
+from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_dataset, pool
 from halfpixel.evaluation.thresholds.goals import ROUNDING, Goal, check_wishes
 from halfpixel.structures.instances import Instances
 
@@ -30,24 +30,25 @@ class SweepPoint:
     Attributes:
         threshold: objects that score at least this are taken.
         found: how many those are, on all images.
-        quality: pooled over images, at the sweep's IoU; None without annotations.
+        detection: pooled over images, at the sweep's IoU; None without annotations.
         count: errors of the images' totals; None without annotations.
     """
 
     threshold: float
     found: int
-    quality: DetectionQuality | None = None
+    detection: DetectionCounts | None = None
     count: CountError | None = None
 
     def to_json(self) -> dict[str, object]:
         """One row of the table: plain numbers, None where there is nothing to divide by or nothing annotated."""
         row: dict[str, object] = {"threshold": self.threshold, "found": self.found}
-        if self.quality is None or self.count is None:
+        if self.detection is None or self.count is None:
             return row
-        ratios = ("precision", "recall", "f1", "quality")
         row |= {"true": self.count.true, "count_bias": self.count.bias, "count_mae": self.count.mae}
-        row |= {name: getattr(self.quality, name) for name in ratios}
-        return row | {name: getattr(self.quality, name) for name in ("tp", "fp", "fn")}
+        found = self.detection
+        row |= {"precision": found.precision, "recall": found.recall, "f1": found.f1}
+        row |= {"quality": found.accuracy}  # the old name, for one version
+        return row | {"tp": found.tp, "fp": found.fp, "fn": found.fn, "accuracy": found.accuracy}
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,11 @@ def sweep(
     points, outcomes = [], []
     for threshold in thresholds:
         kept = [predicted.above(threshold) for predicted in predictions]
-        qualities = [match.quality for (match,) in match_dataset(dataset, kept, [iou])]
+        matched = [match.counts for (match,) in match_dataset(dataset, kept, [iou])]
         counts = image_counts(dataset, kept)
         error = count_error(counts)
-        points.append(SweepPoint(threshold, error.predicted, pool(iou, qualities), error))
-        outcomes.append([(q.tp, q.fp, q.fn, _error(one)) for q, one in zip(qualities, counts, strict=True)])
+        points.append(SweepPoint(threshold, error.predicted, pool(iou, matched), error))
+        outcomes.append([(q.tp, q.fp, q.fn, _error(one)) for q, one in zip(matched, counts, strict=True)])
     table = np.array(outcomes, dtype=np.float64).reshape(len(points), -1, 4)
     return Sweep(iou, tuple(points), len(predictions), table)
 
