@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 ERROR_TYPES = {
-    "miss": "An annotated object that nothing was found of (a false negative): no unpaired prediction of its class overlaps it from an "
-    "IoU of .1 upwards, and none of the other types fits.",
+    "miss": "An annotated object that nothing was found of (a false negative): no unpaired prediction of its class "
+    "overlaps it from an IoU of .1 upwards, and none of the other types fits.",
     "false positive": "A prediction on nothing: it overlaps no unpaired object from an IoU of .1 upwards, and none of "
     "the other types fits.",
     "merge": "One prediction covers more than half of each of several annotated objects that no other prediction is "
