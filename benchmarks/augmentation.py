@@ -1,7 +1,7 @@
 """What a turned training crop with its targets costs on a large, crowded image.
 
 A 4,000 x 4,000 image with 2,000 drawn ellipses; a crop of 1,024 x 1,024 turned by 20 degrees, and 28 x 28 mask targets
-for 128 RoIs. `crops` is halfpixel's way: one map, the image resampled once, masks sampled from their crops.
+for 128 RoIs. `crops` is halfpixel's method: one map, the image resampled once, masks sampled from their crops.
 `canvases` is the usual one: N x H x W masks through `torchvision.transforms.v2`, then RoIAlign; it is given as many
 objects as fit into the memory allowed (the masks, their copies and the grid), and its time and memory are also stated
 for each object. Both run in a process of their own, whose peak memory is measured above that of its imports.
@@ -87,7 +87,7 @@ def by_canvases(image: Tensor, objects: Instances) -> int:
     return len(masks)
 
 
-WAYS = {"crops": by_crops, "canvases": by_canvases}
+METHODS = {"crops": by_crops, "canvases": by_canvases}
 
 
 def peak_mib() -> float:
@@ -96,19 +96,19 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def measure(way: str, side: int, count: int) -> dict[str, float]:
+def measure(method: str, side: int, count: int) -> dict[str, float]:
     """In this process: seconds of one processor, and MiB above what drawing took."""
     torch.set_num_threads(1)
-    WAYS[way](*drawn(200, 3))  # what only the first call costs
+    METHODS[method](*drawn(200, 3))  # what only the first call costs
     image, objects = drawn(side, count)
     before, start = peak_mib(), time.process_time()
-    seen = WAYS[way](image, objects)
+    seen = METHODS[method](image, objects)
     return {"objects": count, "seen": seen, "seconds": time.process_time() - start, "mib": peak_mib() - before}
 
 
-def measured(way: str, side: int, count: int) -> dict[str, float]:
+def measured(method: str, side: int, count: int) -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--worker", way, "--side", str(side), "--objects", str(count)]
+    command = [sys.executable, __file__, "--worker", method, "--side", str(side), "--objects", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=4000, help="of the image, px")
     parser.add_argument("--objects", type=int, default=2000)
     parser.add_argument("--memory-gib", type=float, default=4.0, help="that the canvases may take")
-    parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         print(json.dumps(measure(given.worker, given.side, given.objects)))

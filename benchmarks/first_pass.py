@@ -2,7 +2,7 @@
 
 Fields: `data/synthetic.py` draws cells into a few patches at random places, which together are at most `--tissue` of
 the field and about half full. The network finds objects on all of each field, and where the first pass lets it look;
-the two take turns at being the first. An object is lost when it was found without the first pass, and with it nothing
+the two are the first alternately. An object is lost when it was found without the first pass, and with it nothing
 was that overlaps it with a mask IoU of .5 or more (paired one to one). Recall is of the drawn cells, in the same way.
 
 Annotated images (`--data`): mask AP, count error and time with and without, to show that it does no harm where
@@ -81,12 +81,12 @@ def draw_field(side_px: int, tissue: float, count: int, seed: int) -> Cells:
     return touching_cells((side_px, side_px), n, radius_px=RADIUS_PX, regions_xyxy=boxes, seed=seed)
 
 
-def in_turns(
-    predictors: dict[str, Predictor], pixels: npt.NDArray[np.uint8], turn: int, threshold: float, limit: int
+def interleaved_runs(
+    predictors: dict[str, Predictor], pixels: npt.NDArray[np.uint8], round: int, threshold: float, limit: int
 ) -> Found:
-    """The objects that both find on one image, and how long it took; who goes first changes with `turn`."""
+    """The objects that both find on one image, and how long it took; who goes first changes with `round`."""
     found: Found = {}
-    for name in (WITHOUT, WITH)[:: -1 if turn % 2 else 1]:
+    for name in (WITHOUT, WITH)[:: -1 if round % 2 else 1]:
         start = time.perf_counter()
         objects = predictors[name].predict(pixels, threshold=threshold, limit=limit)
         found[name] = objects, time.perf_counter() - start
@@ -140,8 +140,8 @@ def fields(predictors: dict[str, Predictor], given: argparse.Namespace) -> Itera
     for k in range(given.fields):
         cells = draw_field(given.side, given.tissue, given.patches, given.seed + k)
         if k == 0:  # whatever is done once only is done before the clock runs
-            in_turns(predictors, cells.picture[:256, :256], 0, threshold, limit)
-        found = in_turns(predictors, cells.picture, k, threshold, limit)
+            interleaved_runs(predictors, cells.picture[:256, :256], 0, threshold, limit)
+        found = interleaved_runs(predictors, cells.picture, k, threshold, limit)
         yield compare(cells, found)
 
 
@@ -153,8 +153,8 @@ def annotated(predictors: dict[str, Predictor], dataset: Dataset) -> Row:
     for k, sample in enumerate(dataset.samples):
         pixels = read_image(sample.path)
         if k == 0:
-            in_turns(predictors, pixels[:256, :256], 0, AP_SCORE, info.detection_limit)
-        for name, (one, took) in in_turns(predictors, pixels, k, AP_SCORE, info.detection_limit).items():
+            interleaved_runs(predictors, pixels[:256, :256], 0, AP_SCORE, info.detection_limit)
+        for name, (one, took) in interleaved_runs(predictors, pixels, k, AP_SCORE, info.detection_limit).items():
             objects[name].append(one.without_probabilities())
             seconds[name] += took
     results = {

@@ -1,9 +1,9 @@
 """A folder of small images, against looking at one after the other.
 
 `throughput`: everything from the files to the results: read, find objects, write an overlay, the measurements and the
-annotations. One by one is a plain loop around `Predictor.predict`, which has all processors for every image. Whole
-folders take turns; who went last goes first the next time, and the first turn is not counted. Objects are compared,
-too: another number of threads may round differently.
+annotations. One by one is a plain loop around `Predictor.predict`, which has all processors for every image. Runs
+over the folder are interleaved; who went last goes first the next time, and the first round is not counted. Objects are
+compared, too: another number of threads may round differently.
 
 `memory`: resident memory (Linux only) while thousands of images go through, a thousand at a time.
 
@@ -62,7 +62,7 @@ def together(predictor: Predictor, files: Iterable[Path]) -> Iterator[Found]:
         yield path, pixels, found.result()
 
 
-WAYS: dict[str, Callable[[Predictor, Iterable[Path]], Iterator[Found]]] = {
+CONFIGURATIONS: dict[str, Callable[[Predictor, Iterable[Path]], Iterator[Found]]] = {
     "one by one": one_by_one,
     "together": together,
 }
@@ -77,20 +77,20 @@ def write(path: Path, pixels: Rgb8, objects: Instances, out: Path) -> None:
 
 
 def throughput(predictor: Predictor, files: Sequence[Path], rounds: int) -> Row:
-    """Seconds of each round and way, and how alike the objects are."""
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    """Seconds of each round and configuration, and how well the objects agree."""
+    seconds: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
     kept: dict[str, list[Instances]] = {}
     with tempfile.TemporaryDirectory() as out:
-        for turn in range(rounds + 1):
-            for name in list(WAYS)[:: 1 if turn % 2 else -1]:
+        for round in range(rounds + 1):
+            for name in list(CONFIGURATIONS)[:: 1 if round % 2 else -1]:
                 start = time.perf_counter()
                 kept[name] = []
-                for path, pixels, objects in WAYS[name](predictor, files):
+                for path, pixels, objects in CONFIGURATIONS[name](predictor, files):
                     write(path, pixels, objects, Path(out))
                     kept[name].append(objects)
-                if turn:
+                if round:
                     seconds[name].append(time.perf_counter() - start)
-                    print(f"round {turn}, {name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
+                    print(f"round {round}, {name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
     ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
     return {
         "images": len(files),
@@ -177,16 +177,16 @@ def main() -> None:
             n = given.number or DIFFERENT
             files = small(given.images, given.names, n) if given.images else drawn(Path(temporary), n, DRAWN_HW, 30)
             report["throughput"] = row = throughput(predictor, files, given.rounds)
-            ratio, alike = row["times_as_fast"], row["agreement"]
+            ratio, agreement = row["times_as_fast"], row["agreement"]
             print(f"\n{row['images']} images, read, looked at and written; medians of {given.rounds} rounds\n")
             print("| | images a second |\n| --- | --- |")
             for name, rate in row["images_per_second"].items():
                 print(f"| {name} | {rate:.2f} |")
             print(f"\n{ratio['median']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f}).")
             print(
-                f"The very same objects on {alike['identical']} images, another number of them on "
-                f"{alike['other_counts']}; else scores within {alike['worst_score']:.2g}, boxes within "
-                f"{alike['worst_box_px']:.2g} px."
+                f"The very same objects on {agreement['identical']} images, another number of them on "
+                f"{agreement['other_counts']}; else scores within {agreement['worst_score']:.2g}, boxes within "
+                f"{agreement['worst_box_px']:.2g} px."
             )
     if given.json is not None:
         write_whole(given.json, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

@@ -14,7 +14,7 @@ from halfpixel.data.images.prepare import prepare
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.load import from_torchvision
 from halfpixel.engine.predictor import Predictor
-from halfpixel.report.speed import Spread, in_turns
+from halfpixel.report.speed import Quartiles, interleaved_runs
 from halfpixel.structures.images import ImageBatch, Limits
 
 
@@ -40,21 +40,21 @@ def on_gpu(module: MaskRCNN, images: Sequence[Pixels], rounds: int) -> list[dict
         with torch.inference_mode():
             predictor.model.decode(outputs, sizes, limits)
 
-    contestants: dict[str, Callable[[Any], None]] = {
+    configs: dict[str, Callable[[Any], None]] = {
         BASE: lambda pixels: torchvision_in(pixels, False),
         "torchvision bf16 autocast": lambda pixels: torchvision_in(pixels, True),
     }
-    contestants |= {name: (lambda pixels, one=one: ours_in(one, pixels)) for name, one in predictors.items()}
+    configs |= {name: (lambda pixels, one=one: ours_in(one, pixels)) for name, one in predictors.items()}
     rows = []
     for size in (1, 8):
         batches: list[Any] = [[images[(k + j) % len(images)] for j in range(size)] for k in range(0, len(images), size)]
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        for turn in in_turns(contestants, batches, rounds):
-            if turn.round:
-                seconds[turn.name].append(turn.seconds)
+        seconds: dict[str, list[float]] = {name: [] for name in configs}
+        for timed in interleaved_runs(configs, batches, rounds):
+            if timed.round:
+                seconds[timed.name].append(timed.seconds)
         base = np.array(seconds[BASE])
         for name, took in seconds.items():
-            ratio = Spread.of(base / np.array(took))._asdict()
+            ratio = Quartiles.of(base / np.array(took))._asdict()
             rate = size / float(np.median(took))
             rows.append({"name": name, "batch": size, "images_per_second": rate, "times_as_fast": ratio})
     return rows

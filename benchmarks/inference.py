@@ -2,8 +2,8 @@
 
 Same weights (seeded, lively: about 100 objects an image, see tests/parity/compare.py), same photographs, resized to
 800 / 1333 pixels, at most 100 objects. A run begins with an image's uint8 pixels and ends with its masks: torchvision's
-N x H x W probabilities above one half, our Instances. On each image everyone takes turns; who went last goes first the
-next time; the first turn is not counted. Ratios are of the same image in the same round.
+N x H x W probabilities above one half, our Instances. Runs are interleaved on each image; who went last goes first the
+next time; the first run is not counted. Ratios are of the same image in the same round.
 
 `end-to-end`: every backend and precision that is installed, and torchvision as fast as one more line of code makes it.
 `stages`: where the time goes. `memory`: the most memory a process takes that opens the model and looks at the largest
@@ -39,7 +39,17 @@ from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, pool
 from halfpixel.files import write_whole
 from halfpixel.report.machine import describe_machine
-from halfpixel.report.speed import EXACT, SAME_IOU, LeftOut, Spread, Way, all_ways, in_turns, measure, open_ways
+from halfpixel.report.speed import (
+    EXACT,
+    SAME_IOU,
+    Configuration,
+    LeftOut,
+    Quartiles,
+    all_configurations,
+    interleaved_runs,
+    measure,
+    open_configurations,
+)
 from halfpixel.structures.images import ImageBatch, Limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +69,7 @@ FIELD_HW = (520, 696)
 
 @dataclass
 class Agreement:
-    """How the objects of one contestant fit those of torchvision in fp32.
+    """How the objects of one configuration fit those of torchvision in fp32.
 
     Attributes:
         counts: of each image, at a mask IoU of SAME_IOU.
@@ -87,53 +97,62 @@ class Agreement:
 
 
 def end_to_end(
-    peers: Mapping[str, Torchvision], predictors: Mapping[Way, Predictor], images: Sequence[Pixels], rounds: int
+    peers: Mapping[str, Torchvision],
+    predictors: Mapping[Configuration, Predictor],
+    images: Sequence[Pixels],
+    rounds: int,
 ) -> list[Row]:
-    """Every contestant's seconds, ratio and agreement."""
-    ours = {f"halfpixel {way}": predictor for way, predictor in predictors.items()}
-    contestants: dict[str, Callable[[Pixels], Any]] = {name: peer.find for name, peer in peers.items()}
-    contestants |= {name: predictor.predict for name, predictor in ours.items()}
-    seconds = {name: np.zeros((len(images), rounds)) for name in contestants}
-    agreements = {name: Agreement() for name in contestants}
+    """Every configuration's seconds, ratio and agreement."""
+    ours = {f"halfpixel {config}": predictor for config, predictor in predictors.items()}
+    configs: dict[str, Callable[[Pixels], Any]] = {name: peer.find for name, peer in peers.items()}
+    configs |= {name: predictor.predict for name, predictor in ours.items()}
+    seconds = {name: np.zeros((len(images), rounds)) for name in configs}
+    agreements = {name: Agreement() for name in configs}
     reference = predictors[EXACT]  # its weights decide as torchvision's do
-    for turn in in_turns(contestants, images, rounds):
-        if turn.round:
-            seconds[turn.name][turn.image, turn.round - 1] = turn.seconds
+    for timed in interleaved_runs(configs, images, rounds):
+        if timed.round:
+            seconds[timed.name][timed.image, timed.round - 1] = timed.seconds
             continue
-        pixels, found = images[turn.image], turn.result
+        pixels, found = images[timed.image], timed.result
         size_hw = (pixels.shape[0], pixels.shape[1])
-        agreement = agreements[turn.name]
-        if turn.name == BASE:  # the first of every first round
+        agreement = agreements[timed.name]
+        if timed.name == BASE:  # the first of every first round
             theirs, base = found, as_instances(found, size_hw, reference.class_names)
-        elif turn.name not in ours:
+        elif timed.name not in ours:
             found = as_instances(found, size_hw, reference.class_names)
-        elif turn.name.endswith("fp32"):
+        elif timed.name.endswith("fp32"):
             agreement.comparisons.append(compare(theirs, found, lambda pixels=pixels: decisions(reference, pixels)))
-        other = base if turn.name == BASE else found
+        other = base if timed.name == BASE else found
         agreement.counts.append(match_image(base, other, ious=(SAME_IOU,))[0].counts)
     return [
         {
             "name": name,
             "seconds": seconds[name].tolist(),
             "seconds_median": float(np.median(seconds[name])),
-            "times_as_fast": Spread.of(seconds[BASE] / seconds[name])._asdict(),
+            "times_as_fast": Quartiles.of(seconds[BASE] / seconds[name])._asdict(),
             **agreements[name].to_json(),
         }
-        for name in contestants
+        for name in configs
     ]
 
 
 def open_wanted(
-    predictor: Predictor, ways: Sequence[Way], only: Sequence[str], calibration: Sequence[Path], folder: Path
-) -> tuple[dict[Way, Predictor], list[LeftOut]]:
-    """A predictor in every one of some ways that is installed and asked for, and always in the exact one."""
+    predictor: Predictor,
+    configs: Sequence[Configuration],
+    only: Sequence[str],
+    calibration: Sequence[Path],
+    folder: Path,
+) -> tuple[dict[Configuration, Predictor], list[LeftOut]]:
+    """A predictor in every one of some configurations that is installed and asked for, and always in the exact one."""
     folder.mkdir(exist_ok=True)
-    chosen = [way for way in ways if way == EXACT or wanted(f"halfpixel {way}", only)]
-    return open_ways(predictor, chosen, calibration, folder, lambda way: print(f"opening {way}", file=sys.stderr))
+    chosen = [config for config in configs if config == EXACT or wanted(f"halfpixel {config}", only)]
+    return open_configurations(
+        predictor, chosen, calibration, folder, lambda config: print(f"opening {config}", file=sys.stderr)
+    )
 
 
 def wanted(name: str, only: Sequence[str]) -> bool:
-    """Whether a contestant is to take part."""
+    """Whether a configuration is to take part."""
     return not only or any(part in name for part in only)
 
 
@@ -152,10 +171,12 @@ def nuclei(given: argparse.Namespace, folder: Path) -> tuple[list[Row], list[Lef
     """The embedded model on fields of one size."""
     images, calibration, whose = fields(given.images, folder)
     predictor = load()
-    usual = [way for way in all_ways(predictor) if not way.fast]
-    ways = [*usual, *(way._replace(fast=True) for way in usual)]
-    opened, left_out = open_wanted(predictor, ways, given.only, calibration, folder / "nuclei")
-    rows = [{"name": f"halfpixel {one.way}", **one.to_json()} for one in measure(opened, images, given.rounds)]
+    usual = [config for config in all_configurations(predictor) if not config.fast]
+    configs = [*usual, *(config._replace(fast=True) for config in usual)]
+    opened, left_out = open_wanted(predictor, configs, given.only, calibration, folder / "nuclei")
+    rows = [
+        {"name": f"halfpixel {one.configuration}", **one.to_json()} for one in measure(opened, images, given.rounds)
+    ]
     return rows, left_out, whose
 
 
@@ -278,7 +299,7 @@ def show_gpu(rows: Sequence[Row]) -> None:
 def show_left_out(left_out: Iterable[LeftOut]) -> None:
     """What is not in a table, and why."""
     for one in left_out:
-        print(f"left out: {one.way}: {one.reason}")
+        print(f"left out: {one.configuration}: {one.reason}")
 
 
 def arguments() -> argparse.Namespace:
@@ -337,12 +358,12 @@ def against_torchvision(given: argparse.Namespace, folder: Path, add: Callable[[
     peers = {n: Torchvision(module, *how) for n, how in PEERS.items() if n == BASE or wanted(n, given.only)}
     predictor = from_torchvision(module)
     cpu = Predictor(predictor.model, predictor.info, torch.device("cpu"))
-    ways = [way for way in all_ways(cpu) if not way.fast]
-    predictors, left_out = open_wanted(cpu, ways, given.only, calibration, folder / "r50")
+    configs = [config for config in all_configurations(cpu) if not config.fast]
+    predictors, left_out = open_wanted(cpu, configs, given.only, calibration, folder / "r50")
     if "end-to-end" in given.parts:
         rows = end_to_end(peers, predictors, images, given.rounds)
     else:
-        rows = [{"name": name} for name in (*peers, *(f"halfpixel {way}" for way in predictors))]
+        rows = [{"name": name} for name in (*peers, *(f"halfpixel {config}" for config in predictors))]
     if "memory" in given.parts:
         torch.save(module.state_dict(), folder / "r50" / "torchvision.pth")
         cpu.save(folder / "r50" / "ours.safetensors")

@@ -6,7 +6,7 @@ other. Memory is what each step takes at most beyond what was there before the f
 torchvision, `paste_masks_in_image` is measured, which ends its network, on fewer objects: it grows with their number.
 
 `whole`: the most that a whole `halfpixel predict` takes, all default results included, on a drawn field of 50
-megapixels with 1,000 cells: with the embedded model, which cuts large images into pieces, and with the paper's network
+megapixels with 1,000 cells: with the embedded model, which cuts large images into tiles, and with the paper's network
 of random but lively weights (see tests/parity/compare.py), which sees them reduced.
 
 Each number is of a process of its own: its resident memory (VmHWM, so Linux only), in 10^6 bytes.

@@ -14,14 +14,14 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.engine.load import load
-from halfpixel.report.speed import Way, open_way
+from halfpixel.report.speed import Configuration, open_configuration
 
 
 def peak_memory_mb(name: str, folder: Path, image: Path, calibration: Sequence[Path]) -> float | None:
     """The most resident memory of a fresh process that opens a model and looks at an image twice, in 10^6 bytes.
 
     Args:
-        name: of the contestant.
+        name: of the configuration.
         folder: with `torchvision.pth`, `ours.safetensors`, and what exports leave there.
         image: what it looks at.
         calibration: for int8, if it has to be exported.
@@ -45,7 +45,7 @@ def alone(name: str, folder: Path, image: Path, calibration: Sequence[Path]) -> 
     else:
         _, backend, precision = name.split()
         predictor = load(folder / "ours.safetensors")
-        find = open_way(predictor, Way(backend, precision), calibration, folder).predict  # type: ignore[arg-type]
+        find = open_configuration(predictor, Configuration(backend, precision), calibration, folder).predict  # type: ignore[arg-type]
     for _ in range(2):
         find(pixels)
     print(json.dumps(own_peak_mb()))

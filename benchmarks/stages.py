@@ -10,7 +10,7 @@ from peers import BASE, Pixels, Torchvision
 
 from halfpixel.engine.predictor import Predictor
 from halfpixel.models import mask_rcnn
-from halfpixel.report.speed import Way, in_turns
+from halfpixel.report.speed import Configuration, interleaved_runs
 
 STAGES = (
     "prepare", "backbone", "pyramid", "proposals", "RoIAlign", "box head", "mask head", "pasting", "everything else",
@@ -100,10 +100,10 @@ def of_ours(predictor: Predictor) -> list[Watched]:
 
 
 def stage_seconds(
-    theirs: Torchvision, predictors: Mapping[Way, Predictor], images: Sequence[Pixels], rounds: int
+    theirs: Torchvision, predictors: Mapping[Configuration, Predictor], images: Sequence[Pixels], rounds: int
 ) -> list[dict[str, Any]]:
     """Seconds of each stage, medians over images and rounds: torchvision in fp32, and ours in torch."""
-    ours = {f"halfpixel {way}": one for way, one in predictors.items() if way.backend == "torch"}
+    ours = {f"halfpixel {config}": one for config, one in predictors.items() if config.backend == "torch"}
     for predictor in ours.values():
         predictor.predict(images[0])  # makes the copy that is to be watched
     watched = {BASE: of_torchvision(theirs)}
@@ -116,11 +116,11 @@ def stage_seconds(
             getattr(owner, method)(pixels)
         return watch.seconds
 
-    contestants = {name: (lambda pixels, name=name: run(name, pixels)) for name in watched}
+    configs = {name: (lambda pixels, name=name: run(name, pixels)) for name in watched}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in watched}
-    for turn in in_turns(contestants, images, rounds):
-        if turn.round:
-            found[turn.name].append(turn.result)
+    for timed in interleaved_runs(configs, images, rounds):
+        if timed.round:
+            found[timed.name].append(timed.result)
     return [
         {"stage": stage, **{name: float(np.median([run[stage] for run in runs])) for name, runs in found.items()}}
         for stage in STAGES

@@ -1,7 +1,7 @@
 """How long a fresh process takes: each verb's help, and one image from a cold start.
 
-Every command is a process of its own, and all take turns, so that what else the machine does meets all of them. Files
-are in the page cache after the first round, which is not counted. Ratios are of the same round, to `import torch,
+Every command is a process of its own, and all are interleaved, so that what else the machine does meets all of them.
+Files are in the page cache after the first round, which is not counted. Ratios are of the same round, to `import torch,
 torchvision`, which whoever runs torchvision's Mask R-CNN waits for before anything happens. Seconds of processor time
 are those of all threads together: they move less than wall-clock time on a machine that does other things as well.
 
@@ -76,13 +76,13 @@ def seconds(command: Sequence[str]) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def take_turns(contestants: Commands, rounds: int) -> list[Row]:
+def interleaved_runs(commands: Commands, rounds: int) -> list[Row]:
     """Seconds of every command in every round but the first, which only warms up."""
-    rows: dict[str, Row] = {name: {"command": name, "wall_s": [], "processor_s": []} for name in contestants}
-    for turn in range(rounds + 1):
-        for name, command in contestants.items():
+    rows: dict[str, Row] = {name: {"command": name, "wall_s": [], "processor_s": []} for name in commands}
+    for round in range(rounds + 1):
+        for name, command in commands.items():
             wall, used = seconds(command)
-            if turn > 0:
+            if round > 0:
                 rows[name]["wall_s"].append(wall)
                 rows[name]["processor_s"].append(used)
     for row in rows.values():
@@ -130,11 +130,11 @@ def main() -> None:
         image = options.image or Path(folder) / "cells.png"
         if options.image is None:
             write_whole(image, png_bytes(touching_cells(FIELD_HW, CELLS).picture))
-        contestants = commands(image, Path(folder) / "out")
-        if unknown := set(options.only or ()) - set(contestants):
-            parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(contestants)}")
-        contestants = {name: contestants[name] for name in options.only or contestants}
-        rows = take_turns(contestants, options.rounds)
+        wanted = commands(image, Path(folder) / "out")
+        if unknown := set(options.only or ()) - set(wanted):
+            parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(wanted)}")
+        wanted = {name: wanted[name] for name in options.only or wanted}
+        rows = interleaved_runs(wanted, options.rounds)
     facts = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     Console(width=160).print(table(rows))

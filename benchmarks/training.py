@@ -3,7 +3,7 @@
 `speed`: the paper's network on ResNet-50 in both, from one set of random weights, with the same layers frozen, on the
 same square tiles of the training images, each enlarged to the same side. A step is everything from the file to the new
 weights: for halfpixel with its augmentation, AdamW and clipping, for torchvision with the tutorial's flips and SGD. The
-learning rate is 0, so that both keep proposing from the same weights all the time. Short runs of all take turns.
+learning rate is 0, so that both keep proposing from the same weights all the time. Short runs of all are interleaved.
 
 `accuracy`: AP after equal time. Both start from the same ImageNet weights of EfficientNet-Lite0 and see crops of the
 same size, enlarged and brightened in the same way. halfpixel is `mask_rcnn_lite` and its standard recipe, with as many
@@ -116,7 +116,7 @@ def lite(dataset: Dataset, rules: InputRules, backbone: Path, seed: int) -> tupl
 
 
 def speed(dataset: Dataset, given: argparse.Namespace, device: torch.device) -> list[Row]:
-    """Images a second of all four, short runs in turns, and how much faster each was than torchvision in float32."""
+    """Images a second of all four, short runs interleaved, and how much faster each was than torchvision in float32."""
     tile_px, batch = round(given.crop_px / given.scale), given.images_per_step
     rules = InputRules(scale=given.crop_px / tile_px, longest_side=given.crop_px, stretch_below=given.stretch_below)
     recipe = Recipe(images_per_step=batch, crop_px=given.crop_px, zoom=(1.0, 1.0), seed=given.seed)
@@ -139,10 +139,10 @@ def speed(dataset: Dataset, given: argparse.Namespace, device: torch.device) -> 
         torch.manual_seed(given.seed)
         choices = sorted(set(given.workers))
         workers = choices[0] if len(choices) == 1 else max(choices, key=lambda n: rate("torchvision", "32-true", n))
-        contestants = [(name, precision) for name in ("torchvision", "halfpixel") for precision in PRECISIONS]
-        rates: dict[tuple[str, str], list[float]] = {one: [] for one in contestants}
+        configs = [(name, precision) for name in ("torchvision", "halfpixel") for precision in PRECISIONS]
+        rates: dict[tuple[str, str], list[float]] = {one: [] for one in configs}
         for repetition in range(given.repetitions):
-            for one in contestants[:: -1 if repetition % 2 else 1]:  # whoever went last goes first the next time
+            for one in configs[:: -1 if repetition % 2 else 1]:  # whoever went last goes first the next time
                 rates[one].append(rate(*one, workers))
 
     base = rates["torchvision", "32-true"]

@@ -55,12 +55,12 @@ def test_a_folder(
 
 def test_both_ways_find_the_same(folders: ModuleType, nuclei: Predictor, tmp_path: Path) -> None:
     files = folders.drawn(tmp_path, 3, (48, 48), 4)
-    by_way = [list(way(nuclei, files)) for way in folders.WAYS.values()]
-    for (path, pixels, objects), (other_path, other_pixels, others) in zip(*by_way, strict=True):
+    by_configuration = [list(find(nuclei, files)) for find in folders.CONFIGURATIONS.values()]
+    for (path, pixels, objects), (other_path, other_pixels, others) in zip(*by_configuration, strict=True):
         assert path == other_path
         assert np.array_equal(pixels, other_pixels)
         assert len(objects) == len(others) > 0
-    some = [objects for _, _, objects in by_way[0]]
+    some = [objects for _, _, objects in by_configuration[0]]
     assert folders.agreement(some, some)["identical"] == 3
     assert folders.agreement(some, [one[:-1] for one in some])["other_counts"] == 3
 

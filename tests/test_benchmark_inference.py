@@ -19,7 +19,7 @@ from halfpixel.engine.load import from_torchvision
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.report.machine import describe_machine
-from halfpixel.report.speed import EXACT, Way
+from halfpixel.report.speed import EXACT, Configuration
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -43,14 +43,14 @@ def module() -> MaskRCNN:
 
 
 @pytest.fixture(scope="module")
-def predictors(module: MaskRCNN) -> dict[Way, Predictor]:
+def predictors(module: MaskRCNN) -> dict[Configuration, Predictor]:
     predictor = from_torchvision(module)
     cpu = Predictor(predictor.model, predictor.info, torch.device("cpu"))
     return {EXACT: cpu.on(TorchBackend(cpu.model, cpu.device, "fp32"))}
 
 
 def test_ours_finds_what_torchvision_finds(
-    inference: ModuleType, module: MaskRCNN, predictors: dict[Way, Predictor]
+    inference: ModuleType, module: MaskRCNN, predictors: dict[Configuration, Predictor]
 ) -> None:
     peers = {inference.BASE: inference.Torchvision(module), "autocast": inference.Torchvision(module, True, True)}
     base, autocast, ours = inference.end_to_end(peers, predictors, [PHOTOGRAPH, PHOTOGRAPH[:, ::-1].copy()], 2)
@@ -71,7 +71,7 @@ def test_ours_finds_what_torchvision_finds(
     assert not next(module.parameters()).is_contiguous(memory_format=torch.channels_last)  # a copy was brought to it
 
 
-def test_stages_add_up(inference: ModuleType, module: MaskRCNN, predictors: dict[Way, Predictor]) -> None:
+def test_stages_add_up(inference: ModuleType, module: MaskRCNN, predictors: dict[Configuration, Predictor]) -> None:
     stages = importlib.import_module("stages")
     theirs = inference.Torchvision(module)
     start = time.perf_counter()
@@ -134,11 +134,13 @@ def test_images_to_calibrate_on_are_not_timed(
     assert not set(timed) & set(calibration)
 
 
-def test_only_what_is_asked_for(inference: ModuleType, predictors: dict[Way, Predictor], tmp_path: Path) -> None:
-    ways = [EXACT, Way("torch", "bf16"), Way("openvino", "int8")]
-    opened, left_out = inference.open_wanted(predictors[EXACT], ways, ["openvino int8"], [], tmp_path / "new")
+def test_only_what_is_asked_for(
+    inference: ModuleType, predictors: dict[Configuration, Predictor], tmp_path: Path
+) -> None:
+    configs = [EXACT, Configuration("torch", "bf16"), Configuration("openvino", "int8")]
+    opened, left_out = inference.open_wanted(predictors[EXACT], configs, ["openvino int8"], [], tmp_path / "new")
     assert list(opened) == [EXACT]
-    assert [one.way for one in left_out] == [Way("openvino", "int8")]
+    assert [one.configuration for one in left_out] == [Configuration("openvino", "int8")]
     assert inference.wanted("torchvision fp32, channels last", ["channels"])
     assert inference.wanted("anything", [])
     assert not inference.wanted("torchvision fp32", ["halfpixel", "bf16"])
@@ -160,7 +162,7 @@ def test_from_the_command_line(
     monkeypatch.setenv("HALFPIXEL_HOME", str(tmp_path))  # is set once more, and is to be as before in the end
     monkeypatch.setattr(inference, "lively_torchvision", lambda *_: module)
     monkeypatch.setattr(inference, "peak_memory_mb", lambda name, *_: 1234.5)
-    monkeypatch.setattr(inference, "all_ways", lambda predictor: (EXACT, Way("openvino", "int8")))
+    monkeypatch.setattr(inference, "all_configurations", lambda predictor: (EXACT, Configuration("openvino", "int8")))
     inference.save_all([PHOTOGRAPH], tmp_path / "images")
     words = ["end-to-end", "memory", "stages", "--photographs", tmp_path / "images", "--rounds", 1]
     words += ["--only", "int8", "--json", tmp_path / "out.json"]

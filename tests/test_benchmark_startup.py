@@ -25,8 +25,8 @@ def test_every_help_and_a_cold_count_are_timed(startup: ModuleType) -> None:
 
 def test_ratios_are_of_the_same_round(startup: ModuleType) -> None:
     sleeps = {startup.PEER: "import time; time.sleep(.05)", startup.COUNT: "import time; time.sleep(.5)"}
-    contestants = {name: [sys.executable, "-I", "-S", "-c", code] for name, code in sleeps.items()}
-    peer, count = startup.take_turns(contestants, rounds=2)
+    commands = {name: [sys.executable, "-I", "-S", "-c", code] for name, code in sleeps.items()}
+    peer, count = startup.interleaved_runs(commands, rounds=2)
     assert len(peer["wall_s"]) == len(count["processor_s"]) == 2
     assert min(count["wall_s"]) >= 0.5
     assert count["wall_ratio"] == [one / other for one, other in zip(count["wall_s"], peer["wall_s"], strict=True)]

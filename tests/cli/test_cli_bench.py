@@ -14,24 +14,26 @@ from halfpixel.errors import MissingDependencyError
 from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.models import mask_rcnn
 from halfpixel.report import speed
-from halfpixel.report.speed import EXACT, Measured, Spread, Way
+from halfpixel.report.speed import EXACT, Configuration, Measured, Quartiles
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of
 
-BF16 = Way("torch", "bf16")
+BF16 = Configuration("torch", "bf16")
 
 
 @pytest.fixture
 def torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nothing but torch were installed, on a processor with bf16."""
-    really = speed.open_way
+    really = speed.open_configuration
 
-    def only_torch(predictor: Predictor, way: Way, calibration: object, folder: Path) -> Predictor:
-        if way.backend != "torch":
-            raise MissingDependencyError(f'{way.backend} is not installed: pip install "halfpixel[{way.backend}]"')
-        return really(predictor, way, (), folder)
+    def only_torch(predictor: Predictor, config: Configuration, calibration: object, folder: Path) -> Predictor:
+        if config.backend != "torch":
+            raise MissingDependencyError(
+                f'{config.backend} is not installed: pip install "halfpixel[{config.backend}]"'
+            )
+        return really(predictor, config, (), folder)
 
-    monkeypatch.setattr(speed, "open_way", only_torch)
+    monkeypatch.setattr(speed, "open_configuration", only_torch)
     monkeypatch.setattr(speed, "native_precision", lambda device: "bf16")
 
 
@@ -56,7 +58,11 @@ def test_a_folder(halfpixel: Halfpixel, quick_model: Path, noise: Callable[..., 
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert lines[0] == f"Model {quick_model}, 2 images of 48 x 40 to 48 x 43 pixels, 1 round after a first one."
-    rows = {Way(*line.split()[:2]): line.split() for line in lines if line.startswith("torch ") and "--" not in line}
+    rows = {
+        Configuration(*line.split()[:2]): line.split()
+        for line in lines
+        if line.startswith("torch ") and "--" not in line
+    }
     assert list(rows) == [EXACT, BF16]
     assert [line.split()[1:3] for line in lines if line.startswith("torch ")][-1] == ["bf16", "--fast"]
     assert "exact" in " ".join(rows[EXACT])
@@ -76,14 +82,15 @@ def test_the_same_as_json(halfpixel: Halfpixel, quick_model: Path, noise: Callab
     told = json.loads(ran.out)
     assert told["images"] == [{"image": str(image), "size_hw": [40, 48]}]
     assert [one["path"] for one in told["failed"]] == [str(broken)]
-    exact, fast, faster = told["ways"]
-    assert [one["fast"] for one in told["ways"]] == [False, False, True]
+    exact, fast, faster = told["configurations"]
+    assert told["ways"] == told["configurations"]
+    assert [one["fast"] for one in told["configurations"]] == [False, False, True]
     assert faster["count_differences"] == [faster["objects"] - exact["objects"]]
     assert (exact["backend"], exact["precision"], fast["precision"]) == ("torch", "fp32", "bf16")
     assert exact["objects"] > 0
     assert exact["same_objects"] == 1
     assert exact["times_as_fast"] == {"median": 1, "low": 1, "high": 1}
-    assert [len(one["seconds"][0]) for one in told["ways"]] == [2, 2, 2]
+    assert [len(one["seconds"][0]) for one in told["configurations"]] == [2, 2, 2]
     ratios = [a / b for a, b in zip(exact["seconds"][0], fast["seconds"][0], strict=True)]
     assert fast["times_as_fast"]["median"] == pytest.approx(sum(ratios) / 2)
     assert [one["precision"] for one in told["left_out"]] == ["fp32", "fp32", "int8"]
@@ -110,15 +117,15 @@ def test_bad_input(halfpixel: Halfpixel, tmp_path: Path) -> None:
         assert len(ran.err.splitlines()) == 1
 
 
-def measured(way: Way, seconds: float, tp: int, lost: int = 0) -> Measured:
+def measured(config: Configuration, seconds: float, tp: int, lost: int = 0) -> Measured:
     matching = DetectionCounts(0.9, tp, lost, lost, float(tp))
-    times = Spread(2.0 / seconds, 2.0 / seconds, 2.0 / seconds)
-    return Measured(way, np.full((1, 3), seconds), times, tp + lost, matching, (0,))
+    times = Quartiles(2.0 / seconds, 2.0 / seconds, 2.0 / seconds)
+    return Measured(config, np.full((1, 3), seconds), times, tp + lost, matching, (0,))
 
 
 def test_advice() -> None:
     exact, bf16 = measured(EXACT, 2.0, 100), measured(BF16, 1.0, 98, lost=2)
-    int8 = measured(Way("openvino", "int8"), 0.4, 80, lost=20)
+    int8 = measured(Configuration("openvino", "int8"), 0.4, 80, lost=20)
     text = advice([exact, bf16, int8], bf16, EXACT)
     assert text == (
         "Fastest here with the same objects (98.0%): --backend torch --precision bf16, 2.0 times as fast as torch fp32 "
@@ -127,7 +134,7 @@ def test_advice() -> None:
     )
     assert "(98.0%): no option, the default (torch bf16), 2.0 times" in advice([exact, bf16], bf16, BF16)
     assert advice([exact], exact, BF16) == (
-        "Fastest here with the same objects: --backend torch --precision fp32, the exact way."
+        "Fastest here with the same objects: --backend torch --precision fp32, the exact configuration."
     )
     nothing = measured(EXACT, 2.0, 0)
     assert advice([nothing], nothing, EXACT).startswith("Nothing was found on these images")

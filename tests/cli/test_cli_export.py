@@ -30,7 +30,7 @@ def test_it_says_what_it_wrote(
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
         f"Written {out}, 2.3 MB.",
-        "On one image it finds what torch does: 98.6% of 138 objects alike (boxes that overlap by more than half, "
+        "On one image it agrees with torch on 98.6% of 138 objects (boxes that overlap by more than half, "
         "counted from both sides).",
     ]
     assert asked == [("mask_rcnn_lite", out, "onnx", None, 300, 0)]

@@ -25,8 +25,8 @@ CALIBRATION = Calibration(
     knots=(0.1, 0.9),
     probabilities=(0.2, 0.95),
     count_weights=(0.5, 0.6),
-    spread_weights=(0.1, 0.2, 0.1),
-    reach=(1.5, 2.5),
+    residual_scale_weights=(0.1, 0.2, 0.1),
+    conformal_quantiles=(1.5, 2.5),
     n_images=(20, 19),
 )
 

@@ -14,9 +14,9 @@ from halfpixel.evaluation.counts.calibration_fit import (
     conformal_rank,
     fewest_measured,
     fit_count,
-    fit_spread,
+    fit_residual_scale,
     halves,
-    measure_reach,
+    measure_conformal_quantiles,
     sweep_cells,
     winkler,
 )
@@ -94,25 +94,25 @@ def test_the_report_is_about_images_that_were_not_fitted_on() -> None:
     assert plain["goal"] == "count"
 
 
-def test_what_was_measured_on_changes_the_reach_and_nothing_else() -> None:
+def test_what_was_measured_on_changes_the_conformal_quantiles_and_nothing_else() -> None:
     rng = np.random.default_rng(7)
     fitted, measured = halves(pictures(60, rng), 0.9, "x")
     one = calibrate_cells(fitted, measured, 0.5, 0.9).calibration
     worse = [dataclasses.replace(cell, true=3 * cell.true) for cell in measured]
     other = calibrate_cells(fitted, worse, 0.5, 0.9).calibration
-    assert other.reach > one.reach
-    assert dataclasses.replace(other, reach=one.reach) == one
+    assert other.conformal_quantiles > one.conformal_quantiles
+    assert dataclasses.replace(other, conformal_quantiles=one.conformal_quantiles) == one
 
 
 @pytest.mark.parametrize("two_sided", [False, True])
-def test_reach_holds_as_many_as_the_rank_says(two_sided: bool) -> None:
+def test_conformal_quantiles_hold_as_many_as_the_rank_says(two_sided: bool) -> None:
     rng = np.random.default_rng(8)
     fitted, measured = halves(pictures(99, rng), 0.9, "x")
     calibration = calibrate_cells(fitted, measured, 0.5, 0.9).calibration
-    below, above = measure_reach(calibration, measured, two_sided)
+    below, above = measure_conformal_quantiles(calibration, measured, two_sided)
     evidence = calibration.evidence([cell.scores for cell in measured])
     relative = [cell.true for cell in measured] - calibration.estimates(evidence)
-    relative = relative / calibration.spreads(evidence)
+    relative = relative / calibration.residual_scales(evidence)
     inside = int(((-below <= relative) & (relative <= above)).sum())
     if two_sided:  # an end may pass at most 5% of 49 + 1, rounded down: one of 49
         assert ((relative > above).sum(), (relative < -below).sum()) == (1, 1)
@@ -136,7 +136,9 @@ def test_too_few_images_say_how_many_it_takes() -> None:
         halves(cells, 0.9, "lab.json")
     fitted, measured = halves(pictures(14, np.random.default_rng(9)), 0.9, "lab.json")
     assert (len(fitted), len(measured)) == (5, 9)
-    assert all(math.isfinite(one) for one in calibrate_cells(fitted, measured, 0.5, 0.9).calibration.reach)
+    assert all(
+        math.isfinite(one) for one in calibrate_cells(fitted, measured, 0.5, 0.9).calibration.conformal_quantiles
+    )
 
 
 def test_halves_share_no_image_and_lose_none() -> None:
@@ -162,19 +164,21 @@ def test_the_count_correction_finds_a_plain_factor() -> None:
     np.testing.assert_allclose(fit_count(few, 0.8 * listed[:5]), [1, 0], atol=0.15)
 
 
-def test_the_spread_finds_how_errors_grow() -> None:
+def test_the_residual_scale_finds_how_errors_grow() -> None:
     rng = np.random.default_rng(11)
     expected, doubt = rng.uniform(5, 300, 4000), rng.uniform(1, 60, 4000)
     sizes = 3 * np.sqrt(1 + expected) * (1 + doubt) ** 0.3
-    found = fit_spread(Evidence(expected, expected, doubt), rng.laplace(0, sizes))
+    found = fit_residual_scale(Evidence(expected, expected, doubt), rng.laplace(0, sizes))
     np.testing.assert_allclose(found, [math.log(3), 0.5, 0.3], atol=0.12)
-    # the spread never shrinks as there is more to count
-    assert min(fit_spread(Evidence(expected, expected, doubt), rng.laplace(0, 100 / expected))[1:]) >= 0
+    # the scale never shrinks as there is more to count
+    assert min(fit_residual_scale(Evidence(expected, expected, doubt), rng.laplace(0, 100 / expected))[1:]) >= 0
 
 
 def test_no_errors_at_all_are_no_certainty() -> None:
     evidence = Evidence(np.full(20, 10.0), np.full(20, 10.0), np.zeros(20))
-    assert math.exp(np.dot(fit_spread(evidence, np.zeros(20)), [1, math.log(11), 0])) == pytest.approx(0.5, rel=0.2)
+    assert math.exp(np.dot(fit_residual_scale(evidence, np.zeros(20)), [1, math.log(11), 0])) == pytest.approx(
+        0.5, rel=0.2
+    )
 
 
 def test_winkler_by_hand() -> None:

@@ -130,20 +130,20 @@ def test_many_at_once_are_each_one(alignment: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
-def test_strips_have_the_same_pixels_as_the_whole(monkeypatch: pytest.MonkeyPatch, alignment: str) -> None:
+def test_row_blocks_have_the_same_pixels_as_the_whole(monkeypatch: pytest.MonkeyPatch, alignment: str) -> None:
     masks = torch.rand(5, 28, 28, generator=torch.Generator().manual_seed(4))
     boxes = torch.rand(5, 4, generator=torch.Generator().manual_seed(5)) * 40
     boxes[:, 2:] += 250
-    monkeypatch.setattr(paste, "STRIP_PX", 10**9)
+    monkeypatch.setattr(paste, "BLOCK_PX", 10**9)
     whole, _ = paste_masks(masks, boxes, (300, 280), 0.5, alignment)
-    for strip_px in (1, 1000, 1 << 16):
-        monkeypatch.setattr(paste, "STRIP_PX", strip_px)
-        strips, _ = paste_masks(masks, boxes, (300, 280), 0.5, alignment)
-        assert all(torch.equal(a, b) for a, b in zip(strips, whole, strict=True))
+    for block_px in (1, 1000, 1 << 16):
+        monkeypatch.setattr(paste, "BLOCK_PX", block_px)
+        blocks, _ = paste_masks(masks, boxes, (300, 280), 0.5, alignment)
+        assert all(torch.equal(a, b) for a, b in zip(blocks, whole, strict=True))
 
 
 def test_no_floats_as_large_as_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What memory depends on: nothing is larger than a strip."""
+    """What memory depends on: nothing is larger than a row block."""
     sizes = []
     real = torch.lerp
 
@@ -155,7 +155,7 @@ def test_no_floats_as_large_as_the_mask(monkeypatch: pytest.MonkeyPatch) -> None
     ((crop,), _) = paste_masks(torch.ones(1, 28, 28), torch.tensor([[0.0, 0.0, 900.0, 700.0]]), (700, 900), 0.5)
     assert crop.all()
     assert crop.shape == (700, 900)
-    assert max(sizes) <= paste.STRIP_PX
+    assert max(sizes) <= paste.BLOCK_PX
     assert len(sizes) > 9
 
 

@@ -1,4 +1,4 @@
-"""Timing ways of running a network, with a clock that only the networks move."""
+"""Timing configurations of a network, with a clock that only the networks move."""
 
 import time
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from halfpixel.evaluation.detection.mask_matching import DetectionCounts
 from halfpixel.models.mask_rcnn import mask_rcnn_lite
 from halfpixel.report import speed
 from halfpixel.report.machine import describe_machine
-from halfpixel.report.speed import EXACT, ON_THE_CPU, LeftOut, Measured, Spread, Way
+from halfpixel.report.speed import EXACT, ON_THE_CPU, Configuration, LeftOut, Measured, Quartiles
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
 SIZE_HW = (20, 100)
 CPU = torch.device("cpu")
-OTHER = Way("onnx", "fp32")
+OTHER = Configuration("onnx", "fp32")
 IMAGES = [np.full((*SIZE_HW, 3), k, np.uint8) for k in range(2)]
 
 
@@ -69,10 +69,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_seconds_ratios_and_agreement_by_hand(clock: Clock) -> None:
     exact = Slow("exact", clock, (4.0, 4.0), (squares(0, 20, 40), squares(60)))
     other = Slow("other", clock, (2.0, 1.0), (squares(0, 22, 40, 80), squares(60)))
-    told: list[Way] = []
+    told: list[Configuration] = []
     first, second = speed.measure({EXACT: exact, OTHER: other}, IMAGES, 2, told.append)  # type: ignore[dict-item]
 
-    assert (first.way, second.way) == (EXACT, OTHER)
+    assert (first.configuration, second.configuration) == (EXACT, OTHER)
     assert first.times_as_fast == (1, 1, 1)
     assert second.seconds.tolist() == [[2, 2], [1, 1]]  # the first look is not counted
     assert (first.seconds_an_image, second.seconds_an_image) == (4, 1.5)
@@ -96,14 +96,14 @@ def test_nothing_to_time_is_refused() -> None:
             speed.measure({}, images, rounds)
 
 
-def measured(way: Way, times: float, tp: int, fp: int, fn: int, off: int = 0) -> Measured:
+def measured(config: Configuration, times: float, tp: int, fp: int, fn: int, off: int = 0) -> Measured:
     matching = DetectionCounts(0.9, tp, fp, fn, float(tp))
-    return Measured(way, np.ones((1, 1)), Spread(times, times, times), tp + fp, matching, (off,))
+    return Measured(config, np.ones((1, 1)), Quartiles(times, times, times), tp + fp, matching, (off,))
 
 
 def test_the_fastest_is_one_that_agrees() -> None:
     exact = measured(EXACT, 1.0, 100, 0, 0)
-    good, poor = measured(OTHER, 2.0, 98, 2, 2), measured(Way("openvino", "int8"), 5.0, 89, 11, 11)
+    good, poor = measured(OTHER, 2.0, 98, 2, 2), measured(Configuration("openvino", "int8"), 5.0, 89, 11, 11)
     assert speed.fastest([exact, good, poor]) is good
     assert speed.fastest([exact, poor]) is exact
     assert speed.fastest([exact, measured(OTHER, 1.02, 100, 0, 0)]) is exact  # not worth the trouble
@@ -115,59 +115,61 @@ def test_the_fastest_is_one_that_agrees() -> None:
 
 
 def test_quartiles() -> None:
-    assert Spread.of([5, 1, 4, 2, 3]) == (3, 2, 4)
-    assert Spread.of([[7.0]]) == (7, 7, 7)
+    assert Quartiles.of([5, 1, 4, 2, 3]) == (3, 2, 4)
+    assert Quartiles.of([[7.0]]) == (7, 7, 7)
 
 
 def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    predictor, really, asked = load(), speed.open_way, []
+    predictor, really, asked = load(), speed.open_configuration, []
 
-    def some(predictor: Predictor, way: Way, calibration: object, folder: Path) -> Predictor:
-        asked.append((way, calibration, folder))
-        if way.backend == "onnx":
+    def some(predictor: Predictor, config: Configuration, calibration: object, folder: Path) -> Predictor:
+        asked.append((config, calibration, folder))
+        if config.backend == "onnx":
             raise MissingDependencyError('ONNX Runtime is not installed: pip install "halfpixel[onnx]"')
-        if way.precision == "int8":
+        if config.precision == "int8":
             raise RuntimeError("\ncannot quantise\nlong story")
         return really(predictor, EXACT, (), folder)
 
-    monkeypatch.setattr(speed, "open_way", some)
+    monkeypatch.setattr(speed, "open_configuration", some)
     monkeypatch.setattr(speed, "native_precision", lambda device: "fp32")
-    ways = speed.all_ways(predictor)
-    assert ways == (EXACT, *ON_THE_CPU, Way("torch", "fp32", fast=True))
-    opened, left_out = speed.open_ways(predictor, ways, (), tmp_path)
-    assert list(opened) == [EXACT, Way("openvino", "fp32"), Way("torch", "fp32", fast=True)]
+    configs = speed.all_configurations(predictor)
+    assert configs == (EXACT, *ON_THE_CPU, Configuration("torch", "fp32", fast=True))
+    opened, left_out = speed.open_configurations(predictor, configs, (), tmp_path)
+    assert list(opened) == [EXACT, Configuration("openvino", "fp32"), Configuration("torch", "fp32", fast=True)]
     onnx, int8 = left_out
-    assert onnx == LeftOut(Way("onnx", "fp32"), 'ONNX Runtime is not installed: pip install "halfpixel[onnx]"')
-    assert (int8.way.precision, "--calibrate" in int8.reason) == ("int8", True)
+    assert onnx == LeftOut(
+        Configuration("onnx", "fp32"), 'ONNX Runtime is not installed: pip install "halfpixel[onnx]"'
+    )
+    assert (int8.configuration.precision, "--calibrate" in int8.reason) == ("int8", True)
 
     monkeypatch.setattr(speed, "native_precision", lambda device: "bf16")
-    ways, told = speed.all_ways(predictor), list[Way]()
-    opened, left_out = speed.open_ways(predictor, ways, [Path("a.png")], tmp_path, told.append)
-    bf16 = [Way("torch", "bf16"), Way("torch", "bf16", fast=True)]
-    assert list(opened) == [EXACT, bf16[0], Way("openvino", "fp32"), bf16[1]]
-    assert left_out[1] == LeftOut(Way("openvino", "int8"), "cannot quantise")
+    configs, told = speed.all_configurations(predictor), list[Configuration]()
+    opened, left_out = speed.open_configurations(predictor, configs, [Path("a.png")], tmp_path, told.append)
+    bf16 = [Configuration("torch", "bf16"), Configuration("torch", "bf16", fast=True)]
+    assert list(opened) == [EXACT, bf16[0], Configuration("openvino", "fp32"), bf16[1]]
+    assert left_out[1] == LeftOut(Configuration("openvino", "int8"), "cannot quantise")
     assert told == [EXACT, bf16[0], *ON_THE_CPU, bf16[1]]
-    assert asked[-2] == (Way("openvino", "int8"), [Path("a.png")], tmp_path)
+    assert asked[-2] == (Configuration("openvino", "int8"), [Path("a.png")], tmp_path)
 
     predictor.device = torch.device("cuda")
-    monkeypatch.setattr(speed, "open_way", lambda predictor, *_: predictor)  # there may be no GPU here
-    opened, left_out = speed.open_ways(predictor, ways, [Path("a.png")], tmp_path)
+    monkeypatch.setattr(speed, "open_configuration", lambda predictor, *_: predictor)  # there may be no GPU here
+    opened, left_out = speed.open_configurations(predictor, configs, [Path("a.png")], tmp_path)
     assert list(opened) == [EXACT, *bf16]
-    assert [one.way for one in left_out] == list(ON_THE_CPU)
+    assert [one.configuration for one in left_out] == list(ON_THE_CPU)
 
 
 def test_each_way_has_the_precision_it_says(tmp_path: Path) -> None:
     predictor = load()
     for precision in ("fp32", "bf16"):
-        backend = speed.open_way(predictor, Way("torch", precision), (), tmp_path).backend  # type: ignore[arg-type]
+        backend = speed.open_configuration(predictor, Configuration("torch", precision), (), tmp_path).backend  # type: ignore[arg-type]
         assert isinstance(backend, TorchBackend)
         assert backend.precision == precision
-    fast = speed.open_way(predictor, Way("torch", "fp32", fast=True), (), tmp_path)
+    fast = speed.open_configuration(predictor, Configuration("torch", "fp32", fast=True), (), tmp_path)
     assert fast.backend.precision == "fp32"
     assert fast.info.input.scale == pytest.approx(2 / 3 * predictor.info.input.scale)
-    assert Way("torch", "bf16", fast=True).options == "--backend torch --precision bf16 --fast"
-    assert Way("openvino", "bf16").options == "--backend openvino --precision bf16"
-    assert "halfpixel export MODEL --to openvino --int8" in Way("openvino", "int8").options
+    assert Configuration("torch", "bf16", fast=True).options == "--backend torch --precision bf16 --fast"
+    assert Configuration("openvino", "bf16").options == "--backend openvino --precision bf16"
+    assert "halfpixel export MODEL --to openvino --int8" in Configuration("openvino", "int8").options
 
 
 def test_an_exported_file_has_no_other_ways() -> None:
@@ -175,8 +177,8 @@ def test_an_exported_file_has_no_other_ways() -> None:
         network = mask_rcnn_lite(("nucleus",))
     predictor = load()
     predictor.model = network
-    with pytest.raises(ArgumentError, match="exported file runs in one way only"):
-        speed.all_ways(predictor)
+    with pytest.raises(ArgumentError, match="exported file runs in one configuration only"):
+        speed.all_configurations(predictor)
 
 
 def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_int8_is_exported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr("halfpixel.engine.export.exporter.export", export)
     monkeypatch.setattr("halfpixel.engine.backends.exported_files.open_file", lambda path: backend)
     for _ in range(2):
-        opened = speed.open_way(predictor, Way("openvino", "int8"), [Path("a.png")], tmp_path)
+        opened = speed.open_configuration(predictor, Configuration("openvino", "int8"), [Path("a.png")], tmp_path)
         assert opened.backend is backend
     assert exported == [("openvino", [Path("a.png")])]
 

@@ -119,6 +119,24 @@ def test_validations(tmp_path: Path, start: Predictor, dataset: Dataset, monkeyp
     assert sorted(path.name for path in (out / "pictures").iterdir()) == [f"step-{k:06}.png" for k in (2, 4, 6, 8)]
 
 
+def test_a_run_of_an_earlier_version_goes_on_in_its_own_columns(
+    tmp_path: Path, start: Predictor, dataset: Dataset
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "validation.csv").write_text("step,mask_ap,box_ap,quality_50,count_mae,count_bias\n2,0.1,0.2,0.3,4,5\n")
+    heard: list[Event] = []
+    log = log_in(out, start, last_step=2, val=dataset, report=heard.append)
+    log.validate(start.model, Progress(4), CPU)
+    before, after = rows(out / "validation.csv")
+    assert (list(before), before["quality_50"], before["count_bias"]) == (list(after), "0.3", "5")
+    told = heard[-1].values
+    assert float(after["quality_50"]) == pytest.approx(told["accuracy_50"], rel=1e-5)
+    assert float(after["count_bias"]) == pytest.approx(told["count_bias"], rel=1e-5)
+    log.step(4, {"total": 1.0})
+    log.draw()  # needs the accuracy of both
+
+
 def test_curves_are_drawn_from_what_is_there(tmp_path: Path, start: Predictor) -> None:
     log = log_in(tmp_path / "run", start)
     log.draw()

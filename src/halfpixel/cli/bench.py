@@ -13,7 +13,7 @@ from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.report.speed import LeftOut, Measured, Way
+    from halfpixel.report.speed import Configuration, LeftOut, Measured
     from halfpixel.report.speed_run import BenchResult
 
 
@@ -27,8 +27,8 @@ def bench(
 ) -> int:
     """Find out which backend and precision is the fastest on this machine, and whether the objects stay the same.
 
-    Every way that is installed finds the objects of the same images in turns. Each is compared with torch in fp32, the
-    exact one. The last line says which options to give to predict, count and evaluate.
+    Every configuration that is installed finds the objects of the same images, in interleaved runs. Each is compared
+    with torch in fp32, the exact one. The last line says which options to give to predict, count and evaluate.
 
     Args:
         paths: Image files, folders of images, or globs in quotes. Default: one example.
@@ -36,7 +36,7 @@ def bench(
         calibrate: Images (files, folders, globs) that int8 is calibrated on; others than those that are timed. Without
             them int8 is left out.
         at_most: Time so many of the images, evenly spread.
-        rounds: How often each image is timed in each way, after once that does not count.
+        rounds: How often each image is timed in each configuration, after once that does not count.
         as_json: Print JSON instead of the table.
     """
     from halfpixel.report.speed_run import BenchRequest, run
@@ -72,18 +72,18 @@ def _sizes(images: Mapping[str, tuple[int, int]]) -> str:
     return " to ".join(f"{width:,} x {height:,}" for width, height in ends)
 
 
-def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: Way) -> None:
+def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: Configuration) -> None:
     from halfpixel.report.speed import EXACT, SAME_IOU
 
     numbers = ("s an image", "times as fast", "objects", "same objects", "counts off by")
     table = plain_table("backend", "precision", *numbers, "", right=numbers)
     for one in measured:
         speed = one.times_as_fast
-        exact = one.way == EXACT
-        notes = ["exact"] * exact + ["the default"] * (one.way == default)
+        exact = one.configuration == EXACT
+        notes = ["exact"] * exact + ["the default"] * (one.configuration == default)
         table.add_row(
-            one.way.backend,
-            one.way.precision + (" --fast" if one.way.fast else ""),
+            one.configuration.backend,
+            one.configuration.precision + (" --fast" if one.configuration.fast else ""),
             _seconds(one.seconds_an_image),
             "1" if exact else f"{speed.median:.2f} ({speed.low:.2f} to {speed.high:.2f})",
             f"{one.objects:,}",
@@ -92,26 +92,27 @@ def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: W
             ", ".join(notes),
         )
     show(table)
-    say("  times as fast: torch fp32's seconds by this way's, same image, same round; the median and the quartiles")
-    say(f"  same objects: the share of both ways' objects that have a partner with a mask IoU of {SAME_IOU:g} or more")
+    say("  times as fast: torch fp32's seconds by this row's, same image, same round; the median and the quartiles")
+    say(f"  same objects: the share of both rows' objects that have a partner with a mask IoU of {SAME_IOU:g} or more")
     say("  counts off by: the differences of each image's count from torch fp32's, without their signs, added up")
     say()
     for left in left_out:
-        say(f"Not timed: {left.way}: {left.reason}")
+        say(f"Not timed: {left.configuration}: {left.reason}")
     if left_out:
         say()
 
 
-def advice(measured: Sequence[Measured], best: Measured, default: Way, example: bool = False) -> str:
+def advice(measured: Sequence[Measured], best: Measured, default: Configuration, example: bool = False) -> str:
     """One sentence or two: what to use, and what would be faster but finds other objects."""
     from halfpixel.report.speed import EXACT
 
-    exact = next(one for one in measured if one.way == EXACT)
+    exact = next(one for one in measured if one.configuration == EXACT)
     if not any(one.objects for one in measured):
-        return "Nothing was found on these images, so it is not known which ways agree: give images with objects."
-    asked = f"no option, the default ({best.way})" if best.way == default else best.way.options
-    if best.way == EXACT:
-        text = f"Fastest here with the same objects: {asked}, the exact way."
+        return "Nothing was found on these images, so it is not known what agrees: give images with objects."
+    is_default = best.configuration == default
+    asked = f"no option, the default ({default})" if is_default else best.configuration.options
+    if best.configuration == EXACT:
+        text = f"Fastest here with the same objects: {asked}, the exact configuration."
     else:
         took = f"{_seconds(best.seconds_an_image)} s an image instead of {_seconds(exact.seconds_an_image)}"
         text = (
@@ -121,7 +122,8 @@ def advice(measured: Sequence[Measured], best: Measured, default: Way, example: 
     faster = max(measured, key=lambda one: one.times_as_fast.median)
     if not faster.agrees:
         share, off = _share(faster.same_objects), sum(abs(one) for one in faster.count_differences)
-        text += f" {faster.way} is faster still, but {share} of its objects are the same and counts are off by {off:,}."
+        text += f" {faster.configuration} is faster still, but {share} of its objects are the same"
+        text += f" and counts are off by {off:,}."
     return text + (" On your own images it may be otherwise: give some." if example else "")
 
 

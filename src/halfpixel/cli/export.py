@@ -63,8 +63,8 @@ def _report(written: Exported) -> None:
     say(f"Written {written.path}, {written.size_bytes / 1e6:.1f} MB{how}.")
     if written.compared:
         say(
-            f"On one image it finds what torch does: {written.agreement:.1%} of {plural(written.compared, 'object')} "
-            f"alike (boxes that overlap by more than half, counted from both sides)."
+            f"On one image it agrees with torch on {written.agreement:.1%} of {plural(written.compared, 'object')} "
+            f"(boxes that overlap by more than half, counted from both sides)."
         )
     else:
         say("On one image neither it nor torch finds anything.")

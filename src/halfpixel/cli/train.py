@@ -46,7 +46,7 @@ class InputOptions:
     Attributes:
         scale: Enlarge images by this factor, instead of bringing their sides to a length.
         longest_side: With a scale: what has a longer side than so many pixels once it is enlarged is predicted in
-            pieces that overlap. Without: no side of an image becomes longer than this.
+            tiles that overlap. Without: no side of an image becomes longer than this.
         stretch_below: Brighten images whose 99.9th percentile is under this (0 to 1, where 1 is white).
     """
 

@@ -12,8 +12,8 @@ Alignment = Literal["half_pixel", "torchvision"]
 
 Pasted = tuple[Float[Tensor, "h w"], tuple[int, int]]
 
-STRIP_PX = 1 << 16
-"""Large masks are pasted in strips of about so many pixels: no probabilities of a whole one are ever held."""
+BLOCK_PX = 1 << 16
+"""Large masks are pasted in row blocks of about so many pixels: no probabilities of a whole one are ever held."""
 
 AT_ONCE = 64
 """Masks whose places are worked out together."""
@@ -65,10 +65,10 @@ def paste_masks(
         for one, down, across in zip(maps, rows.places(height, maps), columns.places(width, maps), strict=True):
             wide = _between(one, 1, across)
             crop = torch.empty(len(down.weight), wide.shape[1], dtype=torch.bool, device=masks.device)
-            step = max(STRIP_PX // max(wide.shape[1], 1), 1)
+            step = max(BLOCK_PX // max(wide.shape[1], 1), 1)
             for top in range(0, len(crop), step):
-                strip = _Places(*(each[top : top + step] for each in down))
-                torch.gt(_between(wide, 0, strip), threshold, out=crop[top : top + step])
+                block = _Places(*(each[top : top + step] for each in down))
+                torch.gt(_between(wide, 0, block), threshold, out=crop[top : top + step])
             crops.append(crop)
     return crops, offsets_xy
 

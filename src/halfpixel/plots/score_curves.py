@@ -58,20 +58,20 @@ def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None
         return _png(figure)
 
 
-def draw_reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], spreads: Sequence[str] = ()) -> bytes:
+def draw_reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], notes: Sequence[str] = ()) -> bytes:
     """How often objects are real against how often they should be, as PNG; bins of fewer than 10 objects are faint.
 
     Args:
         bins: for each curve, for example "scores" and "probabilities", its bins: the mean of what was said, the part
             that was real, and the number of objects.
-        spreads: a line of text for each curve, for example its expected calibration error.
+        notes: a line of text for each curve, for example its expected calibration error.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 5.9), layout="constrained", dpi=150)
         axes = figure.add_subplot()
         most = max([n for points in bins.values() for *_, n in points], default=0)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=1)
-        texts = list(spreads) or [""] * len(bins)
+        texts = list(notes) or [""] * len(bins)
         for (name, points), text, colour in zip(bins.items(), texts, COLOURS, strict=False):
             said, real, sizes = np.array(points, dtype=np.float64).reshape(-1, 3).T
             many = sizes >= FEWEST_IN_BIN

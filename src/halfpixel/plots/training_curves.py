@@ -67,9 +67,9 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
 
 def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Centred mean over about a fiftieth of the run, over less at its ends."""
-    reach = len(values) // 100
+    half = len(values) // 100
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.maximum(np.arange(len(values)) - reach, 0)
-    high = np.minimum(np.arange(len(values)) + reach + 1, len(values))
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
     smooth: npt.NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
     return smooth

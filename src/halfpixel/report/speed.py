@@ -31,17 +31,17 @@ SAME_IOU = 0.9
 a pixel."""
 SAME_SHARE = 0.9
 COUNTS_OFF = 0.02
-"""Advice goes to ways of which at least this share of objects has a partner, and whose counts differ by at most this
-share of all objects, or by one."""
+"""Advice goes to configurations of which at least this share of objects has a partner, and whose counts differ by at
+most this share of all objects, or by one."""
 
 LEAST_GAIN = 1.05
-"""A way that is less than so many times as fast as the exact one is not worth its options."""
+"""A configuration that is less than so many times as fast as the exact one is not worth its options."""
 
 FIELD_HW = (520, 696)
 CELL_ROOM_PX = 2000
 
 
-class Way(NamedTuple):
+class Configuration(NamedTuple):
     """How a network is run; `fast` looks at images at two thirds of the size."""
 
     backend: BackendName
@@ -61,13 +61,13 @@ class Way(NamedTuple):
         return f"--backend {self.backend} --precision {self.precision}{fast}"
 
 
-EXACT = Way("torch", "fp32")
+EXACT = Configuration("torch", "fp32")
 """All others are compared with this one."""
 
-ON_THE_CPU = (Way("onnx", "fp32"), Way("openvino", "fp32"), Way("openvino", "int8"))
+ON_THE_CPU = (Configuration("onnx", "fp32"), Configuration("openvino", "fp32"), Configuration("openvino", "int8"))
 
 
-class Spread(NamedTuple):
+class Quartiles(NamedTuple):
     """The middle of several numbers, and the quartiles around it."""
 
     median: float
@@ -75,18 +75,18 @@ class Spread(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, values: npt.ArrayLike) -> Spread:
+    def of(cls, values: npt.ArrayLike) -> Quartiles:
         """The three of at least one number."""
         low, median, high = np.quantile(np.asarray(values, np.float64), (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high)
 
 
 @dataclass(frozen=True)
-class Turn(Generic[Name, Result]):
-    """One contestant on one image.
+class TimedRun(Generic[Name, Result]):
+    """One configuration on one image.
 
     Attributes:
-        name: of the contestant.
+        name: of the configuration.
         image: which, from 0.
         round: from 1; 0 is the round that is not to be counted, in which memory is found and shapes are met.
         seconds: what it took.
@@ -100,37 +100,42 @@ class Turn(Generic[Name, Result]):
     result: Result
 
 
-def in_turns(
-    contestants: Mapping[Name, Callable[[Rgb8], Result]], images: Sequence[Rgb8], rounds: int
-) -> Iterator[Turn[Name, Result]]:
-    """Let contestants take turns on every image, so that whatever else the machine does slows them all.
+def interleaved_runs(
+    finders: Mapping[Name, Callable[[Rgb8], Result]], images: Sequence[Rgb8], rounds: int
+) -> Iterator[TimedRun[Name, Result]]:
+    """Run every configuration on every image, interleaved, so that whatever else the machine does slows them all.
 
-    Who went last goes first the next time. Time passes between the turns only where the caller spends it.
+    Who went last goes first the next time. Time passes between the runs only where the caller spends it.
+
+    Args:
+        finders: what to run, by the name of the configuration.
+        images: one after the other.
+        rounds: runs of each on each image, after one that is not to be counted.
     """
     for k, image in enumerate(images):
         for round in range(rounds + 1):
-            for name in list(contestants)[:: -1 if round % 2 else 1]:
+            for name in list(finders)[:: -1 if round % 2 else 1]:
                 start = time.perf_counter()
-                result = contestants[name](image)
-                yield Turn(name, k, round, time.perf_counter() - start, result)
+                result = finders[name](image)
+                yield TimedRun(name, k, round, time.perf_counter() - start, result)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What came of one way.
+    """What came of one configuration.
 
     Attributes:
-        way: backend and precision.
+        configuration: backend and precision.
         seconds: `[images, rounds]`.
-        times_as_fast: the exact way's seconds by this one's, on the same image in the same round.
+        times_as_fast: the exact configuration's seconds by this one's, on the same image in the same round.
         objects: found on all images together.
-        matching: how its objects fit the exact way's, at a mask IoU of SAME_IOU.
-        count_differences: on each image, this way's count minus the exact one's.
+        matching: how its objects fit the exact configuration's, at a mask IoU of SAME_IOU.
+        count_differences: on each image, this configuration's count minus the exact one's.
     """
 
-    way: Way
+    configuration: Configuration
     seconds: npt.NDArray[np.float64]
-    times_as_fast: Spread
+    times_as_fast: Quartiles
     objects: int
     matching: DetectionCounts
     count_differences: tuple[int, ...]
@@ -142,7 +147,7 @@ class Measured:
 
     @property
     def same_objects(self) -> float | None:
-        """The share of this way's and the exact way's objects that have a partner; None where there are none."""
+        """The share of this one's and the exact one's objects that have a partner; None where there are none."""
         return self.matching.f1
 
     @property
@@ -155,7 +160,7 @@ class Measured:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            **self.way._asdict(),
+            **self.configuration._asdict(),
             "seconds_an_image": self.seconds_an_image,
             "seconds": self.seconds.tolist(),
             "times_as_fast": self.times_as_fast._asdict(),
@@ -170,81 +175,85 @@ class Measured:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A way that cannot be used here, and why."""
+    """A configuration that cannot be used here, and why."""
 
-    way: Way
+    configuration: Configuration
     reason: str
 
 
-def all_ways(predictor: Predictor) -> tuple[Way, ...]:
-    """Everything that may be worth a try for a model, the exact way first. `fast` goes with the default.
+def all_configurations(predictor: Predictor) -> tuple[Configuration, ...]:
+    """Everything that may be worth a try for a model, the exact configuration first. `fast` goes with the default.
 
     Raises:
-        ArgumentError: the model is an exported file, which has no weights to run in other ways.
+        ArgumentError: the model is an exported file, which has no weights to run in other configurations.
     """
     if any(weight.is_meta for weight in predictor.model.parameters()):
-        raise ArgumentError("an exported file runs in one way only: give the model file that it was made of")
+        raise ArgumentError("an exported file runs in one configuration only: give the model file that it was made of")
     native = native_precision(predictor.device)
-    return tuple(dict.fromkeys((EXACT, Way("torch", native), *ON_THE_CPU, Way("torch", native, fast=True))))
+    return tuple(
+        dict.fromkeys((EXACT, Configuration("torch", native), *ON_THE_CPU, Configuration("torch", native, fast=True)))
+    )
 
 
-def open_ways(
+def open_configurations(
     predictor: Predictor,
-    ways: Iterable[Way],
+    configs: Iterable[Configuration],
     calibration: Sequence[Path],
     folder: Path,
-    tell: Callable[[Way], None] = lambda way: None,
-) -> tuple[dict[Way, Predictor], list[LeftOut]]:
-    """A predictor in every one of some ways that there is on this machine.
+    tell: Callable[[Configuration], None] = lambda config: None,
+) -> tuple[dict[Configuration, Predictor], list[LeftOut]]:
+    """A predictor in every one of some configurations that there is on this machine.
 
     Args:
         predictor: the model.
-        ways: what to try.
+        configs: what to try.
         calibration: image files for int8, other than those that are timed; none for no int8.
         folder: for files that the predictors need as long as they are used.
-        tell: hears of each way before it is opened; an export may take a minute.
+        tell: hears of each configuration before it is opened; an export may take a minute.
 
     Returns:
         The predictors, and what is left out.
     """
     opened, left_out = {}, []
-    for way in ways:
-        if reason := _obstacle(way, predictor.device, calibration):
-            left_out.append(LeftOut(way, reason))
+    for config in configs:
+        if reason := _obstacle(config, predictor.device, calibration):
+            left_out.append(LeftOut(config, reason))
             continue
-        tell(way)
+        tell(config)
         try:
-            opened[way] = open_way(predictor, way, calibration, folder)
+            opened[config] = open_configuration(predictor, config, calibration, folder)
         except (HalfpixelError, ImportError, RuntimeError) as error:  # exporters and runtimes raise the last two
-            if way == EXACT:
+            if config == EXACT:
                 raise
-            left_out.append(LeftOut(way, str(error).strip().partition("\n")[0]))
+            left_out.append(LeftOut(config, str(error).strip().partition("\n")[0]))
     return opened, left_out
 
 
-def _obstacle(way: Way, device: torch.device, calibration: Sequence[Path]) -> str:
-    """Why a way is not even tried; nothing where it is."""
-    if way.backend == "torch":
+def _obstacle(config: Configuration, device: torch.device, calibration: Sequence[Path]) -> str:
+    """Why a configuration is not even tried; nothing where it is."""
+    if config.backend == "torch":
         return ""
     if device.type == "cuda":
         return "runs on the processor, and this machine has a GPU"
-    if way.precision == "int8" and not calibration:
+    if config.precision == "int8" and not calibration:
         return "int8 is calibrated on images like yours, give some with --calibrate"
     return ""
 
 
-def open_way(predictor: Predictor, way: Way, calibration: Sequence[Path], folder: Path) -> Predictor:
-    """The same predictor in another way; see `open_ways`. An int8 file that is in the folder already is taken.
+def open_configuration(
+    predictor: Predictor, config: Configuration, calibration: Sequence[Path], folder: Path
+) -> Predictor:
+    """The same predictor in another configuration. An int8 file that is in the folder already is taken.
 
     Raises:
         MissingDependencyError: a library is not installed.
-        ArgumentError: there is no such way.
+        ArgumentError: there is no such configuration.
     """
-    if way.precision == "int8":
+    if config.precision == "int8":
         opened = predictor.on(_int8(predictor, calibration, folder / "int8.xml"))
     else:
-        opened = predictor.on(open_backend(predictor, way.backend, way.precision))
-    return opened.fast() if way.fast else opened
+        opened = predictor.on(open_backend(predictor, config.backend, config.precision))
+    return opened.fast() if config.fast else opened
 
 
 def _int8(predictor: Predictor, calibration: Sequence[Path], path: Path) -> Backend:
@@ -252,40 +261,42 @@ def _int8(predictor: Predictor, calibration: Sequence[Path], path: Path) -> Back
     from halfpixel.engine.export.exporter import export
 
     if not path.exists():
-        export(predictor, path, "openvino", int8_images=calibration, least_agreement=0)  # how alike comes out below
+        export(predictor, path, "openvino", int8_images=calibration, least_agreement=0)  # the agreement comes out below
     return open_file(path)
 
 
 def measure(
-    predictors: Mapping[Way, Predictor],
+    predictors: Mapping[Configuration, Predictor],
     images: Sequence[Rgb8],
     rounds: int,
-    tell: Callable[[Way], None] = lambda way: None,
+    tell: Callable[[Configuration], None] = lambda config: None,
 ) -> list[Measured]:
-    """Time every way on the same images, in turns, from pixels to objects, and compare what they find.
+    """Time every configuration on the same images, interleaved, from pixels to objects, and compare what they find.
 
     Args:
         predictors: of one model, among them one for EXACT.
-        images: at least one; each is also seen once by every way before the clock runs.
+        images: at least one; each is also seen once by every configuration before the clock runs.
         rounds: how often each is timed, at least 1.
-        tell: hears of each way after each of its turns.
+        tell: hears of each configuration after each of its runs.
     """
     if not images or rounds < 1:
         raise ArgumentError(f"expected at least one image and one round, got {len(images)} and {rounds}")
-    seconds = {way: np.zeros((len(images), rounds)) for way in predictors}
-    found: dict[Way, list[Instances]] = {way: [] for way in predictors}
-    contestants: dict[Way, Callable[[Rgb8], Instances]] = {way: one.predict for way, one in predictors.items()}
-    for turn in in_turns(contestants, images, rounds):
-        if turn.round == 0:
-            found[turn.name].append(turn.result.without_probabilities())
+    seconds = {config: np.zeros((len(images), rounds)) for config in predictors}
+    found: dict[Configuration, list[Instances]] = {config: [] for config in predictors}
+    finders: dict[Configuration, Callable[[Rgb8], Instances]] = {
+        config: one.predict for config, one in predictors.items()
+    }
+    for timed in interleaved_runs(finders, images, rounds):
+        if timed.round == 0:
+            found[timed.name].append(timed.result.without_probabilities())
         else:
-            seconds[turn.name][turn.image, turn.round - 1] = turn.seconds
-        tell(turn.name)
-    return [_measured(way, seconds[way], seconds[EXACT], found[way], found[EXACT]) for way in predictors]
+            seconds[timed.name][timed.image, timed.round - 1] = timed.seconds
+        tell(timed.name)
+    return [_measured(config, seconds[config], seconds[EXACT], found[config], found[EXACT]) for config in predictors]
 
 
 def _measured(
-    way: Way,
+    config: Configuration,
     seconds: npt.NDArray[np.float64],
     exact_seconds: npt.NDArray[np.float64],
     found: Sequence[Instances],
@@ -293,9 +304,9 @@ def _measured(
 ) -> Measured:
     matches = [match_image(a, b, ious=(SAME_IOU,))[0] for a, b in zip(exact, found, strict=True)]
     return Measured(
-        way=way,
+        configuration=config,
         seconds=seconds,
-        times_as_fast=Spread.of(exact_seconds / seconds),
+        times_as_fast=Quartiles.of(exact_seconds / seconds),
         objects=sum(len(one) for one in found),
         matching=pool(SAME_IOU, (match.counts for match in matches)),
         count_differences=tuple(len(b) - len(a) for a, b in zip(exact, found, strict=True)),
@@ -303,8 +314,8 @@ def _measured(
 
 
 def fastest(measured: Sequence[Measured]) -> Measured:
-    """Of the ways that agree with the exact one, the fastest; the exact one where the others gain next to nothing."""
-    exact = next(one for one in measured if one.way == EXACT)
+    """The fastest of those that agree with the exact one; the exact one where the others gain next to nothing."""
+    exact = next(one for one in measured if one.configuration == EXACT)
     gaining = [one for one in measured if one.agrees and one.times_as_fast.median >= LEAST_GAIN]
     return max(gaining, key=lambda one: one.times_as_fast.median, default=exact)
 
@@ -316,6 +327,6 @@ def example_image(rules: InputRules) -> tuple[str, Rgb8]:
     """
     if rules.scale is None:
         return "a photograph of a cup of coffee", np.asarray(data.coffee())
-    reduced = min(1.0, rules.longest_side / (rules.scale * max(FIELD_HW)))  # one piece, as most images are
+    reduced = min(1.0, rules.longest_side / (rules.scale * max(FIELD_HW)))  # one tile, as most images are
     height, width = (int(side * reduced) for side in FIELD_HW)
     return "drawn cells", touching_cells((height, width), height * width // CELL_ROOM_PX).picture

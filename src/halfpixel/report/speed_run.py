@@ -16,7 +16,16 @@ from halfpixel.jobs.events import Progress, Tell, ignore
 from halfpixel.jobs.model_options import open_model
 from halfpixel.jobs.runner import Note, Outcome, Runner
 from halfpixel.report.machine import describe_machine
-from halfpixel.report.speed import LeftOut, Measured, Way, all_ways, example_image, fastest, measure, open_ways
+from halfpixel.report.speed import (
+    Configuration,
+    LeftOut,
+    Measured,
+    all_configurations,
+    example_image,
+    fastest,
+    measure,
+    open_configurations,
+)
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 
@@ -49,8 +58,8 @@ class BenchResult:
         machine: what the times are of.
         images: sizes in pixels, by their names.
         example: the image is an example.
-        measured: the ways that were timed; none where no image could be used.
-        left_out: the ways that were not.
+        measured: the configurations that were timed; none where no image could be used.
+        left_out: the configurations that were not.
         default: what runs where nothing is asked for.
     """
 
@@ -61,35 +70,37 @@ class BenchResult:
     example: bool
     measured: Sequence[Measured]
     left_out: Sequence[LeftOut]
-    default: Way | None
+    default: Configuration | None
 
     @property
     def fastest(self) -> Measured:
-        """Of those that agree with the exact way."""
+        """Of those that agree with the exact configuration."""
         return fastest(self.measured)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         assert self.default is not None, "without images there is nothing to tell"
+        configurations = [one.to_json() for one in self.measured]
         return {
             "model": self.request.model,
             "machine": dict(self.machine),
             "example": self.example,
             "rounds": self.request.rounds,
             "images": [{"image": name, "size_hw": size_hw} for name, size_hw in self.images.items()],
-            "ways": [one.to_json() for one in self.measured],
-            "left_out": [{**one.way._asdict(), "reason": one.reason} for one in self.left_out],
-            "fastest": self.fastest.way._asdict(),
+            "configurations": configurations,
+            "ways": configurations,  # the old name, for one version
+            "left_out": [{**one.configuration._asdict(), "reason": one.reason} for one in self.left_out],
+            "fastest": self.fastest.configuration._asdict(),
             "default": self.default._asdict(),
             "failed": self.outcome.failures_json(),
         }
 
 
 def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
-    """Time every way that is installed on the same images, and compare what they find.
+    """Time every configuration that is installed on the same images, and compare what they find.
 
     Raises:
-        ArgumentError: numbers below 1, or an exported file, which runs in one way only.
+        ArgumentError: numbers below 1, or an exported file, which runs in one configuration only.
     """
     if request.at_most < 1 or request.rounds < 1:
         raise ArgumentError(f"--at-most and --rounds must be at least 1, got {request.at_most} and {request.rounds}")
@@ -99,14 +110,14 @@ def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
     if (request.paths and not images) or (request.calibrate and not calibration):
         return BenchResult(runner.outcome(), request, {}, {}, False, (), (), None)
     predictor = open_model(request.model, tell)
-    ways = all_ways(predictor)
+    configs = all_configurations(predictor)
     example = not images
     if example:
         images = dict([example_image(predictor.info.input)])
     machine = describe_machine(predictor.device)
-    measured, left_out = _time(predictor, ways, images, calibration, request.rounds, tell)
+    measured, left_out = _time(predictor, configs, images, calibration, request.rounds, tell)
     sizes_hw = {name: (one.shape[0], one.shape[1]) for name, one in images.items()}
-    default = Way(predictor.backend.name, predictor.backend.precision)
+    default = Configuration(predictor.backend.name, predictor.backend.precision)
     return BenchResult(runner.outcome(), request, machine, sizes_hw, example, measured, left_out, default)
 
 
@@ -126,23 +137,23 @@ def _read(runner: Runner, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]
 
 def _time(
     predictor: Predictor,
-    ways: Sequence[Way],
+    configs: Sequence[Configuration],
     images: Mapping[str, Rgb8],
     calibration: Sequence[Path],
     rounds: int,
     tell: Tell,
 ) -> tuple[list[Measured], list[LeftOut]]:
-    """All ways that there are."""
+    """All configurations that there are."""
     with TemporaryDirectory(prefix="halfpixel-bench-") as folder:
-        predictors, left_out = open_ways(
-            predictor, ways, calibration, Path(folder), lambda way: tell(Progress("open", 0, None, str(way)))
+        predictors, left_out = open_configurations(
+            predictor, configs, calibration, Path(folder), lambda config: tell(Progress("open", 0, None, str(config)))
         )
         total = len(predictors) * len(images) * (rounds + 1)
         done = 0
 
-        def count(way: Way) -> None:
+        def count(config: Configuration) -> None:
             nonlocal done
             done += 1
-            tell(Progress("time", done, total, str(way)))
+            tell(Progress("time", done, total, str(config)))
 
         return measure(predictors, list(images.values()), rounds, count), left_out

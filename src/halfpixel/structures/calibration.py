@@ -63,10 +63,10 @@ class Calibration:
         knots: scores, ascending...
         probabilities: ...and the probability at each that such an object is real; linear between them.
         count_weights: of `Evidence.listed` and of `Evidence.expected`; their weighted sum is the estimated count.
-        spread_weights: of 1, log(1 + expected) and log(1 + doubt); their weighted sum is the log of how far the
-            estimate is typically off, in objects.
-        reach: how many such spreads an interval reaches below and above the estimate.
-        n_images: images that the numbers were fitted on, and images that `reach` was measured on.
+        residual_scale_weights: of 1, log(1 + expected) and log(1 + doubt); their weighted sum is the log of the
+            residual scale: how far the estimate is typically off, in objects.
+        conformal_quantiles: how many residual scales an interval ends below and above the estimate.
+        n_images: images that the numbers were fitted on, and images that `conformal_quantiles` was measured on.
 
     Raises:
         ArgumentError: numbers that cannot belong to a calibration.
@@ -78,8 +78,8 @@ class Calibration:
     knots: tuple[float, ...]
     probabilities: tuple[float, ...]
     count_weights: tuple[float, ...]
-    spread_weights: tuple[float, float, float]
-    reach: tuple[float, float]
+    residual_scale_weights: tuple[float, float, float]
+    conformal_quantiles: tuple[float, float]
     n_images: tuple[int, int]
 
     def __post_init__(self) -> None:
@@ -95,12 +95,14 @@ class Calibration:
             raise ArgumentError("calibration: knots must be ascending scores in 0..1, each with a probability")
         if not _ascending_shares(self.probabilities):
             raise ArgumentError("calibration: probabilities must be in 0..1 and never fall as the score rises")
-        numbers = (*self.count_weights, *self.spread_weights, *self.reach, *self.n_images)
+        numbers = (*self.count_weights, *self.residual_scale_weights, *self.conformal_quantiles, *self.n_images)
         if (
             not all(math.isfinite(number) for number in numbers)
-            or min(*self.count_weights, *self.spread_weights[1:]) < 0
+            or min(*self.count_weights, *self.residual_scale_weights[1:]) < 0
         ):
-            raise ArgumentError("calibration: weights must be finite, and none but the first of the spread below 0")
+            raise ArgumentError(
+                "calibration: weights must be finite, and none but the first of the residual scale below 0"
+            )
 
     @classmethod
     def from_json(cls, value: object) -> Calibration:
@@ -109,9 +111,9 @@ class Calibration:
         Raises:
             ArgumentError: fields that are missing or unknown, of another type, or that make no sense.
         """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(value, Mapping) or set(value) != fields:
-            got = sorted(set(value) ^ fields) if isinstance(value, Mapping) else type(value).__name__
+        fields = {_IN_FILES.get(field.name, field.name): field.name for field in dataclasses.fields(cls)}
+        if not isinstance(value, Mapping) or set(value) != set(fields):
+            got = sorted(set(value) ^ set(fields)) if isinstance(value, Mapping) else type(value).__name__
             raise ArgumentError(f"calibration: expected the fields {', '.join(sorted(fields))}; wrong: {got}")
         plain: dict[str, Any] = {}
         for name, one in value.items():
@@ -119,12 +121,13 @@ class Calibration:
             numbers = one if many and isinstance(one, Sequence) and not isinstance(one, str) else [one]
             if isinstance(one, Sequence) != many or not all(_is_number(number) for number in numbers):
                 raise ArgumentError(f"calibration: {name} must be {'numbers' if many else 'a number'}, got {one!r}")
-            plain[name] = tuple(numbers) if many else one
+            plain[fields[name]] = tuple(numbers) if many else one
         return cls(**plain)
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers and lists of them."""
-        return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+        """Plain numbers and lists of them, under the names that model files have."""
+        plain = {_IN_FILES.get(name, name): one for name, one in dataclasses.asdict(self).items()}
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in plain.items()}
 
     def probability(self, scores: npt.ArrayLike) -> Floats:
         """The probability of each object that it is real: paired with an annotated one from an IoU of .5 upwards.
@@ -156,9 +159,9 @@ class Calibration:
         found: Floats = listed * evidence.listed + expected * evidence.expected
         return found
 
-    def spreads(self, evidence: Evidence) -> Floats:
+    def residual_scales(self, evidence: Evidence) -> Floats:
         """`[n]` how far each estimate is typically off, in objects, above 0."""
-        found: Floats = np.exp(spread_terms(evidence) @ np.array(self.spread_weights))
+        found: Floats = np.exp(residual_scale_terms(evidence) @ np.array(self.residual_scale_weights))
         return found
 
     def interval(self, scores: npt.ArrayLike) -> CountInterval:
@@ -177,20 +180,23 @@ class Calibration:
     def intervals(self, scores: Sequence[npt.ArrayLike]) -> list[CountInterval]:
         """`interval` for several images."""
         evidence = self.evidence(scores)
-        estimates, spreads = self.estimates(evidence), self.spreads(evidence)
-        lows, highs = whole_bounds(estimates, estimates - self.reach[0] * spreads, estimates + self.reach[1] * spreads)
+        estimates, scales = self.estimates(evidence), self.residual_scales(evidence)
+        below, above = self.conformal_quantiles
+        lows, highs = whole_bounds(estimates, estimates - below * scales, estimates + above * scales)
         return [
             CountInterval(int(listed), float(estimate), int(low), int(high), self.level)
             for listed, estimate, low, high in zip(evidence.listed, estimates, lows, highs, strict=True)
         ]
 
 
-_LENGTHS = {"count_weights": 2, "spread_weights": 3, "reach": 2, "n_images": 2}
+_LENGTHS = {"count_weights": 2, "residual_scale_weights": 3, "conformal_quantiles": 2, "n_images": 2}
 _SINGLE = {"threshold", "lowest_score", "level"}
+_IN_FILES = {"residual_scale_weights": "spread_weights", "conformal_quantiles": "reach"}
+"""The names of fields in model files, where they differ: earlier versions read them, too."""
 
 
-def spread_terms(evidence: Evidence) -> Floats:
-    """`[n, 3]` what the log of the spread is a weighted sum of."""
+def residual_scale_terms(evidence: Evidence) -> Floats:
+    """`[n, 3]` what the log of the residual scale is a weighted sum of."""
     return np.stack([np.ones(len(evidence.listed)), np.log1p(evidence.expected), np.log1p(evidence.doubt)], axis=1)
 
 

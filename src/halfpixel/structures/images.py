@@ -78,7 +78,7 @@ class InputRules:
     Attributes:
         mean: per channel (RGB), on the 0..1 scale, subtracted before padding.
         std: per channel, divided by.
-        scale: enlarge by this factor, and cut what then has a longer side than `longest_side` into pieces that
+        scale: enlarge by this factor, and cut what then has a longer side than `longest_side` into tiles that
             overlap; None to fit sides instead.
         shortest_side: with no `scale`: the shorter side is brought to this many pixels...
         longest_side: ...unless the longer one would pass this.

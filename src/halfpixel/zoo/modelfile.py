@@ -127,6 +127,8 @@ def description_of(info: ModelInfo) -> str:
     description = {"format": FORMAT, **dataclasses.asdict(info)}
     if info.calibration is None:  # versions that know nothing of it read all other files
         del description["calibration"]
+    else:
+        description["calibration"] = info.calibration.to_json()
     return json.dumps(description)
 
 

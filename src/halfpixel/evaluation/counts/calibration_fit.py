@@ -1,9 +1,9 @@
 """Finds the numbers of a `Calibration` on a small annotated set.
 
 The images are divided at random. On one half everything is chosen and fitted: the threshold, the probabilities, the
-correction of counts, how the spread of their errors depends on what is known without annotations. On the other half it
-is only measured how far off that is, which gives the intervals their coverage (split conformal prediction, Lei et al.
-2018, arXiv:1604.04173) and the figures of the report their honesty.
+correction of counts, how the scale of their residuals depends on what is known without annotations. On the other half
+it is only measured how far off that is, which gives the intervals their coverage (split conformal prediction, Lei et
+al. 2018, arXiv:1604.04173) and the figures of the report their honesty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from halfpixel.evaluation.counts.score_calibration import (
 )
 from halfpixel.evaluation.thresholds.goals import Goal, thresholds_between
 from halfpixel.evaluation.thresholds.threshold_sweep import Sweep, SweepPoint
-from halfpixel.structures.calibration import Calibration, Evidence, Floats, spread_terms, whole_bounds
+from halfpixel.structures.calibration import Calibration, Evidence, Floats, residual_scale_terms, whole_bounds
 from halfpixel.structures.instances import Instances
 
 FEWEST_FITTED = 5
@@ -188,9 +188,9 @@ def calibrate_cells(
     evidence, true = _evidence(blank, fitted)
     counted = dataclasses.replace(blank, count_weights=fit_count(evidence, true))
     errors = true - counted.estimates(evidence)
-    spreading = dataclasses.replace(counted, spread_weights=fit_spread(evidence, errors))
-    sided = _two_sided_is_better(spreading, fitted, len(measured))
-    calibration = dataclasses.replace(spreading, reach=measure_reach(spreading, measured, sided))
+    scaled = dataclasses.replace(counted, residual_scale_weights=fit_residual_scale(evidence, errors))
+    sided = _two_sided_is_better(scaled, fitted, len(measured))
+    calibration = dataclasses.replace(scaled, conformal_quantiles=measure_conformal_quantiles(scaled, measured, sided))
     return _report(calibration, measured, goal, method, losses)
 
 
@@ -247,28 +247,28 @@ def fit_count(evidence: Evidence, true: Floats) -> tuple[float, float]:
 
 
 SLOPES = np.array([0.25, 0.5])
-"""Of the spread, where nothing is known: the root of the doubt, as if objects were real each by its own chance, and
-something for what grows with the count and has no score, like merged neighbours."""
+"""Of the residual scale, where nothing is known: the root of the doubt, as if objects were real each by its own chance,
+and something for what grows with the count and has no score, like merged neighbours."""
 HALF_AN_OBJECT = 0.5
 """Added to every error: that there were none on a few images does not mean that there never are."""
 
 
-def fit_spread(evidence: Evidence, errors: Floats) -> tuple[float, float, float]:
+def fit_residual_scale(evidence: Evidence, errors: Floats) -> tuple[float, float, float]:
     """How the size of errors grows with the evidence: the likeliest weights if errors were Laplace distributed.
 
     Args:
         evidence: of n images.
         errors: `[n]` true counts less the estimates.
     """
-    terms, sizes = spread_terms(evidence), np.abs(errors) + HALF_AN_OBJECT
+    terms, sizes = residual_scale_terms(evidence), np.abs(errors) + HALF_AN_OBJECT
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        log_spread = terms @ theta
-        relative = sizes * np.exp(-log_spread)
+        log_scale = terms @ theta
+        relative = sizes * np.exp(-log_scale)
         pull = theta[1:] - SLOPES
         gradient = (1 - relative) @ terms
         gradient[1:] += 2 * STIFFNESS * pull
-        return float((log_spread + relative).sum() + STIFFNESS * pull @ pull), gradient
+        return float((log_scale + relative).sum() + STIFFNESS * pull @ pull), gradient
 
     start = np.array([0.0, *SLOPES])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None), (0, None)]).x
@@ -279,17 +279,19 @@ STIFFNESS = 5.0
 """Of the pull towards `SLOPES`: it takes tens of images to change them."""
 
 
-def measure_reach(calibration: Calibration, measured: Sequence[Cell], two_sided: bool) -> tuple[float, float]:
-    """How many spreads below and above the estimate hold the true counts, by the ranks of conformal prediction.
+def measure_conformal_quantiles(
+    calibration: Calibration, measured: Sequence[Cell], two_sided: bool
+) -> tuple[float, float]:
+    """How many residual scales below and above the estimate hold the true counts, by the ranks of conformal prediction.
 
     Args:
-        calibration: all but its `reach` is used.
+        calibration: all but its `conformal_quantiles` is used.
         measured: cells that it was not fitted on.
         two_sided: measure each end on its own, so that each is passed by half of what is left out.
     """
     evidence, true = _evidence(calibration, measured)
-    relative = (true - calibration.estimates(evidence)) / calibration.spreads(evidence)
-    return _reach(relative, calibration.level, two_sided)
+    relative = (true - calibration.estimates(evidence)) / calibration.residual_scales(evidence)
+    return _conformal_quantiles(relative, calibration.level, two_sided)
 
 
 def winkler(low: npt.ArrayLike, high: npt.ArrayLike, true: npt.ArrayLike, level: float) -> Floats:
@@ -300,11 +302,11 @@ def winkler(low: npt.ArrayLike, high: npt.ArrayLike, true: npt.ArrayLike, level:
     return scores
 
 
-def _reach(relative: Floats, level: float, two_sided: bool) -> tuple[float, float]:
+def _conformal_quantiles(relative: Floats, level: float, two_sided: bool) -> tuple[float, float]:
     n = len(relative)
     if not two_sided:
-        reach = float(np.sort(np.abs(relative))[conformal_rank(n, level) - 1])
-        return reach, reach
+        quantile = float(np.sort(np.abs(relative))[conformal_rank(n, level) - 1])
+        return quantile, quantile
     rank = conformal_rank(n, (1 + level) / 2) - 1
     return float(np.sort(-relative)[rank]), float(np.sort(relative)[rank])
 
@@ -320,14 +322,14 @@ def _two_sided_is_better(calibration: Calibration, fitted: Sequence[Cell], n_mea
     if min(n_measured, len(fitted) * (FOLDS - 1) // FOLDS) < fewest:
         return False
     evidence, true = _evidence(calibration, fitted)
-    estimates, spreads = calibration.estimates(evidence), calibration.spreads(evidence)
-    relative = (true - estimates) / spreads
+    estimates, scales = calibration.estimates(evidence), calibration.residual_scales(evidence)
+    relative = (true - estimates) / scales
     totals = [0.0, 0.0]
     for inside, outside in folds(fitted):
         for two_sided in (False, True):
-            below, above = _reach(relative[inside], calibration.level, two_sided)
-            middle, spread = estimates[outside], spreads[outside]
-            bounds = whole_bounds(middle, middle - below * spread, middle + above * spread)
+            below, above = _conformal_quantiles(relative[inside], calibration.level, two_sided)
+            middle, scale = estimates[outside], scales[outside]
+            bounds = whole_bounds(middle, middle - below * scale, middle + above * scale)
             totals[two_sided] += float(winkler(*bounds, true[outside], calibration.level).sum())
     return totals[1] < totals[0]
 

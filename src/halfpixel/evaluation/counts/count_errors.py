@@ -128,12 +128,12 @@ def _errors(sums: Floats) -> dict[str, Floats]:
     n, absolute, relative, some, error, squared, true, true_squared = sums.T
     bias = divide(error, n)
     # whole numbers: exact as long as they are added up before they are divided
-    spread = np.sqrt(np.maximum(divide(n * squared - error**2, n * (n - 1)), 0))
+    deviation = np.sqrt(np.maximum(divide(n * squared - error**2, n * (n - 1)), 0))
     return {
         "mae": divide(absolute, n),
         "mape": divide(relative, some),
         "bias": bias,
         "r2": 1 - divide(n * squared, n * true_squared - true**2),
-        "agreement_low": bias - _NORMAL_95 * spread,
-        "agreement_high": bias + _NORMAL_95 * spread,
+        "agreement_low": bias - _NORMAL_95 * deviation,
+        "agreement_high": bias + _NORMAL_95 * deviation,
     }
