@@ -361,15 +361,11 @@ class Busy(TorchBackend):
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize(("device", "at_once"), [("cpu", 2), ("cuda", 1)])
-def test_one_network_at_a_time_on_an_accelerator(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, device: str, at_once: int
-) -> None:
+@pytest.mark.parametrize(("images_at_once", "at_once"), [(1, 2), (4, 1)], ids=["CPU", "accelerator"])
+def test_one_network_at_a_time_on_an_accelerator(predictor: Predictor, images_at_once: int, at_once: int) -> None:
     backend = Busy(predictor)
-    there = predictor.on(backend)
-    there.device = torch.device(device)  # says so, and computes here all the same
-    monkeypatch.setattr(Predictor, "on", lambda self, one: Predictor(self.model, self.info, CPU, None, one))
-    assert len(list(there.predict_many([photograph(k) for k in range(8)]))) == 8
+    backend.images_at_once = images_at_once
+    assert len(list(predictor.on(backend).predict_many([photograph(k) for k in range(8)]))) == 8
     assert backend.most == at_once
 
 

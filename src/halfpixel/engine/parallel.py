@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
-from threading import Barrier, Event, Lock, Semaphore, Thread
+from threading import Barrier, Event, Semaphore, Thread
 from typing import TypeVar
 
 import torch
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import network_size
-from halfpixel.engine.backends.base import Backend
-from halfpixel.nn.network import Outputs
-from halfpixel.structures.images import ImageBatch, InputRules, Limits
+from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MOST_WORKERS = 4
-"""Each holds the feature maps of an image, so more would take more memory than they save time."""
 
 AHEAD = 2
 """So many images more than there are workers are read, or wait for the caller."""
@@ -36,9 +31,7 @@ def read_and_look(
     read: Callable[[Item], Rgb8],
     look: Callable[[Rgb8], Instances],
     large: Callable[[Rgb8], bool],
-    *,
-    on_gpu: bool,
-    several: bool,
+    workers: int,
 ) -> Iterator[tuple[Item, Future[Instances]]]:
     """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
@@ -47,11 +40,8 @@ def read_and_look(
         read: gives the pixels, in that thread.
         look: finds the objects.
         large: whether an image is to be looked at alone.
-        on_gpu: two workers then prepare and decode around the device.
-        several: look at several images at once on the processor.
+        workers: so many images are looked at at once.
     """
-    cores = torch.get_num_threads()
-    workers = 2 if on_gpu else min(cores, MOST_WORKERS) if several else 1
 
     def loaded() -> Iterator[tuple[Item, Rgb8 | Exception]]:
         for item in items:
@@ -67,11 +57,10 @@ def read_and_look(
         return look(one[1])
 
     def alone(one: tuple[Item, Rgb8 | Exception]) -> bool:
-        return (workers == 1 and not on_gpu) or (not isinstance(one[1], Exception) and large(one[1]))
+        return workers == 1 or (not isinstance(one[1], Exception) and large(one[1]))
 
-    for (item, _), future in in_order(
-        loaded(), look_at, workers=workers, threads=max(cores // workers, 1), alone=alone
-    ):
+    threads = max(torch.get_num_threads() // workers, 1)
+    for (item, _), future in in_order(loaded(), look_at, workers=workers, threads=threads, alone=alone):
         yield item, future
 
 
@@ -186,16 +175,3 @@ def _use_threads(threads: int, default: int) -> None:
     restoring = Thread(target=torch.set_num_threads, args=(default,))  # the last number set is the default
     restoring.start()
     restoring.join()
-
-
-class InTurn(Backend):
-    """A backend that runs one batch at a time, as suits a device that is alone."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.name, self.precision, self.images_at_once = backend.name, backend.precision, backend.images_at_once
-        self._backend, self._lock = backend, Lock()
-
-    def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
-        """See `Backend.run`."""
-        with self._lock:
-            return self._backend.run(batch, limits)

@@ -19,8 +19,9 @@ from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
 from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.batching import BatchingBackend
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.parallel import InTurn, Item, is_large, read_and_look
+from halfpixel.engine.parallel import Item, is_large, read_and_look
 from halfpixel.engine.prefilter import Prefilter
 from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
 from halfpixel.errors import ArgumentError
@@ -35,6 +36,12 @@ AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
 
 OVERLAP_PX = 256
 """What a tile of a large image sees beyond its own part, in pixels of the network's input."""
+
+CPU_WORKERS = 4
+"""Each holds the feature maps of an image, so more would take more memory than they save time."""
+
+WORKERS_BESIDE = 2
+"""So many more than a device runs at once prepare images and draw masks around it."""
 
 FAST = 2 / 3
 """How large `Predictor.fast` looks at images, by their usual side."""
@@ -90,9 +97,9 @@ class Predictor:
 
         Args:
             images: one image or several: files, Pillow pictures or arrays (uint8 as it is, floats in 0..1, anything
-                else stretched to its own range). Each goes through the network on its own, so that an image's objects
-                never depend on its neighbours in the list; only the last digits may be others than those of the image
-                alone, which has all processors. `predict_many` is for more than a list can hold.
+                else stretched to its own range). An image's objects never depend on its neighbours in the list; only
+                the last digits may be others than those of the image alone, which has all processors, or on a GPU a
+                batch to itself. `predict_many` is for more than a list can hold.
             threshold: objects scoring less are left out, 0..1; default the model's own.
             limit: at most this many objects an image; default the model's own. `Instances.saturated` says when it
                 was reached.
@@ -142,10 +149,10 @@ class Predictor:
         """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
         Small images are looked at by several workers at once, which share the processors: that takes less time than
-        one after the other on all of them, as not every step has work for all. Arithmetic on another number of
-        processors may round differently (nothing else differs), so `in_parallel` is to be decided by what was asked
-        for, never by what happens to be left of it. How many images are in memory at once does not depend on how many
-        there are.
+        one after the other on all of them, as not every step has work for all. On a GPU, images of one size that wait
+        for it go through the network as one batch. Arithmetic on another number of processors or images may round
+        differently (nothing else differs), so `in_parallel` is to be decided by what was asked for, never by what
+        happens to be left of it. How many images are in memory at once does not depend on how many there are.
 
         Args:
             items: what stands for the images; gone through in a thread of its own.
@@ -154,11 +161,10 @@ class Predictor:
             limit: likewise.
             in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
         """
-        on_gpu = self.device.type not in ("cpu", "meta")  # an exported file's weights are nowhere in torch
         # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out
         # the processors themselves
         several = in_parallel and self.prefilter is None and self.backend.name == "torch"
-        looking = self.on(InTurn(self.backend)) if on_gpu else self
+        looking, workers = self._beside_others() if several else (self, 1)
 
         def look(pixels: Rgb8) -> Instances:
             return looking.predict(pixels, threshold=threshold, limit=limit)
@@ -166,7 +172,14 @@ class Predictor:
         def large(pixels: Rgb8) -> bool:
             return is_large(pixels.shape[:2], self.info.input)
 
-        return read_and_look(items, read, look, large, on_gpu=on_gpu, several=several)
+        return read_and_look(items, read, look, large, workers)
+
+    def _beside_others(self) -> tuple[Predictor, int]:
+        """A predictor for several threads at once, and for how many."""
+        if self.backend.images_at_once == 1:
+            return self, min(torch.get_num_threads(), CPU_WORKERS)
+        looking = self.on(BatchingBackend(self.backend, self.model.layout))
+        return looking, self.backend.images_at_once + WORKERS_BESIDE
 
     def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
