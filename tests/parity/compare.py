@@ -313,15 +313,23 @@ def _close_calls(
     return torch.cat(close)
 
 
-def run_pair(module: MaskRCNN, predictor: Predictor, images: list[Tensor]) -> list[Comparison]:
-    """Both networks on the same batch of images `[3, h, w]` in 0..1, compared image by image."""
+def run_pair(
+    module: MaskRCNN, predictor: Predictor, images: list[Tensor], as_trained: bool = False
+) -> list[Comparison]:
+    """Both networks on the same batch of images `[3, h, w]` in 0..1, compared image by image.
+
+    What predicts is a fast copy of the network; `as_trained` runs the network itself.
+    """
     with torch.no_grad():
         theirs = module(images)
         transformed, _ = module.transform(images)
         # the same resized pixels, padded the same way: only the networks and what follows are compared here
         batch = ImageBatch(transformed.tensors, torch.tensor(transformed.image_sizes, dtype=torch.int64).reshape(-1, 2))
         limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
-        outputs = predictor.on(open_backend(predictor, "torch", "fp32")).backend.run(batch, limits)
+        if as_trained:
+            outputs = predictor.model(batch.tensor, batch.sizes_hw, limits)
+        else:
+            outputs = open_backend(predictor, "torch", "fp32").run(batch, limits)
     sizes = [
         Resized((image.shape[1], image.shape[2]), tuple(size))
         for image, size in zip(images, batch.sizes_hw.tolist(), strict=True)

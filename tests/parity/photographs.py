@@ -40,6 +40,10 @@ def main() -> int:
     parser.add_argument(
         "--frozen", action="store_true", help="with torchvision's frozen normalisation, as v1 is published"
     )
+    parser.add_argument("--as-trained", action="store_true", help="compare the network itself, not its fast copy")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="with torchvision's in channels last: rounded otherwise, no more"
+    )
     parser.add_argument("--classes", type=int, default=91, help="background counted")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None, help="only the first N photographs")
@@ -49,12 +53,17 @@ def main() -> int:
     images = [torch.tensor(read_image(path)).permute(2, 0, 1).float() / 255 for path in paths]
     module = lively_torchvision(arguments.variant, arguments.classes, images[0], arguments.seed, arguments.frozen)
     predictor = from_torchvision(module)
-    kind = f"{arguments.variant}{', frozen normalisation' if arguments.frozen else ''}"
+    if arguments.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    kind = ", ".join((
+        arguments.variant, *(["frozen normalisation"] if arguments.frozen else []),
+        *(["channels last"] if arguments.channels_last else []), *(["as trained"] if arguments.as_trained else []),
+    ))  # fmt: skip
     print(f"Mask R-CNN R50-FPN {kind}, seed {arguments.seed}, torch {torch.__version__}")
     print(HEADER, flush=True)
     results: list[Comparison] = []
     for path, image in zip(paths, images, strict=True):
-        (result,) = run_pair(module, predictor, [image])
+        (result,) = run_pair(module, predictor, [image], arguments.as_trained)
         results.append(result)
         print(row(path.name, result), flush=True)
         for line in [*result.explained, *(f"FAULT {fault}" for fault in result.faults)]:

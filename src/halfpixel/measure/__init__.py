@@ -1,1 +1,1 @@
-"""Objects to numbers, and the files that other programs read."""
+"""Objects to numbers."""
