@@ -37,7 +37,7 @@ def prepare(pixels: Array, rules: dict[str, Any]) -> tuple[Array, tuple[int, int
     light = rules["stretch_below"] / brightest if 0 < brightest < rules["stretch_below"] else 1.0
     scale = rules["scale"] or min(rules["shortest_side"] / min(pixels.shape[:2]), rules["longest_side"] / longest)
     if scale * longest > rules["longest_side"] + 1:
-        raise SystemExit("this image goes through the network in pieces: that needs halfpixel")
+        raise SystemExit("this image goes through the network in tiles: that needs halfpixel")
     size_hw = [max(int(side * scale), 1) for side in pixels.shape[:2]]
     image = ((pixels / np.float32(255) * np.float32(light)).clip(max=1) - rules["mean"]) / rules["std"]
     positions = [(np.arange(b) + 0.5) * a / b - 0.5 for a, b in zip(pixels.shape, size_hw, strict=False)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import DownloadError, ModelFileError
 from halfpixel.zoo.download import Progress, cache_dir, fetch
 
 
@@ -107,4 +107,11 @@ def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
         return path
     if named.file:
         return Path(str(resources.files("halfpixel.zoo").joinpath(named.file)))
-    return fetch(named.url, named.sha256, cache_dir() / named.url.rpartition("/")[2], progress=progress)
+    try:
+        return fetch(named.url, named.sha256, cache_dir() / named.url.rpartition("/")[2], progress=progress)
+    except DownloadError as error:
+        embedded = ", ".join(model.name for model in NAMED_MODELS if model.file)
+        raise DownloadError(
+            f"{error}. These come with halfpixel and need no connection: {embedded} (`halfpixel models` says what they "
+            "find); so does any model file of yours"
+        ) from error
