@@ -47,8 +47,8 @@ class RegionProposalNetwork(nn.Module):
         plan: the anchors.
         depth: 3 x 3 convolutions before the two predictions.
         alignment: where anchors are centred.
-        iou_threshold: regions overlapping a better one of their level by more than this are suppressed.
-        score_threshold: regions scoring less are not considered.
+        iou_threshold: proposals overlapping a better one of their level by more than this are suppressed.
+        score_threshold: proposals scoring less are not considered.
         samples: anchors an image that the losses are taken on, half of them objects at most.
     """
 
@@ -93,18 +93,18 @@ class RegionProposalNetwork(nn.Module):
     def propose(
         self, scored: ScoredAnchors, sizes_hw: Int[Tensor, "b 2"], per_level: int, most: int
     ) -> tuple[list[Float[Tensor, "_ 4"]], Int[Tensor, "b"]]:
-        """The best regions of each image.
+        """The best proposals of each image.
 
         Args:
             scored: of `forward`.
-            sizes_hw: true sizes of the images: regions are clipped to them.
+            sizes_hw: true sizes of the images: proposals are clipped to them.
             per_level: anchors of each level that are considered.
-            most: regions kept.
+            most: proposals kept.
 
         Returns:
-            Regions of each image, best first, and how many there were before the last cut.
+            Proposals of each image, best first, and how many there were before the last cut.
         """
-        regions, counts = [], []
+        proposals, counts = [], []
         for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
             candidates, scores, levels = [], [], []
             for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
@@ -112,13 +112,13 @@ class RegionProposalNetwork(nn.Module):
                 candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
                 scores.append(best.sigmoid())
                 levels.append(torch.full_like(rows, level))
-            region, score, level_of = boxes.clip(torch.cat(candidates), size_hw), torch.cat(scores), torch.cat(levels)
-            usable = boxes.large_enough(region, SMALLEST_PX) & (score >= self.score_threshold)
-            region, score, level_of = region[usable], score[usable], level_of[usable]
-            kept = boxes.suppress(region, score, level_of, self.iou_threshold)
-            regions.append(region[kept[:most]])
+            proposal, score, level_of = boxes.clip(torch.cat(candidates), size_hw), torch.cat(scores), torch.cat(levels)
+            usable = boxes.large_enough(proposal, SMALLEST_PX) & (score >= self.score_threshold)
+            proposal, score, level_of = proposal[usable], score[usable], level_of[usable]
+            kept = boxes.suppress(proposal, score, level_of, self.iou_threshold)
+            proposals.append(proposal[kept[:most]])
             counts.append(kept.shape[0])
-        return regions, torch.tensor(counts, device=scored.logits[0].device)
+        return proposals, torch.tensor(counts, device=scored.logits[0].device)
 
     def losses(self, scored: ScoredAnchors, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
         """`rpn_objectness` and `rpn_box`, both averaged over the anchors they are taken on."""
