@@ -16,7 +16,7 @@ from halfpixel.cli.bench import bench
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.compare import compare
-from halfpixel.cli.console import ERR, complain
+from halfpixel.cli.console import ERR, complain, in_options
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
@@ -89,6 +89,6 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:  # what our own readers do not turn into an error of ours: a full disk, no permission
         complain(error)
     except KeyboardInterrupt as error:
-        ERR.print(f"halfpixel: interrupted {one_line(error)}".rstrip())
+        ERR.print(f"halfpixel: interrupted {in_options(one_line(error))}".rstrip())
         return INTERRUPTED
     return 2

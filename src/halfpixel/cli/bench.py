@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, number, plain_table, say, say_json, show
+from halfpixel.cli.console import Listener, in_options, number, plain_table, say, say_json, show
 from halfpixel.jobs.model_options import describe_model
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -97,7 +97,7 @@ def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: C
     say("  counts off by: the differences of each image's count from torch fp32's, without their signs, added up")
     say()
     for left in left_out:
-        say(f"Not timed: {left.configuration}: {left.reason}")
+        say(f"Not timed: {left.configuration}: {in_options(left.reason)}")
     if left_out:
         say()
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, plain_table, progress_bar, say, say_json, show
 from halfpixel.data.formats.format_names import Format
-from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.model_options import describe_model
 from halfpixel.jobs.wording import name_some, plural
 
 if TYPE_CHECKING:
@@ -45,19 +45,18 @@ def check(
     """
     from halfpixel.jobs import check as job
 
-    with Listener() as listener:
-        predictor = None if model is None else open_model(model, listener)
-    with progress_bar() as bar:
+    with Listener() as listener, progress_bar() as bar:
         task = bar.add_task("Checking")
         found = job.check(
             data,
             val=val,
             images=images,
             format=format,
-            model=predictor,
+            model=model,
             out=out,
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            tell=listener,
         )
     if as_json:
         say_json(found.to_json())

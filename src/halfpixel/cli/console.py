@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,17 @@ OUT = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 """Results, and nothing else: with `--json` it has to parse."""
 ERR = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
 """Errors, warnings and progress bars."""
+
+
+FIELD = re.compile(r"`([a-z][a-z0-9_]*)`")
+"""How texts of the library name what is given to it."""
+OPTIONS = {"first": "--from", "goal": "--for", "last": "--to", "models": "--model", "thresholds": "--threshold"}
+"""What is given under another name here."""
+
+
+def in_options(text: str) -> str:
+    """A text of the library, with the command line's options in place of fields: `most_images` is --most-images."""
+    return FIELD.sub(lambda field: OPTIONS.get(field[1], f"--{field[1].replace('_', '-')}"), text)
 
 
 def first_process() -> bool:
@@ -72,13 +84,13 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def complain(error: object) -> None:
     """One line on stderr that says what is wrong."""
-    ERR.print(f"halfpixel: error: {Failure.of('', error).message}")
+    ERR.print(f"halfpixel: error: {in_options(Failure.of('', error).message)}")
 
 
 def warn(text: object) -> None:
     """One line on stderr about something that may surprise."""
     if first_process():
-        ERR.print(f"halfpixel: warning: {one_line(text)}")
+        ERR.print(f"halfpixel: warning: {in_options(one_line(text))}")
 
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:

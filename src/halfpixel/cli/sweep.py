@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, number, plain_table, say, say_json, say_tied, show
 from halfpixel.data.formats.format_names import Format
-from halfpixel.jobs.sweep_request import SweepRequest
 from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
@@ -55,14 +54,13 @@ def sweep(
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
     """
-    request = SweepRequest(
-        data, out, model, first, last, step, iou, goal, images, format, limit, predictions, overwrite
-    )
-    request.check()
-    from halfpixel.jobs.sweep import run
+    from halfpixel.jobs.sweep import sweep as run
 
     with Listener() as listener:
-        result = run(request, listener)
+        result = run(
+            data, out=out, model=model, first=first, last=last, step=step, iou=iou, goal=goal, images=images,
+            format=format, limit=limit, predictions=predictions, overwrite=overwrite, tell=listener,
+        )  # fmt: skip
     if result.swept is not None and as_json:
         say_json(result.to_json())
     elif result.swept is not None:

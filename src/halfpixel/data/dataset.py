@@ -1,17 +1,21 @@
-"""Annotated images, whatever format they came in."""
+"""Annotated images, whatever format they came in. Light: torch is imported when a sample is made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
-from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import CropMasks
+    from halfpixel.structures.instances import Instances
+    from halfpixel.structures.masks import CropMasks
+
+ONE_CLASS = "object"
+"""What the objects of formats without classes are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,10 @@ def annotated_sample(
     image_id: int, path: Path, masks: CropMasks, labels: Sequence[int], class_names: tuple[str, ...]
 ) -> Sample:
     """A sample whose boxes and areas are those of its masks, annotations numbered from 1; for formats without ids."""
+    import torch
+
+    from halfpixel.structures.instances import Instances
+
     objects = Instances(
         size_hw=masks.size_hw,
         boxes_xyxy=masks.boxes_xyxy(),

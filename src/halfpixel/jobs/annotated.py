@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from halfpixel.data.formats.format_names import Format
 
 
+def check_data(data: Path, images: Path | None, *predictions: Path | None) -> None:
+    """Refuse files that are not there, before anything is imported that takes time.
+
+    Args:
+        data: annotated images: a file or a folder.
+        images: the folder of the images, where they are not beside the annotations.
+        predictions: files of predictions, where there are any.
+
+    Raises:
+        AnnotationError: there is no such file or folder, or no such folder of images.
+    """
+    if images is not None and not images.is_dir():
+        raise AnnotationError(f"`images` {images}: there is no such folder")
+    for path in (data, *predictions):
+        if path is not None and not path.exists():
+            raise AnnotationError(f"{path}: No such file or folder")
+
+
 def open_dataset(
     data: Path, images: Path | None, format: Format | None = None, warn: Callable[[str], None] | None = None
 ) -> Dataset:
@@ -29,10 +47,9 @@ def open_dataset(
         AnnotationError: there is no such file, it cannot be used, it is unclear which format it has, it has no images,
             or none of its images is there.
     """
+    check_data(data, images)
     from halfpixel.data.formats.detect import read_dataset
 
-    if images is not None and not images.is_dir():
-        raise AnnotationError(f"--images {images}: there is no such folder")
     dataset = read_dataset(data, images, format)
     if warn is not None:
         issues = dataset.warnings
@@ -44,7 +61,7 @@ def open_dataset(
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
     if not any(sample.path.is_file() for sample in dataset.samples):
         first = dataset.samples[0].path
-        raise AnnotationError(f"{dataset.path}: none of its images is there, e.g. {first}; say where with --images")
+        raise AnnotationError(f"{dataset.path}: none of its images is there, e.g. {first}; say where with `images`")
     return dataset
 
 

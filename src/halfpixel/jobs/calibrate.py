@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.data.formats.format_names import Format
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
-from halfpixel.evaluation.counts.calibration_fit import CalibrationReport, check_enough, check_wishes
-from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
-from halfpixel.evaluation.counts.score_calibration import LOWEST_SCORE
-from halfpixel.evaluation.thresholds.goals import Goal
+from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE, Goal, check_calibration
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import check_classes, open_dataset
-from halfpixel.jobs.collect import few_overlap, lowest_score, predict_dataset
+from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.model_options import open_model
+from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.plots.score_curves import draw_reliability
-from halfpixel.structures.calibration import Calibration
-from halfpixel.structures.instances import Instances
-from halfpixel.zoo.modelfile import save_described, save_model
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.counts.calibration_fit import CalibrationReport
+    from halfpixel.structures.calibration import Calibration
+    from halfpixel.structures.instances import Instances
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,25 @@ class CalibrateRequest:
     format: Format | None = None
     predictions: Path | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and self.goal is not None:
+            raise ArgumentError("`threshold` and `goal`: give one of the two")
+        check_calibration(self.level, self.threshold)
+        if self.goal is not None:
+            Goal.parse(self.goal)
+        if self.out.suffix != ".safetensors":
+            raise ArgumentError(f"`out` {self.out}: expected the name of a .safetensors file")
+
+    @property
+    def plot(self) -> Path:
+        """The reliability plot."""
+        return self.out.with_suffix(".png")
+
+    @property
+    def numbers(self) -> Path:
+        """All numbers."""
+        return self.out.with_suffix(".json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +142,13 @@ def calibrate(
 
 def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     """Calibrate what was requested; see `calibrate`."""
-    out, predictions = request.out, request.predictions
-    if request.threshold is not None and request.goal is not None:
-        raise ArgumentError("--threshold and --for: give one of the two")
-    check_wishes(request.level, request.threshold)
+    _check_files(request)
+    from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
+    from halfpixel.evaluation.counts.calibration_fit import check_enough
+    from halfpixel.jobs.collect import few_overlap
+
+    out, plot, numbers, predictions = request.out, request.plot, request.numbers, request.predictions
     goal = None if request.goal is None else Goal.parse(request.goal)
-    plot, numbers = out.with_suffix(".png"), out.with_suffix(".json")
-    _check_out(out)
-    if not request.overwrite:
-        refuse_to_overwrite([out, plot, numbers])
     runner = Runner(tell)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn)
     check_enough(len(dataset.samples), request.level, str(dataset.path))
@@ -165,6 +178,9 @@ def _find(
     runner: Runner, predictor: Predictor, dataset: Dataset, predictions: Path | None, limits: DetectionLimits
 ) -> tuple[Dataset, list[Instances]]:
     """Predictions of the model, or from the file that it made."""
+    from halfpixel.data.formats.coco_results import read_coco_results
+    from halfpixel.jobs.collect import lowest_score, predict_dataset
+
     if predictions is None:
         return predict_dataset(runner, predictor, dataset, limits)
     found = [one[: limits.limit] for one in read_coco_results(predictions, dataset)]
@@ -175,14 +191,22 @@ def _find(
     return dataset, found
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors" or out.is_dir():
-        raise ArgumentError(f"--out {out}: expected the name of a .safetensors file")
+def _check_files(request: CalibrateRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
+    out = request.out
+    if out.is_dir():
+        raise ArgumentError(f"`out` {out}: expected the name of a .safetensors file")
     check_folder(out.parent)
+    if not request.overwrite:
+        refuse_to_overwrite([out, request.plot, request.numbers])
+    check_data(request.data, request.images, request.predictions)
+    check_models(request.model)
 
 
 def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration) -> None:
     """Write a copy of the model with its calibration."""
+    from halfpixel.zoo.modelfile import save_described, save_model
+
     path = locate(model)
     info = replace(predictor.info, calibration=calibration, score_threshold=calibration.threshold)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +217,8 @@ def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration
 
 
 def _draw(report: CalibrationReport) -> bytes:
+    from halfpixel.plots.score_curves import draw_reliability
+
     curves = {name: [(one.said, one.real, one.n) for one in bins] for name, bins in report.reliability.items()}
     errors = [f"(expected calibration error {report.calibration_error[name]:.3f})" for name in curves]
     return draw_reliability(curves, errors)

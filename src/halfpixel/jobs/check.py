@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from halfpixel.data.checks.check_report import DatasetCheck, IssueGroup
-from halfpixel.data.checks.dataset_check import check_dataset
 from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import Format
-from halfpixel.data.images.prepare import network_size
-from halfpixel.data.images.rgb8 import png_bytes, read_image
-from halfpixel.engine.load import load
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ImageError
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.annotated import check_data, open_dataset
+from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.wording import plural
-from halfpixel.viz.contact_sheet import Tile, draw_contact_sheet
-from halfpixel.viz.palette import distinct_colours
+
+if TYPE_CHECKING:
+    from halfpixel.data.checks.check_report import DatasetCheck, IssueGroup
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.viz.contact_sheet import Tile
 
 REPORT, SHEET = "check.json", "contact-sheet.png"
 SHOWN_AT_MOST = 12
@@ -43,6 +40,7 @@ def check(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    tell: Tell = ignore,
 ) -> DatasetCheck:
     """Look for what would spoil a training: broken images, faulty annotations, the same image in train and val.
 
@@ -56,6 +54,7 @@ def check(
         out: a folder for check.json and contact-sheet.png, the worst images with the faulty objects outlined.
         overwrite: replace an earlier check in the folder.
         progress: is told the number of images done and of all.
+        tell: hears of the download of a named model.
 
     Raises:
         AnnotationError: the data cannot be read, or none of its images is there.
@@ -67,9 +66,17 @@ def check(
         check_folder(out)
         if not overwrite:
             refuse_to_overwrite([out / REPORT, out / SHEET])
+    images = None if images is None else Path(images)
+    for one in (data, val):
+        if isinstance(one, str | Path):
+            check_data(Path(one), images)
+    if isinstance(model, str | Path):
+        check_models(str(model))
+    from halfpixel.data.checks.dataset_check import check_dataset
+
     dataset = _opened(data, images, format)
     held_out = None if val is None else _opened(val, images, format)
-    found = check_dataset(dataset, held_out, progress=progress, **_limits_of(model))
+    found = check_dataset(dataset, held_out, progress=progress, **_limits_of(model, tell))
     if out is not None:
         samples = [*(() if held_out is None else held_out.samples), *dataset.samples]
         write_check(found, {sample.path: sample for sample in samples}, out)
@@ -89,6 +96,9 @@ def write_check(found: DatasetCheck, samples: Mapping[Path, Sample], out: Path) 
     if header is None:
         (out / SHEET).unlink(missing_ok=True)
         return
+    from halfpixel.data.images.rgb8 import png_bytes
+    from halfpixel.viz.contact_sheet import draw_contact_sheet
+
     write_with_folder(out / SHEET, png_bytes(draw_contact_sheet(_tiles(found, samples), header)))
 
 
@@ -99,17 +109,17 @@ def sheet_header(found: DatasetCheck) -> str | None:
     return f"{found.data.name}: {shown}{plural(n, 'image')} with errors or warnings" if n else None
 
 
-def _opened(data: Data, images: str | Path | None, format: Format | None) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    return open_dataset(Path(data), None if images is None else Path(images), format)
+def _opened(data: Data, images: Path | None, format: Format | None) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(Path(data), images, format)
 
 
-def _limits_of(model: Predictor | str | Path | None) -> dict[str, Any]:
+def _limits_of(model: Predictor | str | Path | None, tell: Tell) -> dict[str, Any]:
     """What a data set has to go with: the limit, the anchors and the scale of a model."""
     if model is None:
         return {}
-    predictor = model if isinstance(model, Predictor) else load(model)
+    from halfpixel.data.images.prepare import network_size
+
+    predictor = open_model(str(model), tell) if isinstance(model, str | Path) else model
     return {
         "detection_limit": predictor.info.detection_limit,
         "anchor_sizes_px": predictor.model.anchor_sizes_px,
@@ -119,6 +129,8 @@ def _limits_of(model: Predictor | str | Path | None) -> dict[str, Any]:
 
 def _tiles(found: DatasetCheck, samples: Mapping[Path, Sample]) -> Iterator[Tile]:
     """A thumbnail for each of the worst images, one at a time; each kind of issue has a colour of its own."""
+    from halfpixel.viz.palette import distinct_colours
+
     kinds = [one.kind for one in found.groups if one.severity != "note"]
     colours = dict(zip(kinds, distinct_colours(len(kinds)), strict=True))
     for path, groups in found.worst_images()[:SHOWN_AT_MOST]:
@@ -134,6 +146,11 @@ def _tile(
     colours: Mapping[str, Any],
 ) -> Tile:
     """An image with its issues below it, the objects that they are about outlined."""
+    import numpy as np
+
+    from halfpixel.data.images.rgb8 import read_image
+    from halfpixel.viz.contact_sheet import Tile
+
     try:
         picture = read_image(path)
     except ImageError:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.data.formats.format_names import Format
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
-from halfpixel.evaluation.evaluation import AP_RESAMPLES
-from halfpixel.evaluation.model_comparison import Comparison
-from halfpixel.evaluation.model_comparison import compare as measure
-from halfpixel.evaluation.per_image import Candidate
-from halfpixel.jobs.annotated import check_classes, open_dataset
-from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.model_options import check_models, describe_model, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset, Sample
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.evaluation.model_comparison import Comparison
+    from halfpixel.evaluation.per_image import Candidate
+    from halfpixel.structures.instances import Instances
 
 WRITTEN = ("report.json", "index.html", "a/instances.json", "b/instances.json")
 """What a comparison leaves in its folder; `halfpixel.report` writes the first two."""
@@ -53,6 +52,14 @@ class CompareRequest:
     limit: int | None = None
     slice_by: str = "modality"
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for threshold in self.thresholds or (None,):
+            check_limits(threshold, self.limit)
+        if len(self.thresholds) > 2:
+            raise ArgumentError(f"`thresholds`: expected one for both or two, got {len(self.thresholds)}")
+        if len(self.sources) != 2:
+            raise ArgumentError(f"expected `models` and `predictions` two times in all, got {len(self.sources)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +93,17 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
         ArgumentError: options out of range, not two to compare, or an earlier comparison in the folder.
         AnnotationError: annotations or predictions that cannot be used.
     """
-    thresholds = _check(request)
+    _check_files(request)
+    from halfpixel.evaluation.evaluation import AP_RESAMPLES
+    from halfpixel.evaluation.model_comparison import compare as measure
+    from halfpixel.jobs.collect import few_overlap, write_predictions
+
+    thresholds: list[float | None] = [*request.thresholds] or [None]
     runner = Runner(tell)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn)
     contenders = [
         _open(runner, source, dataset, own, request.limit)
-        for source, own in zip(request.sources, thresholds, strict=True)
+        for source, own in zip(request.sources, thresholds * 2, strict=False)  # one for both, or two
     ]
     runners = [Runner(tell) for _ in contenders]
     ran = []
@@ -118,20 +130,15 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
     return CompareResult(outcome, dataset, a, b, comparison)
 
 
-def _check(request: CompareRequest) -> list[float | None]:
-    """The thresholds of A and of B, None for a model's own, after a look at the rest."""
-    given = request.thresholds
-    if len(given) > 2:
-        raise ArgumentError(f"--threshold: expected one for both or two, got {len(given)}")
-    thresholds: list[float | None] = [*given] if len(given) == 2 else [given[0] if given else None] * 2
-    for threshold in thresholds:
-        check_limits(threshold, request.limit)
+def _check_files(request: CompareRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
     check_folder(request.out)
-    if len(request.sources) != 2:
-        raise ArgumentError(f"expected --model and --predictions two times in all, got {len(request.sources)}")
     if not request.overwrite:
         refuse_to_overwrite([request.out / name for name in WRITTEN])
-    return thresholds
+    check_data(request.data, request.images, *(one for one in request.sources if isinstance(one, Path)))
+    for source in request.sources:
+        if isinstance(source, str):
+            check_models(source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +154,15 @@ class _Contender:
         """The images that could be used, and what was found on each."""
         if self.predictor is None:
             return dataset, self.predictions
+        from halfpixel.jobs.collect import predict_dataset
+
         dataset, found = predict_dataset(runner, self.predictor, dataset, self.limits)
         return dataset, dict(zip(dataset.samples, found, strict=True))
 
     def on(self, dataset: Dataset, found: Mapping[Sample, Instances]) -> Candidate:
         """What takes part in the comparison."""
+        from halfpixel.evaluation.per_image import Candidate
+
         objects = [found[sample] for sample in dataset.samples]
         return Candidate(self.name, objects, self.limits.threshold, self.limits.limit)
 
@@ -161,6 +172,8 @@ def _open(
 ) -> _Contender:
     """Open a model (a text), or read a file."""
     if isinstance(source, Path):
+        from halfpixel.jobs.collect import read_predictions
+
         found = dict(zip(dataset.samples, read_predictions(runner, source, dataset), strict=True))
         return _Contender(str(source), None, found, DetectionLimits.resolve(threshold, limit, None))
     predictor = open_model(source, runner.tell)

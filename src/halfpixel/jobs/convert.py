@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from halfpixel.data.dataset import Dataset, Issue
-from halfpixel.data.formats.detect import detect, reader_of
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.annotated import open_dataset
+from halfpixel.jobs.annotated import check_data, open_dataset
 from halfpixel.jobs.events import Tell, Warned, ignore
 from halfpixel.jobs.image_names import output_names, output_stems
 from halfpixel.jobs.output_folder import check_folder
-from halfpixel.outputs.write_dataset import write_dataset
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset, Issue
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,11 @@ def convert(
     data, out, images = Path(data), Path(out), None if images is None else Path(images)
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
-        raise ArgumentError(f"--out {out}: the folder is not empty; choose a new one")
+        raise ArgumentError(f"`out` {out}: the folder is not empty; choose a new one")
+    check_data(data, images)
+    from halfpixel.data.formats.detect import detect, reader_of
+    from halfpixel.outputs.write_dataset import write_dataset
+
     read_as = detect(data, images) if format is None else format
     dataset = open_dataset(data, images, read_as, lambda text: tell(Warned(text)))
     missing = tuple(sample.path for sample in dataset.samples if not sample.path.is_file())

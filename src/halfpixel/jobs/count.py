@@ -19,6 +19,7 @@ from halfpixel.jobs.model_options import (
     Computed,
     SpeedOptions,
     calibration_at,
+    check_models,
     first_pass_for_resuming,
     model_digest,
     open_with_prefilter,
@@ -62,6 +63,11 @@ class CountRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
+
+    def __post_init__(self) -> None:
+        check_limits(self.threshold, self.limit)
+        if self.resume and self.csv is None:
+            raise ArgumentError("`resume`: only a run with `csv` can be resumed")
 
 
 @dataclass(frozen=True)
@@ -211,11 +217,9 @@ def count(
 def run(request: CountRequest, tell: Tell = ignore) -> CountResult:
     """Count what was requested; see `count`."""
     csv, model = request.csv, request.model
-    check_limits(request.threshold, request.limit)
     if csv is not None:
         _check_csv(csv)
-    if request.resume and csv is None:
-        raise ArgumentError("--resume: only a run with --csv can be resumed")
+    check_models(model, request.first_pass)
     runner = Runner(tell, request.images.reading())
     files = runner.find(request.paths)
     if not files:
@@ -269,9 +273,9 @@ def _image_count(facts: Facts, class_names: Sequence[str]) -> ImageCount:
 def _for_resuming(request: CountRequest, limits: DetectionLimits) -> dict[str, object]:
     """What a resumed run must have in common with the one before."""
     options: dict[str, object] = {
-        "--threshold": limits.threshold,
-        "--limit": limits.limit,
-        "--density": request.density,
+        "threshold": limits.threshold,
+        "limit": limits.limit,
+        "density": request.density,
     }
     if request.csv is not None:
         options |= {"model (SHA-256)": model_digest(request.model), **first_pass_for_resuming(request.first_pass)}
@@ -286,10 +290,10 @@ def _check_csv(csv: Path) -> None:
         ArgumentError: a folder, a path through a file, or an existing file that is no table of counts.
     """
     if csv.is_dir():
-        raise ArgumentError(f"--csv {csv}: this is a folder, not a file")
-    check_folder(csv.parent, f"--csv {csv}")
+        raise ArgumentError(f"`csv` {csv}: this is a folder, not a file")
+    check_folder(csv.parent, f"`csv` {csv}")
     if csv.exists() and not _is_ours(csv):
-        raise ArgumentError(f"--csv {csv}: this file exists and is no table of counts; choose another name")
+        raise ArgumentError(f"`csv` {csv}: this file exists and is no table of counts; choose another name")
 
 
 def _is_ours(path: Path) -> bool:
@@ -370,4 +374,4 @@ class _Counting:
         if not without:
             return []
         where = f"{plural(len(without), 'image')} ({name_some(without)})"
-        return [f"no interval for {where}: the detection limit cut off doubtful objects that it needs; raise --limit"]
+        return [f"no interval for {where}: the detection limit cut off doubtful objects that it needs; raise `limit`"]

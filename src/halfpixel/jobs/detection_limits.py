@@ -49,6 +49,6 @@ def check_limits(threshold: float | None, limit: int | None) -> None:
         ArgumentError: a threshold outside of 0..1 or a limit below 1.
     """
     if threshold is not None and not 0 <= threshold < 1:
-        raise ArgumentError(f"--threshold must be from 0 up to, but not including, 1; got {threshold}")
+        raise ArgumentError(f"`threshold` must be from 0 up to, but not including, 1; got {threshold}")
     if limit is not None and limit < 1:
-        raise ArgumentError(f"--limit must be at least 1, got {limit}")
+        raise ArgumentError(f"`limit` must be at least 1, got {limit}")

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
-from halfpixel.evaluation.evaluation import AP_RESAMPLES, Evaluation
-from halfpixel.evaluation.evaluation import evaluate as measure
-from halfpixel.evaluation.prefilter_savings import Savings
-from halfpixel.jobs.annotated import check_classes, open_dataset
-from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.model_options import AS_USUAL, Computed, SpeedOptions, describe_model, open_with_prefilter
+from halfpixel.jobs.model_options import (
+    AS_USUAL,
+    Computed,
+    SpeedOptions,
+    check_models,
+    describe_model,
+    open_with_prefilter,
+)
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.structures.instances import Instances
 from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.evaluation.evaluation import Evaluation
+    from halfpixel.evaluation.prefilter_savings import Savings
+    from halfpixel.structures.instances import Instances
 
 WRITTEN = ("report.json", "index.html", "instances.json")
 """What an evaluation leaves in its folder; `halfpixel.report` writes the first two."""
@@ -61,6 +68,15 @@ class EvaluateRequest:
     overwrite: bool = False
     speed: SpeedOptions = AS_USUAL
 
+    def __post_init__(self) -> None:
+        check_limits(self.threshold, self.limit)
+        if self.predictions is not None and self.model is not None:
+            raise ArgumentError("`predictions` and `model`: give one of the two")
+        if self.predictions is not None and self.first_pass is not None:
+            raise ArgumentError("`predictions` and `first_pass`: a file needs no model")
+        if self.predictions is not None and self.speed != AS_USUAL:
+            raise ArgumentError("`predictions` and `backend`, `precision` or `fast`: a file needs no model")
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluateResult:
@@ -89,6 +105,8 @@ class EvaluateResult:
         """What the first pass saved, if there was one."""
         if self.first_pass is None:
             return None
+        from halfpixel.evaluation.prefilter_savings import Savings
+
         return Savings.of([one.size_hw for one in self.found], [one.prefilter for one in self.found])
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +125,11 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
         ArgumentError: options out of range, or that contradict each other, or an earlier report in the folder.
         AnnotationError: annotations or predictions that cannot be used.
     """
-    _check(request)
+    _check_files(request)
+    from halfpixel.evaluation.evaluation import AP_RESAMPLES
+    from halfpixel.evaluation.evaluation import evaluate as measure
+    from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+
     runner = Runner(tell)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn)
     computed = None
@@ -138,14 +160,11 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
     return EvaluateResult(outcome, whose, dataset, found, evaluation, computed, request.first_pass)
 
 
-def _check(request: EvaluateRequest) -> None:
-    check_limits(request.threshold, request.limit)
+def _check_files(request: EvaluateRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
     check_folder(request.out)
-    if request.predictions is not None and request.model is not None:
-        raise ArgumentError("--predictions and --model: give one of the two")
-    if request.predictions is not None and request.first_pass is not None:
-        raise ArgumentError("--predictions and --first-pass: a file needs no model")
-    if request.predictions is not None and request.speed != AS_USUAL:
-        raise ArgumentError("--predictions and --backend, --precision or --fast: a file needs no model")
     if not request.overwrite:
         refuse_to_overwrite([request.out / name for name in WRITTEN])
+    check_data(request.data, request.images, request.predictions)
+    if request.predictions is None:
+        check_models(request.model or DEFAULT_MODEL, request.first_pass)

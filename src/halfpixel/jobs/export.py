@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from halfpixel.engine.export import exporter
-from halfpixel.engine.export.exporter import Exported
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.model_options import open_model
+from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner
 from halfpixel.jobs.source import as_patterns
 from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.engine.export.exporter import Exported
 
 MOST_IMAGES = 300
 
@@ -32,6 +33,16 @@ class ExportRequest:
     most_images: int = MOST_IMAGES
     seed: int = 0
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.int8 and self.to != "openvino":
+            raise ArgumentError("`int8` is for `to` openvino only")
+        if self.int8 and not self.images:
+            raise ArgumentError("`int8` needs `images`: images like those that the model is for, to calibrate on")
+        if self.images and not self.int8:
+            raise ArgumentError("`images` is for `int8`, to calibrate on")
+        if self.most_images < 1:
+            raise ArgumentError(f"`most_images` must be at least 1, got {self.most_images}")
 
 
 @dataclass(frozen=True)
@@ -84,27 +95,18 @@ def export(
 def run(request: ExportRequest, tell: Tell = ignore) -> ExportResult:
     """Write what was requested; see `export`."""
     out = request.out
-    _check(request)
     check_folder(out.parent)
     if not request.overwrite:
         refuse_to_overwrite([out, out.with_suffix(".bin")] if request.to == "openvino" else [out])
+    check_models(request.model)
     runner = Runner(tell)
     files = runner.find(request.images)
     if request.int8 and not files:
         return ExportResult(runner.outcome(), None)
+    from halfpixel.engine.export import exporter
+
     predictor = open_model(request.model, tell)
     out.parent.mkdir(parents=True, exist_ok=True)
     calibration = files if request.int8 else None
     written = exporter.export(predictor, out, request.to, calibration, request.most_images, request.seed)
     return ExportResult(runner.outcome(), written)
-
-
-def _check(request: ExportRequest) -> None:
-    if request.int8 and request.to != "openvino":
-        raise ArgumentError("--int8 is for --to openvino only")
-    if request.int8 and not request.images:
-        raise ArgumentError("--int8 needs --images: images like those that the model is for, to calibrate on")
-    if request.images and not request.int8:
-        raise ArgumentError("--images is for --int8, to calibrate on")
-    if request.most_images < 1:
-        raise ArgumentError(f"--most-images must be at least 1, got {request.most_images}")

@@ -61,14 +61,14 @@ class Journal:
             then, now = before["options"].get(option), self._options.get(option)
             if then != now:
                 raise ArgumentError(
-                    f"--resume: the interrupted run had another {option} ({_shown(then)} then, {_shown(now)} now): "
-                    "give the same, or begin anew without --resume"
+                    f"`resume`: the interrupted run had another {_named(option)} ({_shown(then)} then, {_shown(now)} "
+                    "now): give the same, or begin anew without `resume`"
                 )
         gone = [name for name in before["images"] if name not in self._facts]
         if gone:
             raise ArgumentError(
-                f"--resume: {plural(len(gone), 'image')} of the interrupted run ({name_some(gone)}) would be missing "
-                "in this one: give all of them, or begin anew without --resume"
+                f"`resume`: {plural(len(gone), 'image')} of the interrupted run ({name_some(gone)}) would be missing "
+                "in this one: give all of them, or begin anew without `resume`"
             )
         self._numbers = {name: number for name, (number, _) in before["images"].items()}
         named = {number: name for name, number in self._numbers.items()}
@@ -157,7 +157,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("(the same command with --resume goes on)") from None
+        raise KeyboardInterrupt("(the same command with `resume` goes on)") from None
 
 
 def was_interrupted(folder: Path) -> bool:
@@ -187,6 +187,11 @@ def _read_facts(path: Path) -> Facts | None:
         return dict(json.loads(data[: data.index(b"\n")])) if data.endswith(b"\n") else None
     except ValueError:
         return None
+
+
+def _named(option: str) -> str:
+    """A field by its name, or what else has to be the same."""
+    return f"`{option}`" if option.isidentifier() else option
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.events import Progress, Tell, ignore
-from halfpixel.zoo.names import DEFAULT_MODEL
+from halfpixel.zoo.names import DEFAULT_MODEL, check_model
 
 if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
@@ -54,7 +54,7 @@ class SpeedOptions:
 
     def for_resuming(self) -> dict[str, object]:
         """What a resumed run must have in common with the one before."""
-        return {f"--{name}": value for name, value in asdict(self).items()}
+        return asdict(self)
 
 
 AS_USUAL = SpeedOptions()
@@ -81,6 +81,16 @@ class Computed:
 
     def __str__(self) -> str:
         return f"with {self.backend} in {self.precision}{' at two thirds of the size' if self.fast else ''}"
+
+
+def check_models(model: str, first_pass: str | None = None) -> None:
+    """Refuse what stands for no model, before anything is imported that takes time.
+
+    Raises:
+        ModelFileError: neither a name nor a file.
+    """
+    for name in (model,) if first_pass is None else (model, first_pass):
+        check_model(name)
 
 
 def open_model(model: str, tell: Tell = ignore) -> Predictor:
@@ -110,7 +120,7 @@ def open_with_prefilter(
     try:
         return predictor.with_prefilter(open_model(first_pass, tell))
     except ArgumentError as error:
-        raise ArgumentError(f"--first-pass {first_pass}: {error}") from error
+        raise ArgumentError(f"`first_pass` {first_pass}: {error}") from error
 
 
 def calibration_at(predictor: Predictor, threshold: float) -> Calibration | None:

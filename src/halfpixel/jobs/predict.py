@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
@@ -20,12 +19,21 @@ from halfpixel.jobs.model_options import (
     Computed,
     SpeedOptions,
     calibration_at,
+    check_models,
     first_pass_for_resuming,
     model_digest,
     open_with_prefilter,
 )
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
-from halfpixel.jobs.result_folder import ResultFolder, Written, parse_save, refuse_to_mix, remove_earlier, remove_torn
+from halfpixel.jobs.result_folder import (
+    ResultFolder,
+    Written,
+    check_extras,
+    parse_save,
+    refuse_to_mix,
+    remove_earlier,
+    remove_torn,
+)
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
 from halfpixel.jobs.source import as_patterns
@@ -34,6 +42,7 @@ from halfpixel.outputs.writers import WRITERS
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.prefilter_savings import Savings
 
 HIDDEN = ".halfpixel-run"
@@ -59,6 +68,16 @@ class PredictRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
+
+    def __post_init__(self) -> None:
+        check_limits(self.threshold, self.limit)
+        kinds = parse_save(self.save)
+        if self.classes is not None and "blurred" not in kinds:
+            raise ArgumentError("`classes` is for `save` blurred only")
+        if self.gzip and "geojson" not in kinds:
+            raise ArgumentError("`gzip` is for `save` geojson only")
+        if self.overwrite and self.resume:
+            raise ArgumentError("`overwrite` and `resume`: give one of the two")
 
 
 @dataclass(frozen=True)
@@ -134,10 +153,10 @@ def predict_folder(
 def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     """Predict what was requested; see `predict_folder`."""
     kinds = parse_save(request.save)
-    check_limits(request.threshold, request.limit)
+    check_extras(kinds)
     check_folder(request.out)
-    _check_kinds(request, kinds)
     _check_earlier(request, kinds)
+    check_models(request.model, request.first_pass)
     runner = Runner(tell, request.images.reading())
     files = runner.find(request.paths)
     if not files:
@@ -199,23 +218,15 @@ def _for_resuming(
     """What a resumed run must have in common with the one before."""
     return {
         "model (SHA-256)": model_digest(request.model),
-        "--threshold": limits.threshold,
-        "--limit": limits.limit,
-        "--save": sorted(kinds),
-        "--classes": blurred,
-        "--gzip": request.gzip,
+        "threshold": limits.threshold,
+        "limit": limits.limit,
+        "save": sorted(kinds),
+        "classes": blurred,
+        "gzip": request.gzip,
         **request.images.for_resuming(),
         **first_pass_for_resuming(request.first_pass),
         **request.speed.for_resuming(),
     }
-
-
-def _check_kinds(request: PredictRequest, kinds: Sequence[str]) -> None:
-    """Refuse options for kinds of results that are not wanted."""
-    if request.classes is not None and "blurred" not in kinds:
-        raise ArgumentError("--classes is for --save blurred only")
-    if request.gzip and "geojson" not in kinds:
-        raise ArgumentError("--gzip is for --save geojson only")
 
 
 def _check_earlier(request: PredictRequest, kinds: Sequence[str]) -> None:
@@ -225,11 +236,9 @@ def _check_earlier(request: PredictRequest, kinds: Sequence[str]) -> None:
         ArgumentError: there is something, and nothing was said of it.
     """
     out, overwrite, resume = request.out, request.overwrite, request.resume
-    if overwrite and resume:
-        raise ArgumentError("--overwrite and --resume: give one of the two")
     interrupted = was_interrupted(out / HIDDEN)
     if interrupted and not overwrite and not resume:
-        raise ArgumentError(f"--out {out}: an interrupted run; --resume goes on with it, --overwrite begins anew")
+        raise ArgumentError(f"`out` {out}: an interrupted run; `resume` goes on with it, `overwrite` begins anew")
     if overwrite:
         refuse_to_mix(out, kinds)
     elif not interrupted:
@@ -246,5 +255,5 @@ def _parse_classes(classes: str, known: Sequence[str]) -> list[str]:
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         what = f"the model knows no {unknown[0]!r}" if unknown else "it is empty"
-        raise ArgumentError(f"--classes: {what}; its classes are {name_some(known)}")
+        raise ArgumentError(f"`classes`: {what}; its classes are {name_some(known)}")
     return chosen

@@ -14,10 +14,8 @@ from halfpixel.errors import ArgumentError
 from halfpixel.jobs.image_names import Names
 from halfpixel.jobs.journal import Facts
 from halfpixel.jobs.wording import plural
-from halfpixel.measure.object_table import measure_objects
 from halfpixel.measure.table import Column, Table
 from halfpixel.optional import load_extra
-from halfpixel.outputs.coco import prediction_entries
 from halfpixel.outputs.image_result import ImageEntry, ImageResult, RunResult
 from halfpixel.outputs.writers import WRITERS
 
@@ -69,6 +67,9 @@ class ResultFolder:
         Returns:
             Facts of it, and records, both as plain JSON values, that `finish` needs again from the journal.
         """
+        from halfpixel.measure.object_table import measure_objects
+        from halfpixel.outputs.coco import prediction_entries
+
         path, plane = picture.path, picture.plane
         name = self.names.in_tables(path, plane)
         table = None
@@ -133,18 +134,25 @@ def parse_save(save: str) -> tuple[str, ...]:
 
     Raises:
         ArgumentError: none, or one that there is not.
-        MissingDependencyError: one takes an optional library that is not installed.
     """
     kinds = tuple(dict.fromkeys(kind for part in save.split(",") if (kind := part.strip())))
     unknown = [kind for kind in kinds if kind not in WRITERS]
     if unknown or not kinds:
         what = f"there is no {unknown[0]!r}" if unknown else "it is empty"
-        raise ArgumentError(f"--save: {what}; choose from {','.join(WRITERS)}")
+        raise ArgumentError(f"`save`: {what}; choose from {','.join(WRITERS)}")
+    return kinds
+
+
+def check_extras(kinds: Collection[str]) -> None:
+    """Refuse what cannot be written here.
+
+    Raises:
+        MissingDependencyError: a kind takes an optional library that is not installed.
+    """
     for kind in kinds:
         if (needed := WRITERS[kind].extra) is not None:
             module, extra = needed
             load_extra(module, f"halfpixel[{extra}]")
-    return kinds
 
 
 def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:
@@ -156,8 +164,8 @@ def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:
     for name, writer in WRITERS.items():
         if name not in kinds and any(out.glob(writer.pattern)):
             raise ArgumentError(
-                f"{out / writer.place} is of an earlier run and would not be replaced; add {name} to --save, or "
-                "choose another --out"
+                f"{out / writer.place} is of an earlier run and would not be replaced; add {name} to `save`, or "
+                "choose another `out`"
             )
 
 

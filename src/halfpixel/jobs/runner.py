@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from halfpixel.data.images.picture import FIRST_PLANE, Picture, Reading
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ImageError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
-from halfpixel.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.structures.instances import Instances
 
 
 @dataclass(frozen=True)
@@ -183,12 +185,12 @@ def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> l
     channels = list(dict.fromkeys(note.channels for note in notes.values() if note.channels))  # not each plane
     if channels:
         files = f"{plural(len(channels), 'file has', 'files have')} several channels ({name_some(channels)})"
-        found.append(f"{files}, taken as red, green and blue; choose with --channels")
+        found.append(f"{files}, taken as red, green and blue; choose with `channels`")
     saturated = [image for image, note in notes.items() if note.saturated]
     if saturated:
         where = f"{plural(len(saturated), 'image')} ({name_some(saturated)})"
         found.append(
-            f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise --limit"
+            f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise `limit`"
         )
     doubts: dict[str, list[str]] = {}
     for image, note in notes.items():

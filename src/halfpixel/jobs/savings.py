@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from halfpixel.jobs.journal import Facts
-from halfpixel.structures.instances import PrefilterPass
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.prefilter_savings import Savings
+    from halfpixel.structures.instances import PrefilterPass
 
 
 def savings_of(found: Sequence[Facts]) -> Savings:
@@ -21,6 +21,8 @@ def savings_of(found: Sequence[Facts]) -> Savings:
 
 def _pass_of(facts: Facts) -> PrefilterPass | None:
     """Where the network looked on an image."""
+    from halfpixel.structures.instances import PrefilterPass
+
     plain = facts["search"]
     return (
         None if plain is None else PrefilterPass(**plain | {"regions_xyxy": tuple(map(tuple, plain["regions_xyxy"]))})

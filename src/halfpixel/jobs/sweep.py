@@ -5,29 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats.coco_results import read_coco_results
-from halfpixel.data.formats.detect import detect
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.evaluation.thresholds.goals import Goal
-from halfpixel.evaluation.thresholds.threshold_sweep import Recommendation, Sweep, count_curve
-from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
+from halfpixel.evaluation.thresholds.goals import Goal, check_wishes, thresholds_between
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import check_classes, open_dataset
-from halfpixel.jobs.collect import few_overlap, lowest_score, predict_dataset
-from halfpixel.jobs.detection_limits import DetectionLimits
+from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.model_options import describe_model, open_model
+from halfpixel.jobs.model_options import check_models, describe_model, open_model
+from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
 from halfpixel.jobs.source import as_patterns
-from halfpixel.jobs.sweep_request import PLOT, TABLE, SweepRequest
 from halfpixel.outputs.csv import csv_bytes
-from halfpixel.plots.score_curves import draw_sweep
-from halfpixel.structures.instances import Instances
 from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.evaluation.thresholds.threshold_sweep import Recommendation, Sweep
+    from halfpixel.structures.instances import Instances
+
+TABLE, PLOT = "sweep.csv", "sweep.png"
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """Which thresholds to try on which images; see `sweep`."""
+
+    data: Sequence[str]
+    out: Path
+    model: str | None = None
+    first: float = 0.3
+    last: float = 0.9
+    step: float = 0.1
+    iou: float = 0.5
+    goal: str = "count"
+    images: Path | None = None
+    format: Format | None = None
+    limit: int | None = None
+    predictions: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_limits(None, self.limit)
+        check_wishes(self.thresholds, self.iou)
+        Goal.parse(self.goal)
+        if self.predictions is not None and self.model is not None:
+            raise ArgumentError("`predictions` and `model`: give one of the two")
+        if len(self.data) > 1 and (self.images is not None or self.format is not None):
+            raise ArgumentError("`images` and `format` go with one annotation file or data-set folder")
+
+    @property
+    def thresholds(self) -> Sequence[float]:
+        """All that are tried."""
+        return thresholds_between(self.first, self.last, self.step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +160,18 @@ def sweep(
 
 def run(request: SweepRequest, tell: Tell = ignore) -> SweepResult:
     """Sweep what was requested; see `sweep`."""
-    thresholds, goal = request.thresholds, request.check()
+    _check_files(request)
+    thresholds, goal = request.thresholds, Goal.parse(request.goal)
     table, plot = request.out / TABLE, request.out / PLOT
     runner, from_file = Runner(tell), request.predictions is not None
     dataset = _open_if_annotated(runner, request)
     found = _find(runner, request, dataset, thresholds[0])
     if not found.objects:
         return SweepResult(runner.outcome(), found.whose, from_file, goal, None, None, table, plot)
+    from halfpixel.evaluation.thresholds.threshold_sweep import count_curve
+    from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
+    from halfpixel.plots.score_curves import draw_sweep
+
     if found.dataset is None:
         swept = count_curve(found.objects, thresholds)
     else:
@@ -154,6 +191,17 @@ def run(request: SweepRequest, tell: Tell = ignore) -> SweepResult:
     return SweepResult(outcome, found.whose, from_file, goal, swept, best, table, plot)
 
 
+def _check_files(request: SweepRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
+    check_folder(request.out)
+    if not request.overwrite:
+        refuse_to_overwrite([request.out / TABLE, request.out / PLOT])
+    if request.images is not None or request.format is not None or request.predictions is not None:
+        check_data(Path(request.data[0]), request.images, request.predictions)
+    if request.predictions is None:
+        check_models(request.model or DEFAULT_MODEL)
+
+
 @dataclass(frozen=True, eq=False)
 class _Found:
     """Objects from the lowest threshold up, at most `limit` an image; of annotated images those that were usable."""
@@ -168,21 +216,29 @@ def _find(runner: Runner, request: SweepRequest, dataset: Dataset | None, lowest
     if request.predictions is not None:
         return _read(runner, request.predictions, dataset, lowest, request.limit)
     name = request.model or DEFAULT_MODEL
+    files = runner.find(request.data) if dataset is None else []
+    if dataset is None and not files:
+        return _Found(describe_model(name), None, [], 0)
     predictor = open_model(name, runner.tell)
     if dataset is not None:
         check_classes(dataset, predictor.class_names, f"the model {name}")
     limits = DetectionLimits.resolve(lowest, request.limit, predictor.info)
     if dataset is not None:
+        from halfpixel.jobs.collect import predict_dataset
+
         dataset, objects = predict_dataset(runner, predictor, dataset, limits)
     else:
-        pairs = runner.predict(predictor, runner.find(request.data), limits)
+        pairs = runner.predict(predictor, files, limits)
         objects = [one for _, one in pairs]
     return _Found(describe_model(name), dataset, objects, limits.limit)
 
 
 def _read(runner: Runner, path: Path, dataset: Dataset | None, lowest: float, limit: int | None) -> _Found:
     if dataset is None:
-        raise ArgumentError("--predictions goes with annotated images")
+        raise ArgumentError("`predictions` goes with annotated images")
+    from halfpixel.data.formats.coco_results import read_coco_results
+    from halfpixel.jobs.collect import lowest_score
+
     limits = DetectionLimits.resolve(lowest, limit, None)
     objects = [one[: limits.limit] for one in read_coco_results(path, dataset)]
     least = lowest_score(objects)
@@ -196,16 +252,15 @@ def _open_if_annotated(runner: Runner, request: SweepRequest) -> Dataset | None:
 
     Raises:
         AnnotationError: annotations that cannot be used.
-        ArgumentError: several paths and an option of annotations.
     """
     path = Path(request.data[0])
     asked_for = request.images is not None or request.format is not None
     if len(request.data) > 1:
-        if asked_for:
-            raise ArgumentError("--images and --format go with one annotation file or data-set folder")
         return None
     if not asked_for:
         if path.is_dir():
+            from halfpixel.data.formats.detect import detect
+
             try:
                 detect(path)
             except AnnotationError:
@@ -220,6 +275,8 @@ def _open_if_annotated(runner: Runner, request: SweepRequest) -> Dataset | None:
 
 def _doubt(swept: Sweep) -> str | None:
     """Whether even at the best threshold hardly anything overlaps; a strict IoU says nothing of that."""
+    from halfpixel.jobs.collect import few_overlap
+
     some = [one for one in swept.points if one.detection is not None and one.detection.precision is not None]
     if not some or swept.iou > 0.5:
         return None

@@ -46,7 +46,7 @@ def agree(given_um: float | None, of_file_um: float | None, force: bool = False)
     if not force and not SMALLEST_UM <= size <= LARGEST_UM:
         raise ArgumentError(
             f"{whose}, {size:g} micrometres, is outside of {SMALLEST_UM:g} to {LARGEST_UM:g}; is it in another unit? "
-            "If it is right, say so with --force (force=True)"
+            "If it is right, say so with `force`"
         )
     if of_file_um is not None and abs(size - of_file_um) > TOLERANCE * of_file_um:
         return PixelSize(

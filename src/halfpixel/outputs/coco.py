@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.files import open_whole
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
 from halfpixel.outputs.image_result import RunResult
-from halfpixel.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from halfpixel.structures.instances import Instances
 
 FILE = "instances.json"
 

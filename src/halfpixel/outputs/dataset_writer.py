@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpixel.data.dataset import Dataset, Issue, Sample
+from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import WritableFormat
-from halfpixel.data.formats.per_image_files import ONE_CLASS
 
 
 @dataclass(frozen=True)

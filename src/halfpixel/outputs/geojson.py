@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from halfpixel.errors import ArgumentError
 from halfpixel.files import open_whole
 from halfpixel.measure.table import Table
 from halfpixel.outputs.image_result import ImageResult
-from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import Ring
+
+if TYPE_CHECKING:
+    from halfpixel.structures.instances import Instances
+    from halfpixel.structures.masks import Ring
 
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 """Red, green and blue of the classes in turn: Okabe and Ito's colours, which colour-blind people tell apart."""

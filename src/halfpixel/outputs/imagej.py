@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,10 @@ from halfpixel.errors import ArgumentError
 from halfpixel.files import write_with_folder
 from halfpixel.optional import load_extra
 from halfpixel.outputs.image_result import ImageResult
-from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import Ring
+
+if TYPE_CHECKING:
+    from halfpixel.structures.instances import Instances
+    from halfpixel.structures.masks import Ring
 
 MOVE_TO, LINE_TO, CLOSE = 0.0, 1.0, 4.0
 """The steps of a path in ImageJ's composite regions (`java.awt.geom.PathIterator`)."""

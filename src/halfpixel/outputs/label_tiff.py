@@ -1,9 +1,12 @@
 """Objects as an image of their numbers."""
 
+from __future__ import annotations
+
 import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
@@ -11,7 +14,9 @@ import tifffile
 from halfpixel.errors import ArgumentError
 from halfpixel.files import write_with_folder
 from halfpixel.outputs.image_result import ImageResult
-from halfpixel.structures.masks import CropMasks
+
+if TYPE_CHECKING:
+    from halfpixel.structures.masks import CropMasks
 
 UM_PER_CM = 1e4
 
@@ -64,5 +69,5 @@ def write_labels(out: Path, stem: str, result: ImageResult) -> None:
         ArgumentError: the objects have no masks.
     """
     if result.objects.masks is None:
-        raise ArgumentError("--save labels needs a model that draws masks; this one finds boxes only")
+        raise ArgumentError("`save` labels needs a model that draws masks; this one finds boxes only")
     write_with_folder(out / f"{stem}.tif", label_tiff_bytes(result.objects.masks, result.pixel_size_um))

@@ -11,8 +11,6 @@ from halfpixel.jobs import compare as job
 from halfpixel.jobs.compare import CompareRequest, CompareResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.wording import plural
-from halfpixel.report.comparison import write_comparison
-from halfpixel.report.differences import draw_differences
 
 
 def compare(
@@ -54,7 +52,7 @@ def compare(
         AnnotationError: annotations or predictions that cannot be used.
     """
     if pictures < 0:
-        raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
+        raise ArgumentError(f"`pictures` must be at least 0, got {pictures}")
     request = CompareRequest(
         data=Path(data),
         out=Path(out),
@@ -68,6 +66,9 @@ def compare(
     )
     result = job.run(request, tell)
     if result.comparison is not None and result.a is not None and result.b is not None:
+        from halfpixel.report.comparison import write_comparison
+        from halfpixel.report.differences import draw_differences
+
         n_failed = len(result.outcome.failures)
         about = {"left out": f"{plural(n_failed, 'image')} that could not be used"} if n_failed else {}
         drawn = draw_differences(result.dataset, result.a, result.b, result.comparison, at_most=pictures)

@@ -11,8 +11,6 @@ from halfpixel.jobs.evaluate import EvaluateRequest, EvaluateResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import AS_USUAL, SpeedOptions
 from halfpixel.jobs.wording import plural
-from halfpixel.report.page import write_report
-from halfpixel.report.worst_images import draw_worst
 
 
 def evaluate_model(
@@ -58,7 +56,7 @@ def evaluate_model(
         AnnotationError: annotations or predictions that cannot be used.
     """
     if pictures < 0:
-        raise ArgumentError(f"--pictures must be at least 0, got {pictures}")
+        raise ArgumentError(f"`pictures` must be at least 0, got {pictures}")
     request = EvaluateRequest(
         Path(data), Path(out), None if model is None else str(model), first_pass,
         None if images is None else Path(images), format, threshold, limit,
@@ -66,6 +64,9 @@ def evaluate_model(
     )  # fmt: skip
     result = evaluate.run(request, tell)
     if result.evaluation is not None:
+        from halfpixel.report.page import write_report
+        from halfpixel.report.worst_images import draw_worst
+
         worst = draw_worst(result.dataset, result.found, result.evaluation, at_most=pictures)
         write_report(result.evaluation, request.out, about=_about(request, result), worst=worst)
     return result

@@ -236,7 +236,7 @@ def _obstacle(config: Configuration, device: torch.device, calibration: Sequence
     if device.type == "cuda":
         return "runs on the processor, and this machine has a GPU"
     if config.precision == "int8" and not calibration:
-        return "int8 is calibrated on images like yours, give some with --calibrate"
+        return "int8 is calibrated on images like yours, give some with `calibrate`"
     return ""
 
 

@@ -6,27 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.rgb8 import read_image
-from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.jobs.events import Progress, Tell, ignore
-from halfpixel.jobs.model_options import open_model
+from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.runner import Note, Outcome, Runner
-from halfpixel.report.machine import describe_machine
-from halfpixel.report.speed import (
-    Configuration,
-    LeftOut,
-    Measured,
-    all_configurations,
-    example_image,
-    fastest,
-    measure,
-    open_configurations,
-)
 from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.images.contrast import Rgb8
+    from halfpixel.engine.predictor import Predictor
+    from halfpixel.report.speed import Configuration, LeftOut, Measured
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,10 @@ class BenchRequest:
     calibrate: Sequence[str] = ()
     at_most: int = 3
     rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.at_most < 1 or self.rounds < 1:
+            raise ArgumentError(f"`at_most` and `rounds` must be at least 1, got {self.at_most} and {self.rounds}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,8 @@ class BenchResult:
     @property
     def fastest(self) -> Measured:
         """Of those that agree with the exact configuration."""
+        from halfpixel.report.speed import fastest
+
         return fastest(self.measured)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,13 +100,15 @@ def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
     Raises:
         ArgumentError: numbers below 1, or an exported file, which runs in one configuration only.
     """
-    if request.at_most < 1 or request.rounds < 1:
-        raise ArgumentError(f"--at-most and --rounds must be at least 1, got {request.at_most} and {request.rounds}")
+    check_models(request.model)
     runner = Runner(tell)
     images = _read(runner, request.paths, request.at_most)
     calibration = runner.find(request.calibrate)
     if (request.paths and not images) or (request.calibrate and not calibration):
         return BenchResult(runner.outcome(), request, {}, {}, False, (), (), None)
+    from halfpixel.report.machine import describe_machine
+    from halfpixel.report.speed import Configuration, all_configurations, example_image
+
     predictor = open_model(request.model, tell)
     configs = all_configurations(predictor)
     example = not images
@@ -144,6 +144,8 @@ def _time(
     tell: Tell,
 ) -> tuple[list[Measured], list[LeftOut]]:
     """All configurations that there are."""
+    from halfpixel.report.speed import measure, open_configurations
+
     with TemporaryDirectory(prefix="halfpixel-bench-") as folder:
         predictors, left_out = open_configurations(
             predictor, configs, calibration, Path(folder), lambda config: tell(Progress("open", 0, None, str(config)))

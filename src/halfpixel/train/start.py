@@ -68,7 +68,7 @@ def start_from(
     name = model.info.variant if isinstance(model, Predictor) else Path(model).name
     if backbone is not None:
         called = name if given else model
-        raise ArgumentError(f"--backbone is for networks from scratch ({', '.join(variant_names())}), not for {called}")
+        raise ArgumentError(f"`backbone` is for networks from scratch ({', '.join(variant_names())}), not for {called}")
     predictor = model if isinstance(model, Predictor) else load(model, progress=progress)
     if any(tensor.is_meta for tensor in predictor.model.parameters()):
         raise ArgumentError(f"{name}: the weights of an exported file cannot be trained; give the model file")

@@ -87,6 +87,17 @@ def find(name: str) -> NamedModel | None:
     return next((model for model in NAMED_MODELS if model.name == name), None)
 
 
+def check_model(name_or_path: str | Path) -> None:
+    """Refuse what stands for no model; nothing is downloaded or opened.
+
+    Raises:
+        ModelFileError: neither a name nor a file.
+    """
+    if find(str(name_or_path)) is None and not Path(name_or_path).is_file():
+        known = ", ".join(model.name for model in NAMED_MODELS)
+        raise ModelFileError(f"{name_or_path}: neither a model file nor one of the named models ({known})")
+
+
 def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
     """The file of a model, downloaded if need be.
 
@@ -98,13 +109,10 @@ def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
         ModelFileError: neither a name nor a file.
         DownloadError: the model could not be fetched.
     """
+    check_model(name_or_path)
     named = find(str(name_or_path))
     if named is None:
-        path = Path(name_or_path)
-        if not path.is_file():
-            known = ", ".join(model.name for model in NAMED_MODELS)
-            raise ModelFileError(f"{name_or_path}: neither a model file nor one of the named models ({known})")
-        return path
+        return Path(name_or_path)
     if named.file:
         return Path(str(resources.files("halfpixel.zoo").joinpath(named.file)))
     try:

@@ -82,10 +82,10 @@ def detect(path: Path, images: Path | None = None) -> Format:
     if len(found) == 1:
         return found[0]
     if found:
-        raise AnnotationError(f"{path}: this folder could be read as {' and '.join(found)}; say which with --format")
+        raise AnnotationError(f"{path}: this folder could be read as {' and '.join(found)}; say which with `format`")
     raise AnnotationError(
         f"{path}: expected annotated images in this folder, found 0 of the formats known: {_looked_for()}; "
-        "name a file, or say with --format which it is"
+        "name a file, or say with `format` which it is"
     )
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from skimage.measure import label
 
-from halfpixel.data.dataset import Dataset, Issue
+from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import files_in, read_labels, read_numbers, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
+from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import InputError
 from halfpixel.structures.masks import CropMasks

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halfpixel.data.dataset import Dataset, Issue
+from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, read_numbers, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
+from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError, ArgumentError, InputError
 from halfpixel.structures.masks import CropMasks

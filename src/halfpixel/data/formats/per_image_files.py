@@ -11,9 +11,6 @@ from halfpixel.data.dataset import Dataset, Issue, annotated_sample
 from halfpixel.errors import AnnotationError, InputError
 from halfpixel.structures.masks import CropMasks
 
-ONE_CLASS = "object"
-"""What the objects of formats without classes are called."""
-
 
 @dataclass(frozen=True, eq=False)
 class Annotated:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from skimage.measure import label
 
-from halfpixel.data.dataset import Dataset, Issue, Sample
+from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.label_images import pair_masks
 from halfpixel.data.formats.mask_files import read_labels, read_size_hw
-from halfpixel.data.formats.per_image_files import ONE_CLASS, Annotated, read_each
+from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.structures.masks import CropMasks
 

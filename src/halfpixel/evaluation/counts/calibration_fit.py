@@ -18,11 +18,10 @@ import numpy.typing as npt
 from scipy.optimize import minimize, nnls
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.errors import AnnotationError
 from halfpixel.evaluation.counts.score_calibration import (
     FOLDS,
     IOU,
-    LOWEST_SCORE,
     METHODS,
     Cell,
     ReliabilityBin,
@@ -32,7 +31,7 @@ from halfpixel.evaluation.counts.score_calibration import (
     pooled,
     reliability_bins,
 )
-from halfpixel.evaluation.thresholds.goals import Goal, thresholds_between
+from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE, Goal, check_calibration, thresholds_between
 from halfpixel.evaluation.thresholds.threshold_sweep import Sweep, SweepPoint
 from halfpixel.structures.calibration import Calibration, Evidence, Floats, residual_scale_terms, whole_bounds
 from halfpixel.structures.instances import Instances
@@ -140,7 +139,7 @@ def calibrate_found(
     seed: int = 0,
 ) -> CalibrationReport:
     """`calibrate`, for objects that are paired already; `whose` names the images in errors."""
-    check_wishes(level, threshold)
+    check_calibration(level, threshold)
     fitted, measured = halves(cells, level, whose, seed)
     if threshold is not None:
         return calibrate_cells(fitted, measured, threshold, level)
@@ -158,20 +157,6 @@ def sweep_cells(cells: Sequence[Cell], thresholds: Sequence[float]) -> Sweep:
     true = np.array([cell.true for cell in cells])
     points = tuple(SweepPoint(t, int(row.sum())) for t, row in zip(thresholds, found, strict=True))
     return Sweep(IOU, points, len(cells), np.stack([hits, found - hits, true - hits, found - true], axis=2))
-
-
-def check_wishes(level: float, threshold: float | None) -> None:
-    """Refuse numbers out of range before a model is run.
-
-    Raises:
-        ArgumentError: a level not between 0 and 1, or a threshold outside of .05 up to, but not including, 1.
-    """
-    if not 0 < level < 1:
-        raise ArgumentError(f"the level must be between 0 and 1, got {level}")
-    if threshold is not None and not LOWEST_SCORE <= threshold < 1:
-        raise ArgumentError(
-            f"a calibrated threshold must be from {LOWEST_SCORE} up to, but not including, 1; got {threshold}"
-        )
 
 
 def calibrate_cells(

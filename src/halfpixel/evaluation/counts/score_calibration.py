@@ -14,13 +14,12 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.mask_matching import in_ignored, mask_iou_matrix
+from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE
 from halfpixel.structures.calibration import Floats
 from halfpixel.structures.instances import Instances
 
 IOU = 0.5
 """From here upwards a found object is real."""
-LOWEST_SCORE = 0.05
-"""Objects that score less are left out; as low as average precision looks."""
 FOLDS = 5
 BINS = 10
 

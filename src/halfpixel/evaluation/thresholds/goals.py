@@ -10,6 +10,9 @@ from halfpixel.errors import ArgumentError
 
 ROUNDING = 1e-9
 
+LOWEST_SCORE = 0.05
+"""A calibration leaves out objects that score less; as low as average precision looks."""
+
 
 def thresholds_between(first: float = 0.3, last: float = 0.9, step: float = 0.1) -> tuple[float, ...]:
     """Score thresholds from `first` up to `last`, without the digits that adding floats leaves behind.
@@ -73,3 +76,17 @@ def check_wishes(thresholds: Sequence[float], iou: float) -> None:
         raise ArgumentError(f"expected ascending score thresholds in 0..1, got {list(thresholds)}")
     if not 0 < iou <= 1:
         raise ArgumentError(f"the IoU must be above 0 and at most 1, got {iou}")
+
+
+def check_calibration(level: float, threshold: float | None) -> None:
+    """Refuse numbers out of range before a model is run.
+
+    Raises:
+        ArgumentError: a level not between 0 and 1, or a threshold outside of .05 up to, but not including, 1.
+    """
+    if not 0 < level < 1:
+        raise ArgumentError(f"the level must be between 0 and 1, got {level}")
+    if threshold is not None and not LOWEST_SCORE <= threshold < 1:
+        raise ArgumentError(
+            f"a calibrated threshold must be from {LOWEST_SCORE} up to, but not including, 1; got {threshold}"
+        )
