@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from halfpixel.jobs import events
-from halfpixel.jobs.events import Event, Failure, Task
+from halfpixel.jobs.events import Announced, Event, Failure, Task, Warned
 from halfpixel.jobs.wording import one_line
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ DESCRIPTIONS = {
     "predict": "Predicting",
     "open": "Opening {what}",
     "time": "Timing",
+    "check": "Looking at {what}",
 }
 
 
@@ -153,9 +154,11 @@ class Listener:
             self._advance(event)
         elif isinstance(event, Failure):
             complain(event.message)
-        else:
+        elif isinstance(event, Warned):
             warn(event.text)
             self._warned.append(event.text)
+        elif isinstance(event, Announced):
+            say(event.text)
 
     def finish(self, outcome: Outcome) -> int:
         """Show the warnings that were not told while the job ran; what the command is to return."""
@@ -174,7 +177,7 @@ class Listener:
                 ERR.print(f"Downloading the model {event.what}{size}")
         description = DESCRIPTIONS[event.task].format(what=event.what)
         self._bar.update(self._bar.tasks[0].id, description=description, completed=event.done, total=event.total)
-        if event.task == "predict" and event.done == event.total:
+        if event.done == event.total:
             self._close()
 
     def _close(self) -> None:

@@ -2,64 +2,54 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
-from rich.progress import MofNCompleteColumn, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from halfpixel.cli.console import ERR, Listener, first_process, progress_bar, say, warn
+from halfpixel.cli.console import ERR, Listener, progress_bar, say
 from halfpixel.cli.evaluate import print_evaluation
 from halfpixel.data.formats.format_names import Format
-from halfpixel.errors import ArgumentError
-from halfpixel.jobs.annotated import check_classes, open_dataset
-from halfpixel.jobs.model_options import download_progress
-from halfpixel.jobs.output_folder import check_folder
-from halfpixel.jobs.wording import name_some, plural
+from halfpixel.jobs.events import Event, Trained
+from halfpixel.jobs.input_options import AS_BEFORE, InputOptions
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from halfpixel.data.dataset import Dataset
-    from halfpixel.structures.images import InputRules
-    from halfpixel.train.run_log import Event
-    from halfpixel.train.start import Start
+    from halfpixel.jobs.train import TrainResult
 
 LINES_WITHOUT_BAR = 20
 """How often the loss is printed where stderr is not a terminal, for example into a log."""
 
 INPUT_GROUP = Group("Input rules", help="Default: those of the start model; from scratch, sides of 800 to 1333 pixels.")
-RECIPE_GROUP = Group("Recipe")
+RECIPE_GROUP = Group(
+    "Recipe", help="Default: what the network says suits it, else what stands here; recipe.json says what was taken."
+)
 
 
-STANDARD = Recipe()
-
-
-@Parameter(name="*", group=INPUT_GROUP)
-@dataclasses.dataclass(frozen=True)
-class InputOptions:
-    """How images are brought to the network.
+class RecipeOptions(Recipe):
+    """A recipe that knows which of its decisions were given: a network may have defaults of its own.
 
     Attributes:
-        scale: Enlarge images by this factor, instead of bringing their sides to a length.
-        longest_side: With a scale: what has a longer side than so many pixels once it is enlarged is predicted in
-            tiles that overlap. Without: no side of an image becomes longer than this.
-        stretch_below: Brighten images whose 99.9th percentile is under this (0 to 1, where 1 is white).
+        given: their values by name; they are looked at where they are used.
     """
 
-    scale: float | None = None
-    longest_side: int | None = None
-    stretch_below: float | None = None
+    given: dict[str, Any]
 
-    def apply(self, rules: InputRules) -> InputRules:
-        """The rules with what was given put in."""
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None and not (0 <= value < math.inf and (value or name == "stretch_below")):
-                raise ArgumentError(f"--{name.replace('_', '-')} is out of range: {value}")
-        return dataclasses.replace(rules, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+    def __new__(cls, **given: Any) -> RecipeOptions:
+        """Called with what stood on the command line, and no more."""
+        options = super().__new__(cls)
+        object.__setattr__(options, "given", given)
+        return options
+
+    def __post_init__(self) -> None:
+        pass
+
+
+RecipeOptions.__doc__ = Recipe.__doc__  # the help is made of it
+NOTHING_GIVEN = RecipeOptions()
 
 
 def train(
@@ -77,8 +67,8 @@ def train(
     score_threshold: float | None = None,
     half: bool = False,
     tensorboard: bool = False,
-    inputs: InputOptions = InputOptions(),
-    recipe: Annotated[Recipe, Parameter(name="*", group=RECIPE_GROUP, negative_bool="no-")] = STANDARD,
+    inputs: Annotated[InputOptions, Parameter(name="*", group=INPUT_GROUP)] = AS_BEFORE,
+    recipe: Annotated[RecipeOptions, Parameter(name="*", group=RECIPE_GROUP, negative_bool="no-")] = NOTHING_GIVEN,
 ) -> int:
     """Train a model on annotated images, and write it and a record of the run to a new folder.
 
@@ -103,130 +93,58 @@ def train(
         inputs: How images are brought to the network.
         recipe: All decisions of the run.
     """
-    _check(out, val, hold_out, resume, score_threshold)
-    dataset, held_out = _data(data, val, hold_out, images, format, recipe.seed)
-    start = _start(model, dataset, backbone, recipe)
-    info = dataclasses.replace(start.info, input=inputs.apply(start.info.input))
-    if score_threshold is not None:
-        info = dataclasses.replace(info, score_threshold=score_threshold)
-    objects = sum(len(sample.objects) for sample in dataset.samples)
-    say(
-        f"Training on {dataset.path}: {plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
-        f"{plural(len(dataset.class_names), 'class', 'classes')} ({name_some(dataset.class_names)})."
-    )
-    _train(dataclasses.replace(start, info=info), dataset, held_out, recipe, out, resume, tensorboard)
-    if not first_process():
-        return 0
-    file = out / "model.safetensors"
-    if half:
-        _halve(file)
-    say(f"Wrote {file}")
-    return 0 if held_out is None else _measure(held_out, file)
-
-
-def _check(out: Path, val: Path | None, hold_out: int | None, resume: bool, score_threshold: float | None) -> None:
-    """Refuse what cannot be done before anything is read."""
-    check_folder(out)
-    if score_threshold is not None and not 0 <= score_threshold < 1:
-        raise ArgumentError(f"--score-threshold must be from 0 up to, but not including, 1; got {score_threshold}")
-    if val is not None and hold_out is not None:
-        raise ArgumentError("--val and --hold-out: give one of the two")
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise ArgumentError(f"--out {out}: the folder is not empty; runs are never overwritten (--resume goes on)")
-
-
-def _data(
-    data: Path, val: Path | None, hold_out: int | None, images: Path | None, format: Format | None, seed: int
-) -> tuple[Dataset, Dataset | None]:
-    """The images to train on, and those to measure on."""
-    dataset = _checked(open_dataset(data, images, format, warn))
-    if hold_out is not None:
-        from halfpixel.data import split
-
-        if hold_out < 1:
-            raise ArgumentError(f"--hold-out must be at least 1, got {hold_out}")
-        return split.hold_out(dataset, hold_out, seed)
-    if val is None:
-        return dataset, None
-    held_out = _checked(open_dataset(val, images, format, warn))
-    check_classes(held_out, dataset.class_names, str(dataset.path))
-    return dataset, held_out
-
-
-def _checked(dataset: Dataset) -> Dataset:
-    """Refuse a data set on which a long run would stop in the middle."""
-    from halfpixel.data.checks.dataset_check import check_before_training
-
-    with progress_bar() as bar:
-        task = bar.add_task(f"Looking at {dataset.path.name}")
-        check_before_training(dataset, lambda done, total: bar.update(task, completed=done, total=total))
-    return dataset
-
-
-def _start(model: str, dataset: Dataset, backbone: Path | None, recipe: Recipe) -> Start:
-    """What to begin with; says so where the last layers are new."""
-    from halfpixel.train.start import start_from
-
-    with Listener() as listener:
-        progress = download_progress(model, listener)
-        start = start_from(model, dataset, backbone=backbone, seed=recipe.seed, progress=progress)
-    if start.new_layers:
-        say(f"The classes are not those of {model}: the last layers start anew.")
-    return start
-
-
-def _train(
-    start: Start,
-    dataset: Dataset,
-    held_out: Dataset | None,
-    recipe: Recipe,
-    out: Path,
-    resume: bool,
-    tensorboard: bool,
-) -> None:
-    from halfpixel.train.loop import train_network
+    from halfpixel.jobs.train import TrainRequest, run
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
-    columns = MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}{task.fields[ap]}")
-    with progress_bar(*columns) as bar:
-        task = bar.add_task("Training", total=recipe.steps, loss="", ap="")
-        every = max(recipe.steps // LINES_WITHOUT_BAR, 1)
-
-        def report(event: Event) -> None:
-            step, values = event.step, event.values
-            if event.kind == "validating":
-                bar.update(task, description="Measuring")
-                return
-            if event.kind == "validation":
-                text = f"mask AP {values['mask_ap']:.3f}"
-                bar.update(task, description="Training", ap=f", {text}")
-                if not ERR.is_terminal:
-                    ERR.print(f"step {step} of {recipe.steps}: {text}, count MAE {values['count_mae']:.2f}")
-                return
-            bar.update(task, completed=step, loss=f"{values['total']:.3f}")
-            if not ERR.is_terminal and (step % every == 0 or step == recipe.steps):
-                ERR.print(f"step {step} of {recipe.steps}: loss {values['total']:.3f}")
-
-        try:
-            train_network(
-                start, dataset, recipe, out, val=held_out, report=report, resume=resume, tensorboard=tensorboard
-            )
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(f"{error}; the same command with --resume goes on from the checkpoint") from None
-
-
-def _halve(file: Path) -> None:
-    from halfpixel.zoo.modelfile import load_model, save_model
-
-    save_model(file, *load_model(file), half=True)
-
-
-def _measure(held_out: Dataset, file: Path) -> int:
-    """Evaluate the model as it is in its file, print it, and put it into the file."""
-    from halfpixel.train.held_out import measure_held_out
-
-    with Listener() as listener:
-        result = measure_held_out(file, held_out, listener)
-    if result.evaluation is not None:
-        print_evaluation(result.evaluation, str(file))
+    request = TrainRequest(
+        data, out, val, hold_out, resume, model, images, format, backbone, score_threshold, half, tensorboard, inputs,
+        recipe.given,
+    )  # fmt: skip
+    with TrainingListener() as listener:
+        result = run(request, listener)
+    if result.written:
+        _print(result)
     return listener.finish(result.outcome)
+
+
+def _print(result: TrainResult) -> None:
+    say(f"Wrote {result.model}")
+    if result.evaluation is not None:
+        print_evaluation(result.evaluation, str(result.model))
+
+
+class TrainingListener(Listener):
+    """Also shows how far a training is: a bar with the last loss and average precision, or lines in a log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._training: Progress | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, Trained):
+            self._show(event)
+        else:
+            super().__call__(event)
+
+    def _show(self, event: Trained) -> None:
+        if self._training is None:
+            self._close()
+            columns = MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}{task.fields[ap]}")
+            self._training = self._bar = progress_bar(*columns)
+            self._bar.start()
+            self._bar.add_task("Training", total=event.steps, loss="", ap="")
+        bar, task, values = self._training, self._training.task_ids[0], event.values
+        line = ""
+        if event.kind == "validating":
+            bar.update(task, description="Measuring")
+        elif event.kind == "validation":
+            text = f"mask AP {values['mask_ap']:.3f}"
+            bar.update(task, description="Training", ap=f", {text}")
+            line = f"{text}, count MAE {values['count_mae']:.2f}"
+        else:
+            bar.update(task, completed=event.step, loss=f"{values['total']:.3f}")
+            if event.step % max(event.steps // LINES_WITHOUT_BAR, 1) == 0 or event.step == event.steps:
+                line = f"loss {values['total']:.3f}"
+        if line and not ERR.is_terminal:
+            ERR.print(f"step {event.step} of {event.steps}: {line}")

@@ -196,7 +196,7 @@ def _check_files(request: CalibrateRequest) -> None:
     out = request.out
     if out.is_dir():
         raise ArgumentError(f"`out` {out}: expected the name of a .safetensors file")
-    check_folder(out.parent)
+    check_folder(out.parent, f"`out` {out}")
     if not request.overwrite:
         refuse_to_overwrite([out, request.plot, request.numbers])
     check_data(request.data, request.images, request.predictions)

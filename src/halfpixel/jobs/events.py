@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from halfpixel.jobs.wording import one_line
 
-Task = Literal["download", "prepare", "predict", "open", "time"]
+Task = Literal["download", "prepare", "predict", "open", "time", "check"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Progress:
     """How far a task is.
 
     Attributes:
-        task: what takes its time; `prepare` brings a network to another backend, `open` and `time` are of a benchmark.
+        task: what takes its time; `prepare` brings a network to another backend, `open` and `time` are of a benchmark,
+            `check` looks at the images before a training.
         done: bytes of a download, images of all else.
         total: of them, None where it is not known. A task ends when all are done, or when another one begins.
         what: the task is about: a model, a backend.
@@ -59,7 +60,31 @@ class Warned:
     text: str
 
 
-Event = Progress | Failure | Warned
+@dataclass(frozen=True)
+class Announced:
+    """What is about to be done, in one line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a training is.
+
+    Attributes:
+        kind: a `step` was taken, `validating` begins, or a `validation` is done.
+        step: optimiser steps done.
+        steps: of so many.
+        values: numbers by name: of a step the loss terms and their `total`, of a validation `mask_ap`, `count_mae`, ...
+    """
+
+    kind: str
+    step: int
+    steps: int
+    values: Mapping[str, float]
+
+
+Event = Progress | Failure | Warned | Announced | Trained
 Tell = Callable[[Event], None]
 """Hears of everything while it happens; what matters for the results is in them, too."""
 

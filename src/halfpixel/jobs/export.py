@@ -95,7 +95,7 @@ def export(
 def run(request: ExportRequest, tell: Tell = ignore) -> ExportResult:
     """Write what was requested; see `export`."""
     out = request.out
-    check_folder(out.parent)
+    check_folder(out.parent, f"`out` {out}")
     if not request.overwrite:
         refuse_to_overwrite([out, out.with_suffix(".bin")] if request.to == "openvino" else [out])
     check_models(request.model)

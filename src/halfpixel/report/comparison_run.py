@@ -65,12 +65,18 @@ def compare(
         overwrite=overwrite,
     )
     result = job.run(request, tell)
-    if result.comparison is not None and result.a is not None and result.b is not None:
-        from halfpixel.report.comparison import write_comparison
-        from halfpixel.report.differences import draw_differences
-
-        n_failed = len(result.outcome.failures)
-        about = {"left out": f"{plural(n_failed, 'image')} that could not be used"} if n_failed else {}
-        drawn = draw_differences(result.dataset, result.a, result.b, result.comparison, at_most=pictures)
-        write_comparison(result.comparison, request.out, about=about, pictures=drawn)
+    _write_page(result, request.out, pictures)
     return result
+
+
+def _write_page(result: CompareResult, out: Path, pictures: int) -> None:
+    """Write the page, where there is something to tell."""
+    if result.comparison is None or result.a is None or result.b is None:
+        return
+    from halfpixel.report.comparison import write_comparison
+    from halfpixel.report.differences import draw_differences
+
+    n_failed = len(result.outcome.failures)
+    about = {"left out": f"{plural(n_failed, 'image')} that could not be used"} if n_failed else {}
+    drawn = draw_differences(result.dataset, result.a, result.b, result.comparison, at_most=pictures)
+    write_comparison(result.comparison, out, about=about, pictures=drawn)

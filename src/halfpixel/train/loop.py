@@ -29,7 +29,7 @@ from halfpixel.train.optimiser import freeze_stages, parameter_groups, schedule
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.resume import begun_with, check_same, check_start
 from halfpixel.train.run_log import MODEL, Report, RunLog, tensorboard_writer
-from halfpixel.train.start import Start, start_from
+from halfpixel.train.start import Start, start_from, suited
 from halfpixel.train.state import CHECKPOINT, Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
 from halfpixel.zoo.modelfile import load_model
 
@@ -74,7 +74,7 @@ def fit(
         KeyboardInterrupt: likewise.
     """
     start = start_from(model, dataset, seed=0 if recipe is None else recipe.seed)
-    recipe = recipe or Recipe(**start.network.RECIPE)
+    recipe = recipe or suited(start.network)
     train_network(start, dataset, recipe, out, val=val, report=report, resume=resume, tensorboard=tensorboard)
     return Predictor(*load_model(out / MODEL), start.device)
 
@@ -89,7 +89,7 @@ def train_network(
     report: Report | None = None,
     resume: bool = False,
     tensorboard: bool = False,
-) -> None:
+) -> bool:
     """Train a network in place, and leave the best of it in a folder.
 
     The folder holds `recipe.json`; `log.csv`, the loss terms of each step; `last.safetensors`, the checkpoint to go on
@@ -109,6 +109,9 @@ def train_network(
         tensorboard: likewise.
         resume: go on from the folder's checkpoint if there is one; everything else must be as it was. On a CPU in 32
             bits the run then ends as if it had not been interrupted, to the last bit.
+
+    Returns:
+        Whether this is the process that writes.
 
     Raises:
         ArgumentError: `out` holds something already, or resuming would not be the same run.
@@ -135,6 +138,7 @@ def train_network(
     with Interrupt() as interrupt:
         run.train(dataset, start, interrupt)
     run.close()
+    return bool(fabric.is_global_zero)
 
 
 class _Run:

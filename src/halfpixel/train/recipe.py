@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 from halfpixel.errors import ArgumentError
 
 TrainingPrecision = Literal["32-true", "bf16-mixed"]
+PRECISIONS = get_args(TrainingPrecision)
 
 LOWEST = {
     "steps": 1,
     "images_per_step": 1,
     "accumulate": 1,
     "crop_px": 1,
-    "frozen_stages": 0,
     "backbone_rate": 0,
     "weight_decay": 0,
     "warmup_steps": 0,
@@ -24,6 +25,8 @@ LOWEST = {
     "patience": 0,
 }
 ABOVE_ZERO = ("learning_rate", "clip_norm")
+RANGES = {"photometric": 1, "rotation": 180, "copy_paste": 1, "frozen_stages": 5}
+"""From 0 up to this; `rotation` in degrees, `copy_paste` is a probability."""
 
 
 @dataclass(frozen=True)
@@ -88,35 +91,38 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        values = asdict(self)
-        for name, lowest in LOWEST.items():
-            if not lowest <= values[name] < math.inf:
-                raise ArgumentError(f"{name} must be at least {lowest}, got {values[name]}")
-        for name in ABOVE_ZERO:
-            if not 0 < values[name] < math.inf:
-                raise ArgumentError(f"{name} must be above 0, got {values[name]}")
-        if not 0 <= self.photometric <= 1:
-            raise ArgumentError(f"photometric must be in 0..1, got {self.photometric}")
-        if not 0 <= self.rotation <= 180:
-            raise ArgumentError(f"rotation must be in 0..180 degrees, got {self.rotation}")
-        if not 0 <= self.copy_paste <= 1:
-            raise ArgumentError(f"copy_paste is a probability, in 0..1; got {self.copy_paste}")
-        if not 0 <= self.ema_decay < 1:
-            raise ArgumentError(f"ema_decay must be from 0 up to, but not including, 1; got {self.ema_decay}")
-        if not 0 < self.zoom[0] <= self.zoom[1] < math.inf:
-            raise ArgumentError(f"zoom must be two factors above 0, the smaller first; got {self.zoom}")
-        if self.images_per_step % self.accumulate:
-            raise ArgumentError(
-                f"images_per_step must be a multiple of accumulate, {self.accumulate}; got {self.images_per_step}"
-            )
-        if self.frozen_stages > 5:
-            raise ArgumentError(f"frozen_stages must be in 0..5, got {self.frozen_stages}")
-        if self.precision not in get_args(TrainingPrecision):
-            raise ArgumentError(
-                f"precision must be one of {', '.join(get_args(TrainingPrecision))}; got {self.precision!r}"
-            )
+        check_recipe(asdict(self))
 
     @property
     def validation_interval(self) -> int:
         """Steps between two validations."""
         return self.validate_every or max(self.steps // 10, 1)
+
+
+def check_recipe(given: Mapping[str, Any]) -> None:
+    """Refuse decisions that are out of range, of all or of some fields of a `Recipe`.
+
+    Raises:
+        ArgumentError: no such field, a value out of its range, or two that do not go together.
+    """
+    if unknown := given.keys() - {one.name for one in fields(Recipe)}:
+        raise ArgumentError(f"a recipe has no {', '.join(sorted(unknown))}")
+    for name, value in given.items():
+        if name in LOWEST and not LOWEST[name] <= value < math.inf:
+            raise ArgumentError(f"{name} must be at least {LOWEST[name]}, got {value}")
+        if name in ABOVE_ZERO and not 0 < value < math.inf:
+            raise ArgumentError(f"{name} must be above 0, got {value}")
+        if name in RANGES and not 0 <= value <= RANGES[name]:
+            raise ArgumentError(f"{name} must be in 0..{RANGES[name]}, got {value}")
+    if not 0 <= given.get("ema_decay", 0) < 1:
+        raise ArgumentError(f"ema_decay must be from 0 up to, but not including, 1; got {given['ema_decay']}")
+    low, high = given.get("zoom", (1, 1))
+    if not 0 < low <= high < math.inf:
+        raise ArgumentError(f"zoom must be two factors above 0, the smaller first; got {given['zoom']}")
+    if given.get("precision", PRECISIONS[0]) not in PRECISIONS:
+        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}; got {given['precision']!r}")
+    parts = given.get("accumulate", 1)
+    if given.get("images_per_step", parts) % parts:  # where one of the two is not known, it cannot be said yet
+        raise ArgumentError(
+            f"images_per_step must be a multiple of accumulate, {parts}; got {given['images_per_step']}"
+        )

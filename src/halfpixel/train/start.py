@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +16,7 @@ from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network
+from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
 
@@ -80,6 +83,15 @@ def start_from(
     source = f"trained on {dataset.path.name}, starting from {name}{before}"
     info = dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
     return Start(network, info, predictor.device, new_layers)
+
+
+def suited(network: Network, given: Mapping[str, Any] | None = None) -> Recipe:
+    """How to train a network: what was given, before what suits it (its `RECIPE`), before what is usual.
+
+    Raises:
+        ArgumentError: together they are out of range.
+    """
+    return Recipe(**{**network.RECIPE, **(given or {})})
 
 
 def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None) -> Start:

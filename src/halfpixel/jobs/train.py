@@ -1,0 +1,206 @@
+"""Trains a model on annotated images, and measures it as it is in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halfpixel.data.formats.format_names import Format
+from halfpixel.errors import ArgumentError
+from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.detection_limits import DetectionLimits
+from halfpixel.jobs.events import Announced, Progress, Tell, Trained, ignore
+from halfpixel.jobs.input_options import AS_BEFORE, InputOptions
+from halfpixel.jobs.model_options import download_progress, open_model
+from halfpixel.jobs.output_folder import check_folder
+from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.jobs.wording import name_some, plural
+from halfpixel.train.recipe import Recipe, check_recipe
+from halfpixel.zoo.names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from halfpixel.data.dataset import Dataset
+    from halfpixel.evaluation.evaluation import Evaluation
+    from halfpixel.train.start import Start
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train on what, and how; `halfpixel.fit` does the same with objects in memory.
+
+    Attributes:
+        data: annotated images: a file or a folder, in any format that `read_dataset` reads.
+        out: the folder for model.safetensors and the record of the run, see `halfpixel.train.loop.train_network`.
+        val: annotated images to measure on while training; the best averaged weights are kept.
+        hold_out: instead of `val`: take this many images, chosen by the seed, out of `data`.
+        resume: go on with the run in `out`, if it was begun, with the same request.
+        model: where to start: a named model, a model file, or a network to train from scratch.
+        images: the folder of the images, where they are not beside the annotation files.
+        format: of the annotations. Default: found by looking.
+        backbone: for a network from scratch: a safetensors file of ImageNet weights under timm's names.
+        score_threshold: of the trained model, 0 to 1. Default: the start model's.
+        half: store the trained weights in 16 bits each.
+        tensorboard: also write events for TensorBoard, which has to be installed.
+        inputs: how images are brought to the network. Default: as for the start model.
+        recipe: fields of `halfpixel.Recipe`. What is not here is as it suits the network (its `RECIPE`), or as usual.
+    """
+
+    data: Path
+    out: Path
+    val: Path | None = None
+    hold_out: int | None = None
+    resume: bool = False
+    model: str = DEFAULT_MODEL
+    images: Path | None = None
+    format: Format | None = None
+    backbone: Path | None = None
+    score_threshold: float | None = None
+    half: bool = False
+    tensorboard: bool = False
+    inputs: InputOptions = AS_BEFORE
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_recipe(self.recipe)
+        threshold = self.score_threshold
+        if threshold is not None and not 0 <= threshold < 1:
+            raise ArgumentError(f"`score_threshold` must be from 0 up to, but not including, 1; got {threshold}")
+        if self.val is not None and self.hold_out is not None:
+            raise ArgumentError("`val` and `hold_out`: give one of the two")
+        if self.hold_out is not None and self.hold_out < 1:
+            raise ArgumentError(f"`hold_out` must be at least 1, got {self.hold_out}")
+
+    @property
+    def seed(self) -> int:
+        """Of all that is random before the network is known."""
+        return int(self.recipe.get("seed", Recipe.seed))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What came of it.
+
+    Attributes:
+        outcome: of the images that were measured on, failures and warnings.
+        model: the trained model's file.
+        written: it was written by this process; under torchrun, only the first one writes and measures.
+        evaluation: all numbers, on the images that were held out; None without these, or where none could be used.
+    """
+
+    outcome: Outcome
+    model: Path
+    written: bool
+    evaluation: Evaluation | None
+
+
+def run(request: TrainRequest, tell: Tell = ignore) -> TrainResult:
+    """Train what was requested.
+
+    Raises:
+        ArgumentError: options out of range, or that contradict each other, or an earlier run in the folder.
+        AnnotationError: annotations that cannot be used, or images that cannot.
+        ModelFileError: the model to start from cannot be used.
+        HalfpixelError: what `halfpixel.train.loop.train_network` raises.
+        KeyboardInterrupt: Ctrl-C; the step under way was finished and saved.
+    """
+    _check_files(request)
+    from halfpixel.train.loop import train_network
+    from halfpixel.train.run_log import MODEL, Event
+    from halfpixel.train.start import suited
+
+    runner, file = Runner(tell), request.out / MODEL
+    dataset, held_out = _open(request, runner)
+    start = _start(request, dataset, tell)
+    recipe = suited(start.network, request.recipe)
+    objects = sum(len(sample.objects) for sample in dataset.samples)
+    tell(
+        Announced(
+            f"Training on {dataset.path}: {plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
+            f"{plural(len(dataset.class_names), 'class', 'classes')} ({name_some(dataset.class_names)})."
+        )
+    )
+
+    def report(event: Event) -> None:
+        tell(Trained(event.kind, event.step, recipe.steps, event.values))
+
+    try:
+        first = train_network(
+            start, dataset, recipe, request.out, val=held_out, report=report, resume=request.resume,
+            tensorboard=request.tensorboard,
+        )  # fmt: skip
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{error}; the same command with `resume` goes on from the checkpoint") from None
+    if first and request.half:
+        _halve(file)
+    if not first or held_out is None:
+        return TrainResult(runner.outcome(), file, first, None)
+    return _measure(runner, file, held_out)
+
+
+def _check_files(request: TrainRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
+    out = request.out
+    check_folder(out)
+    if not request.resume and out.is_dir() and any(out.iterdir()):
+        raise ArgumentError(f"`out` {out}: the folder is not empty; runs are never overwritten (`resume` goes on)")
+    check_data(request.data, request.images)
+    if request.val is not None:
+        check_data(request.val, request.images)
+
+
+def _open(request: TrainRequest, runner: Runner) -> tuple[Dataset, Dataset | None]:
+    """The images to train on, and those to measure on."""
+    from halfpixel.data.split import hold_out
+
+    dataset = _open_sound(request, request.data, runner)
+    if request.hold_out is not None:
+        return hold_out(dataset, request.hold_out, request.seed)
+    if request.val is None:
+        return dataset, None
+    held_out = _open_sound(request, request.val, runner)
+    check_classes(held_out, dataset.class_names, str(dataset.path))
+    return dataset, held_out
+
+
+def _open_sound(request: TrainRequest, data: Path, runner: Runner) -> Dataset:
+    """A data set on which a long run will not stop in the middle."""
+    from halfpixel.data.checks.dataset_check import check_before_training
+
+    dataset = open_dataset(data, request.images, request.format, runner.warn)
+    name = dataset.path.name
+    check_before_training(dataset, lambda done, total: runner.tell(Progress("check", done, total, name)))
+    return dataset
+
+
+def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:
+    """What to begin with; tells where the last layers are new."""
+    from halfpixel.train.start import start_from
+
+    progress = download_progress(request.model, tell)
+    start = start_from(request.model, dataset, backbone=request.backbone, seed=request.seed, progress=progress)
+    if start.new_layers:
+        tell(Announced(f"The classes are not those of {request.model}: the last layers start anew."))
+    info = replace(start.info, input=request.inputs.apply(start.info.input))
+    if request.score_threshold is not None:
+        info = replace(info, score_threshold=request.score_threshold)
+    return replace(start, info=info)
+
+
+def _halve(file: Path) -> None:
+    from halfpixel.zoo.modelfile import load_model, save_model
+
+    save_model(file, *load_model(file), half=True)
+
+
+def _measure(runner: Runner, file: Path, held_out: Dataset) -> TrainResult:
+    """Evaluate the model as it is in its file, and put the main numbers into the file."""
+    from halfpixel.jobs.collect import predict_dataset
+    from halfpixel.train.validation import measure_file
+
+    predictor = open_model(str(file), runner.tell)
+    limits = DetectionLimits.resolve(None, None, predictor.info)
+    usable, found = predict_dataset(runner, predictor, held_out, limits)
+    evaluation = measure_file(file, usable, found) if found else None
+    return TrainResult(runner.outcome(*image_warnings(runner.notes, limits.limit)), file, True, evaluation)
