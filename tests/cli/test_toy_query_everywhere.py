@@ -20,7 +20,7 @@ from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.outputs.synthetic_cells import write_cells
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo, build, settings_of
+from halfpixel.zoo.modelfile import ModelInfo, build, read_info, settings_of
 
 CPU = torch.device("cpu")
 CLASSES = ("cell",)
@@ -101,6 +101,48 @@ def test_train_evaluate_and_sweep(halfpixel: Halfpixel, tmp_path: Path) -> None:
         ran = halfpixel(verb, data, "--model", model, "--out", tmp_path / verb, "--json")
         assert ran.code == 0, ran.err
         json.loads(ran.out)
+
+
+def test_what_suits_the_network_and_what_was_given(halfpixel: Halfpixel, tmp_path: Path) -> None:
+    """The network's `RECIPE` comes before the usual recipe, and what is given before both, also what is as usual."""
+    assert (Recipe().learning_rate, build("toy_query", CLASSES).RECIPE) == (1e-3, {"learning_rate": 2e-3})
+    data = write_cells(tmp_path / "cells", [touching_cells((96, 96), 6, seed=k) for k in range(2)])
+    short = ("--steps", 2, "--images-per-step", 1, "--crop-px", 64, "--no-mirror")
+    command = ("train", data, "--model", "toy_query", *short, "--out")
+    ran = halfpixel(*command, tmp_path / "own")
+    assert ran.code == 0, ran.err
+    expected = dataclasses.replace(Recipe(), steps=2, images_per_step=1, crop_px=64, mirror=False)
+    own = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(expected, learning_rate=2e-3))))
+    assert json.loads((tmp_path / "own" / "recipe.json").read_text()) == own
+    assert read_info(tmp_path / "own" / "model.safetensors").recipe == own
+    with (tmp_path / "own" / "log.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert max(rates) <= 2e-3
+    given = halfpixel(*command, tmp_path / "given", "--learning-rate", 1e-3)
+    assert given.code == 0, given.err
+    usual = json.loads(json.dumps(dataclasses.asdict(expected)))
+    assert json.loads((tmp_path / "given" / "recipe.json").read_text()) == usual
+    # each goes on as it was begun
+    assert halfpixel(*command, tmp_path / "own", "--resume").code == 0
+    other = halfpixel(*command, tmp_path / "own", "--resume", "--learning-rate", 1e-3)
+    assert (other.code, "begun with learning_rate = 0.002, not 0.001" in other.err) == (2, True)
+    assert halfpixel(*command, tmp_path / "given", "--resume", "--learning-rate", 1e-3).code == 0
+    assert halfpixel(*command, tmp_path / "given", "--resume").code == 2
+
+
+def test_a_recipe_is_looked_at_once_the_network_is_known(
+    halfpixel: Halfpixel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that only go together with the usual ones of others are no reason to refuse, and the other way round."""
+    data = write_cells(tmp_path / "cells", [touching_cells((96, 96), 6, seed=k) for k in range(2)])
+    network = type(build("toy_query", CLASSES))
+    command = ("train", data, "--model", "toy_query", "--steps", 1, "--crop-px", 64, "--accumulate", 3, "--out")
+    ran = halfpixel(*command, tmp_path / "usual")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "images_per_step must be a multiple of accumulate, 3; got 4" in ran.err
+    assert not (tmp_path / "usual").exists()
+    monkeypatch.setattr(network, "RECIPE", {"images_per_step": 3})
+    assert halfpixel(*command, tmp_path / "own").code == 0
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, plain_table, progress_bar, say, say_json, show
+from halfpixel.cli.console import Listener, plain_table, say, say_json, show
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.model_options import describe_model
 from halfpixel.jobs.wording import name_some, plural
@@ -45,19 +45,8 @@ def check(
     """
     from halfpixel.jobs import check as job
 
-    with Listener() as listener, progress_bar() as bar:
-        task = bar.add_task("Checking")
-        found = job.check(
-            data,
-            val=val,
-            images=images,
-            format=format,
-            model=model,
-            out=out,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            tell=listener,
-        )
+    with Listener() as listener:
+        found = job.run(job.CheckRequest(data, val, images, format, model, out, overwrite), listener)
     if as_json:
         say_json(found.to_json())
         return 0 if found.healthy else 1

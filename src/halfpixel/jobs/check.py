@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ImageError
 from halfpixel.files import write_with_folder
 from halfpixel.jobs.annotated import check_data, open_dataset
-from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.events import Event, Progress, Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.wording import plural
@@ -27,20 +28,32 @@ SHOWN_AT_MOST = 12
 OBJECTS_AT_MOST = 200
 """Outlines on one thumbnail."""
 
-Data = Dataset | str | Path
+Data = Dataset | Path
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """Which annotated images to look at; see `check`."""
+
+    data: Data
+    val: Data | None = None
+    images: Path | None = None
+    format: Format | None = None
+    model: Predictor | str | None = None
+    out: Path | None = None
+    overwrite: bool = False
 
 
 def check(
-    data: Data,
+    data: Dataset | str | Path,
     *,
-    val: Data | None = None,
+    val: Dataset | str | Path | None = None,
     images: str | Path | None = None,
     format: Format | None = None,
     model: Predictor | str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    tell: Tell = ignore,
 ) -> DatasetCheck:
     """Look for what would spoil a training: broken images, faulty annotations, the same image in train and val.
 
@@ -54,33 +67,61 @@ def check(
         out: a folder for check.json and contact-sheet.png, the worst images with the faulty objects outlined.
         overwrite: replace an earlier check in the folder.
         progress: is told the number of images done and of all.
-        tell: hears of the download of a named model.
 
     Raises:
         AnnotationError: the data cannot be read, or none of its images is there.
         ArgumentError: `out` is a file, or holds an earlier check.
         ModelFileError: the model is neither a name nor a usable file.
     """
-    if out is not None:
-        out = Path(out)
-        check_folder(out)
-        if not overwrite:
-            refuse_to_overwrite([out / REPORT, out / SHEET])
-    images = None if images is None else Path(images)
-    for one in (data, val):
-        if isinstance(one, str | Path):
-            check_data(Path(one), images)
-    if isinstance(model, str | Path):
-        check_models(str(model))
+
+    def tell(event: Event) -> None:
+        if progress is not None and isinstance(event, Progress) and event.task == "check":
+            progress(event.done, event.total or 0)
+
+    request = CheckRequest(
+        data=Path(data) if isinstance(data, str) else data,
+        val=Path(val) if isinstance(val, str) else val,
+        images=None if images is None else Path(images),
+        format=format,
+        model=str(model) if isinstance(model, Path) else model,
+        out=None if out is None else Path(out),
+        overwrite=overwrite,
+    )
+    return run(request, tell)
+
+
+def run(request: CheckRequest, tell: Tell = ignore) -> DatasetCheck:
+    """Look at what was requested; see `check`."""
+    _check_files(request)
     from halfpixel.data.checks.dataset_check import check_dataset
 
-    dataset = _opened(data, images, format)
-    held_out = None if val is None else _opened(val, images, format)
-    found = check_dataset(dataset, held_out, progress=progress, **_limits_of(model, tell))
-    if out is not None:
+    dataset, held_out = _opened(request, request.data), None
+    if request.val is not None:
+        held_out = _opened(request, request.val)
+    name = dataset.path.name
+    found = check_dataset(
+        dataset,
+        held_out,
+        progress=lambda done, total: tell(Progress("check", done, total, name)),
+        **_limits_of(request.model, tell),
+    )
+    if request.out is not None:
         samples = [*(() if held_out is None else held_out.samples), *dataset.samples]
-        write_check(found, {sample.path: sample for sample in samples}, out)
+        write_check(found, {sample.path: sample for sample in samples}, request.out)
     return found
+
+
+def _check_files(request: CheckRequest) -> None:
+    """Refuse what is not there, and what is there already, before anything is imported that takes time."""
+    if request.out is not None:
+        check_folder(request.out)
+        if not request.overwrite:
+            refuse_to_overwrite([request.out / REPORT, request.out / SHEET])
+    for data in (request.data, request.val):
+        if isinstance(data, Path):
+            check_data(data, request.images)
+    if isinstance(request.model, str):
+        check_models(request.model)
 
 
 def write_check(found: DatasetCheck, samples: Mapping[Path, Sample], out: Path) -> None:
@@ -109,17 +150,17 @@ def sheet_header(found: DatasetCheck) -> str | None:
     return f"{found.data.name}: {shown}{plural(n, 'image')} with errors or warnings" if n else None
 
 
-def _opened(data: Data, images: Path | None, format: Format | None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(Path(data), images, format)
+def _opened(request: CheckRequest, data: Data) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data, request.images, request.format)
 
 
-def _limits_of(model: Predictor | str | Path | None, tell: Tell) -> dict[str, Any]:
+def _limits_of(model: Predictor | str | None, tell: Tell) -> dict[str, Any]:
     """What a data set has to go with: the limit, the anchors and the scale of a model."""
     if model is None:
         return {}
     from halfpixel.data.images.prepare import network_size
 
-    predictor = open_model(str(model), tell) if isinstance(model, str | Path) else model
+    predictor = open_model(model, tell) if isinstance(model, str) else model
     return {
         "detection_limit": predictor.info.detection_limit,
         "anchor_sizes_px": predictor.model.anchor_sizes_px,

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset, Issue
 
 
+@dataclass(frozen=True)
+class ConvertRequest:
+    """Which annotated images to bring to which format; see `convert`."""
+
+    data: Path
+    to: WritableFormat
+    out: Path
+    images: Path | None = None
+    format: Format | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """What was written, and what was not.
@@ -61,7 +72,13 @@ def convert(
         ArgumentError: `out` is not a new or empty folder, or there is no such format.
         AnnotationError: the data cannot be read, or has no images that are there, or one twice.
     """
-    data, out, images = Path(data), Path(out), None if images is None else Path(images)
+    folder = None if images is None else Path(images)
+    return run(ConvertRequest(Path(data), to, Path(out), folder, format), tell)
+
+
+def run(request: ConvertRequest, tell: Tell = ignore) -> Conversion:
+    """Convert what was requested; see `convert`."""
+    data, out, images = request.data, request.out, request.images
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"`out` {out}: the folder is not empty; choose a new one")
@@ -69,13 +86,13 @@ def convert(
     from halfpixel.data.formats.detect import detect, reader_of
     from halfpixel.outputs.write_dataset import write_dataset
 
-    read_as = detect(data, images) if format is None else format
+    read_as = detect(data, images) if request.format is None else request.format
     dataset = open_dataset(data, images, read_as, lambda text: tell(Warned(text)))
     missing = tuple(sample.path for sample in dataset.samples if not sample.path.is_file())
     complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
     lost = reader_of(read_as).unread(dataset.path)
     with _filled_at_once(out) as folder:
-        lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), to)
+        lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), request.to)
     return Conversion(complete, read_as, missing, tuple(lost))
 
 
