@@ -118,8 +118,8 @@ def test_bad_numbers_are_refused_before_anything_heavy_is_imported(tmp_path: Pat
     (tmp_path / "file").touch()
     good = ["--out", str(tmp_path / "out")]
     for wrong, message in (
-        ([*good, "--from", "0.9", "--to", "0.3"], "from <= to < 1"),
-        ([*good, "--to", "1"], "from <= to < 1"),
+        ([*good, "--from", "0.9", "--to", "0.3"], "--from <= --to < 1"),
+        ([*good, "--to", "1"], "--from <= --to < 1"),
         ([*good, "--step", "0"], "step above 0"),
         ([*good, "--iou", "0"], "above 0 and at most 1"),
         (["--out", str(tmp_path / "file")], "file"),
@@ -136,7 +136,7 @@ def test_bad_numbers_are_refused_before_anything_heavy_is_imported(tmp_path: Pat
 
 def test_unusable_wishes_are_one_line(halfpixel: Halfpixel, annotated: Path, results: Path, tmp_path: Path) -> None:
     for arguments, message in (
-        ((annotated, "--from", 0.9, "--to", 0.3), "from <= to"),
+        ((annotated, "--from", 0.9, "--to", 0.3), "--from <= --to"),
         ((annotated, "--for", "beauty"), "the goal"),
         ((annotated, "--iou", 2, "--predictions", results), "IoU"),
         ((annotated, "--predictions", results, "--model", "nuclei"), "one of the two"),

@@ -142,7 +142,7 @@ class TrainingListener(Listener):
             text = f"mask AP {values['mask_ap']:.3f}"
             bar.update(task, description="Training", ap=f", {text}")
             line = f"{text}, count MAE {values['count_mae']:.2f}"
-        else:
+        elif event.kind == "step":
             bar.update(task, completed=event.step, loss=f"{values['total']:.3f}")
             if event.step % max(event.steps // LINES_WITHOUT_BAR, 1) == 0 or event.step == event.steps:
                 line = f"loss {values['total']:.3f}"

@@ -72,7 +72,7 @@ class Trained:
     """How far a training is.
 
     Attributes:
-        kind: a `step` was taken, `validating` begins, or a `validation` is done.
+        kind: it will `begin`, a `step` was taken, `validating` begins, or a `validation` is done.
         step: optimiser steps done.
         steps: of so many.
         values: numbers by name: of a step the loss terms and their `total`, of a validation `mask_ap`, `count_mae`, ...

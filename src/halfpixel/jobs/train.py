@@ -122,6 +122,8 @@ def run(request: TrainRequest, tell: Tell = ignore) -> TrainResult:
         )
     )
 
+    tell(Trained("begin", 0, recipe.steps, {}))
+
     def report(event: Event) -> None:
         tell(Trained(event.kind, event.step, recipe.steps, event.values))
 

@@ -21,7 +21,7 @@ def thresholds_between(first: float = 0.3, last: float = 0.9, step: float = 0.1)
         ArgumentError: not 0 <= first <= last < 1, a step that is not above 0, or more than 1,000 thresholds.
     """
     if not (0 <= first <= last < 1 and step > 0):
-        raise ArgumentError(f"expected 0 <= from <= to < 1 and a step above 0, got {first}, {last} and {step}")
+        raise ArgumentError(f"expected 0 <= `first` <= `last` < 1 and a `step` above 0, got {first}, {last} and {step}")
     n = int((last - first) / step + ROUNDING) + 1
     if n > 1000:
         raise ArgumentError(f"from {first} to {last} by {step} are {n:,} thresholds; at most 1,000 are swept")
