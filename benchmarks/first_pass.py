@@ -30,7 +30,7 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import Cells, touching_cells
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.bootstrap import bootstrap_ratio
-from halfpixel.evaluation.detection.mask_matching import match_image
+from halfpixel.evaluation.detection.object_matching import match_image
 from halfpixel.evaluation.evaluation import AP_SCORE
 from halfpixel.evaluation.prefilter_savings import evaluate_prefilter, lost_objects
 from halfpixel.files import write_whole

@@ -36,7 +36,7 @@ from halfpixel.data.images.rgb8 import find_images, read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.load import from_torchvision, load
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, pool
+from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, pool
 from halfpixel.files import write_whole
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import (

@@ -17,7 +17,7 @@ from torchvision.models.detection import MaskRCNN
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.load import from_torchvision
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts
+from halfpixel.evaluation.detection.object_matching import DetectionCounts
 from halfpixel.report.machine import describe_machine
 from halfpixel.report.speed import EXACT, Configuration
 

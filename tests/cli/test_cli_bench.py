@@ -11,7 +11,7 @@ from networks import CLASSES, smallest
 from halfpixel.cli.bench import advice
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import MissingDependencyError
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts
+from halfpixel.evaluation.detection.object_matching import DetectionCounts
 from halfpixel.models import mask_rcnn
 from halfpixel.report import speed
 from halfpixel.report.speed import EXACT, Configuration, Measured, Quartiles

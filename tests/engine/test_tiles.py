@@ -10,7 +10,7 @@ from halfpixel import load
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.tiles import Tile, merge, tiles
-from halfpixel.evaluation.detection.mask_matching import mask_iou_matrix
+from halfpixel.evaluation.detection.overlaps import iou_matrix
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
@@ -97,7 +97,7 @@ def test_in_pieces_as_in_one(nuclei: Predictor) -> None:
     assert len(pieces) == len(whole) > 40
     assert whole.masks is not None
     assert pieces.masks is not None
-    ious = mask_iou_matrix(whole.masks, pieces.masks).max(1)
+    ious = iou_matrix(whole, pieces).max(1)
     assert np.sort(ious)[1] > 0.85
     assert torch.equal(pieces.scores, pieces.scores.sort(descending=True).values)
     assert pieces.masks.soft is not None

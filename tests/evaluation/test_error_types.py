@@ -11,7 +11,7 @@ from halfpixel.evaluation.detection.error_types import (
     count_error_types,
     tally_error_types,
 )
-from halfpixel.evaluation.detection.mask_matching import match_image
+from halfpixel.evaluation.detection.object_matching import match_image
 from halfpixel.structures.masks import CropMasks
 
 CLASSES = ("fig", "date")

@@ -197,3 +197,27 @@ def test_no_ious():
 def test_bad_threshold():
     with pytest.raises(ArgumentError, match=r"in 0\.\.1, got 1\.5"):
         evaluate(dataset(), [], threshold=1.5, max_detections=100)
+
+
+def test_boxes_of_whole_rectangles_are_measured_as_their_masks_are():
+    data, predictions = three_images()
+    crowd = blocks([(28, 18, 50, 40)])
+    samples = (data.samples[0], replace(data.samples[1], ignored=crowd), data.samples[2])
+    data = replace(data, samples=samples)
+    by_masks = evaluate(data, predictions, threshold=0.2, max_detections=100, ap_resamples=20)
+    boxes = [replace(one, masks=None) for one in predictions]
+    by_boxes = evaluate(data, boxes, threshold=0.2, max_detections=100, ap_resamples=20, boundary=True)
+    assert (by_masks.compared_by, by_boxes.compared_by) == ("mask", "box")
+    assert (by_boxes.mask_ap, by_boxes.mask_ap_100, by_boxes.boundary_ap) == (None, None, None)
+    assert "no masks" in by_boxes.boundary_note
+    assert by_boxes.ap == by_boxes.box_ap == by_masks.box_ap
+    parts = [(by_boxes.overall, by_masks.overall), *zip(by_boxes.sizes, by_masks.sizes, strict=True)]
+    for one, other in [*parts, *((by_boxes.slices[name], by_masks.slices[name]) for name in by_masks.slices)]:
+        assert one.ap == other.ap
+        assert (one.mask_ap, other.box_ap) == (None, None)
+        assert one.detection == other.detection
+    assert by_boxes.overall.count == by_masks.overall.count
+    assert by_boxes.overall.error_types == by_masks.overall.error_types
+    written = by_boxes.to_json()
+    assert (written["compared_by"], written["mask_ap"], written["overall"]["mask_ap"]) == ("box", None, None)
+    assert "box IoU" in written["definitions"]["accuracy"]

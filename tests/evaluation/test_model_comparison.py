@@ -87,7 +87,7 @@ def test_each_side_has_the_numbers_of_its_evaluation():
                 for name in ("accuracy", "precision", "recall", "f1"):
                     values[f"{name}_{100 * one.counts.iou:.0f}"] = getattr(one.counts, name), one.intervals[name]
             values |= {one.count.name: (one.per_100, one.interval) for one in expected.error_types}
-            assert set(values) == set(MEASURES) - {"area_ratio", "median_area_ratio"}
+            assert set(values) == set(MEASURES) - {"box_ap", "area_ratio", "median_area_ratio"}
             for name, (value, interval) in values.items():
                 one = part.contrasts[name]
                 assert getattr(one, key) == pytest.approx(value), name
@@ -177,11 +177,11 @@ def test_the_file_has_everything():
         "b": {"predicted": 0, "error_types": {"miss": 2}, "mistakes": {"miss": 2}},
     }  # fmt: skip
     for part in (written["overall"], written["slices"]["a"]):
-        assert set(part["contrasts"]) == {*MEASURES, "quality_50", "quality_75"}
+        assert set(part["contrasts"]) == {*MEASURES, "quality_50", "quality_75"} - {"box_ap"}
     said = written["definitions"]
     assert "at least 0.4 (A) or 0.6 (B)" in said["count_mae"]
     stem = {name.removesuffix("_50").removesuffix("_75") for name in MEASURES}
-    assert stem <= set(said)
+    assert stem - {"box_ap"} <= set(said)
 
 
 def test_classes_are_matched_by_name():
@@ -223,7 +223,19 @@ def test_what_does_not_fit():
         compare(data, candidate(found, "odd", 1.5), candidate(melted))
     with pytest.raises(ArgumentError, match="expected 2 predictions, one per image, and got 1"):
         compare(data, candidate(found), candidate(melted[:1]))
-    with pytest.raises(ArgumentError, match="boxes only"):
-        compare(data, candidate(found), candidate([blocks(PAIR, masks=False)] * 2))
     with pytest.raises(ArgumentError, match="max_detections must be at least 1"):
         compare(data, candidate(found, limit=0), candidate(melted))
+
+
+def test_boxes_of_whole_rectangles_compare_as_their_masks_do():
+    """A model with masks beside one without: both by their boxes."""
+    data, found, melted = pairs(6)
+    by_masks = compare(data, candidate(found), candidate(melted)).overall.contrasts
+    by_boxes = compare(data, candidate(found), candidate([replace(one, masks=None) for one in melted]))
+    assert by_boxes.compared_by == "box"
+    contrasts = by_boxes.overall.contrasts
+    assert set(contrasts) == set(MEASURES) - {"mask_ap"}
+    for name in set(contrasts) - {"box_ap"}:
+        assert contrasts[name] == by_masks[name], name
+    assert contrasts["box_ap"] == by_masks["mask_ap"]
+    assert "box IoU" in by_boxes.definitions["accuracy"]

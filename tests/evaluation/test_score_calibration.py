@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scenes import blocks, dataset, sample
 from scipy.special import expit, logit
 
-from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.counts.score_calibration import (
     Cell,
     cross_validated_loss,
@@ -106,9 +107,10 @@ def test_ignored_regions_hide_what_is_not_real() -> None:
     assert cell.real.tolist() == [True, False]
 
 
-def test_boxes_are_not_enough() -> None:
-    with pytest.raises(ArgumentError, match="masks"):
-        find_cells(dataset(sample(blocks([LEFT]))), [blocks([LEFT], scores=[0.9], masks=False)])
+def test_objects_without_masks_are_real_by_their_boxes() -> None:
+    data, found = dataset(sample(blocks([LEFT]))), blocks([LEFT, (30, 30, 35, 35)], scores=[0.9, 0.8])
+    (by_masks,), (by_boxes,) = find_cells(data, [found]), find_cells(data, [replace(found, masks=None)])
+    assert by_boxes.real.tolist() == by_masks.real.tolist() == [True, False]
 
 
 def test_folds_keep_images_whole_and_use_each_once() -> None:

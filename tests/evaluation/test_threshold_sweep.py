@@ -8,7 +8,7 @@ from scenes import blocks, dataset, random_blobs, sample
 from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.counts.count_errors import count_error, image_counts
-from halfpixel.evaluation.detection.mask_matching import pooled_detection_counts
+from halfpixel.evaluation.detection.object_matching import pooled_detection_counts
 from halfpixel.evaluation.thresholds.goals import Goal, thresholds_between
 from halfpixel.evaluation.thresholds.threshold_sweep import Sweep, SweepPoint, count_curve, sweep
 from halfpixel.structures.instances import Instances

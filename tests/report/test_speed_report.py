@@ -12,7 +12,7 @@ from halfpixel import load
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts
+from halfpixel.evaluation.detection.object_matching import DetectionCounts
 from halfpixel.models.mask_rcnn import mask_rcnn_lite
 from halfpixel.report import speed
 from halfpixel.report.machine import describe_machine

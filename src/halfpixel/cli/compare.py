@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
+from halfpixel.cli.evaluate import BY
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.wording import plural
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "count_mae", "count_bias", "miss", "false positive", "merge", "split", "duplicate", "localisation",
-    "class confusion", "accuracy_50", "accuracy_75", "mask_ap", "area_ratio",
+    "class confusion", "accuracy_50", "accuracy_75", "mask_ap", "box_ap", "area_ratio",
 )  # fmt: skip
 """The page has more."""
 
@@ -84,7 +85,7 @@ def print_comparison(comparison: Comparison) -> None:
     say()
     numbers = ("A", "B", "A - B", "A / B")
     table = plain_table("with 95% intervals", *numbers, "better", right=numbers)
-    for key in SHOWN:
+    for key in (key for key in SHOWN if key in overall.contrasts):
         measure, one = MEASURES[key], overall.contrasts[key]
         if measure.group == "error_types" and not one.a and not one.b:
             continue
@@ -97,7 +98,8 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(label, a, b, difference, ratio, one.better or "")
     show(table)
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
-    say("  accuracy: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    what = BY[comparison.compared_by]
+    say(f"  accuracy: TP / (TP + FP + FN) of {what} paired one to one, summed over images (not COCO AP)")
     say("  merge: objects that one prediction covers together; they are not counted as misses")
     say("  better: where the interval leaves no doubt; the page says how, and shows where the two differ")
     say()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN_IOUS = (0.5, 0.75)
 CLASSES_AT_MOST = 20
+BY = {"mask": "masks", "box": "boxes"}
 
 
 def evaluate(
@@ -100,6 +101,8 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
         ("mask", evaluation.mask_ap, evaluation.mask_ap_100),
         ("box", evaluation.box_ap, evaluation.box_ap_100),
     ):
+        if ap is None or usual is None:
+            continue
         say(
             f"COCO {name} AP {number(ap.ap)}{between(ap.intervals.get('ap'))}   at IoU .50 {number(ap.ap50)}   "
             f"at IoU .75 {number(ap.ap75)}   with 100 detections {number(usual.ap)}"
@@ -118,7 +121,8 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
             table.add_section()
         table.add_row(name, *_cells(one))
     show(table)
-    say("  accuracy: TP / (TP + FP + FN) of masks paired one to one, summed over images (not COCO AP)")
+    what = BY[evaluation.compared_by]
+    say(f"  accuracy: TP / (TP + FP + FN) of {what} paired one to one, summed over images (not COCO AP)")
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
     wrong = [f"{one.count.label} {one.count.events:,}" for one in overall.error_types if one.count.events]
     say(f"Error types: {', '.join(wrong) or 'none'}")

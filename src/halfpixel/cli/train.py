@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,7 +140,8 @@ class TrainingListener(Listener):
         if event.kind == "validating":
             bar.update(task, description="Measuring")
         elif event.kind == "validation":
-            text = f"mask AP {values['mask_ap']:.3f}"
+            kind = "box" if math.isnan(values["mask_ap"]) and not math.isnan(values["box_ap"]) else "mask"
+            text = f"{kind} AP {values[f'{kind}_ap']:.3f}"
             bar.update(task, description="Training", ap=f", {text}")
             line = f"{text}, count MAE {values['count_mae']:.2f}"
         elif event.kind == "step":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from halfpixel.evaluation.detection.overlaps import Kind
+
 ERROR_TYPES = {
     "miss": "An annotated object that nothing was found of (a false negative): no unpaired prediction of its class "
     "overlaps it from an IoU of .1 upwards, and none of the other types fits.",
@@ -27,7 +29,7 @@ PREFILTER = (
 """Of `prefilter_savings.PrefilterEvaluation`."""
 
 
-def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -> dict[str, str]:
+def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None, kind: Kind = "mask") -> dict[str, str]:
     """The definition of each number that depends on nothing else, by its name in the report."""
     at_threshold = f"the objects that score at least {threshold}"
     ap = f"{ap_resamples:,} draws for average precision" if ap_resamples else "none for average precision"
@@ -39,14 +41,14 @@ def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None) -
         ),
         "accuracy": (
             f"TP / (TP + FP + FN), summed over images before dividing, of {at_threshold}. Predicted and annotated "
-            f"objects of the same class are paired one to one, as many as possible, from the given mask IoU upwards: "
+            f"objects of the same class are paired one to one, as many as possible, from the given {kind} IoU upwards: "
             f"TP are pairs, FP predictions and FN annotated objects left over. The StarDist paper (Schmidt et al. "
             f"2018, Table 1) calls this average precision, its code accuracy; it is not COCO AP."
         ),
         "precision": "TP / (TP + FP): the part of the predictions that is right.",
         "recall": "TP / (TP + FN): the part of the annotated objects that was found.",
         "f1": "2 TP / (2 TP + FP + FN): the harmonic mean of precision and recall.",
-        "mean_matched_iou": "Mean mask IoU of the pairs.",
+        "mean_matched_iou": f"Mean {kind} IoU of the pairs.",
         "count_mae": (
             f"Mean over images of |predicted - true| number of objects, {at_threshold}. Objects mostly inside an "
             f"ignored region are not counted."

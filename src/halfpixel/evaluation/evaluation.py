@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,8 @@ from halfpixel.evaluation.coco.average_precision import COCO_LIMIT, CocoAP, Coco
 from halfpixel.evaluation.coco.boundary_ap import BoundaryAP, boundary_ap
 from halfpixel.evaluation.counts.count_errors import ImageCount
 from halfpixel.evaluation.detection.error_types import ImageErrors, classify_errors
-from halfpixel.evaluation.detection.mask_matching import IOUS
+from halfpixel.evaluation.detection.object_matching import IOUS
+from halfpixel.evaluation.detection.overlaps import Kind, compared_by
 from halfpixel.evaluation.detection.size_ranges import SizeRange, size_ranges
 from halfpixel.evaluation.prefilter_savings import PrefilterEvaluation, evaluate_prefilter
 from halfpixel.evaluation.slices import Parts, SizeEvaluation, SliceEvaluation
@@ -29,8 +30,9 @@ AP_SCORE = 0.05
 AP_RESAMPLES = 500
 """Enough draws for the intervals of a report; they take seconds."""
 
+_APS = ("mask_ap_100", "box_ap_100", "mask_ap", "box_ap")
 _UNKNOWN = "unknown"
-_NOT_ASKED = "not computed: it was not asked for (--boundary)"
+_NO_BOUNDARY = None, "not computed: it was not asked for (--boundary)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Evaluation:
         ap_resamples: draws for the intervals of AP.
         n_ignored: ignored (crowd) regions.
         n_saturated: images in which the predictor's own limit cut objects off.
-        mask_ap_100: COCO mask AP, over all predictions, as COCO has it: at most 100 of each class and image.
+        compared_by: masks, or boxes where the predicted objects have nothing else; `accuracy` and all that follows.
+        mask_ap_100: COCO mask AP, over all predictions, as COCO has it: at most 100 of each class and image; None where
+            objects are compared by boxes.
         box_ap_100: the same for boxes.
         mask_ap: COCO mask AP at `max_detections`.
         box_ap: the same for boxes.
@@ -70,9 +74,10 @@ class Evaluation:
     ap_resamples: int
     n_ignored: int
     n_saturated: int
-    mask_ap_100: CocoAP
+    compared_by: Kind
+    mask_ap_100: CocoAP | None
     box_ap_100: CocoAP
-    mask_ap: CocoAP
+    mask_ap: CocoAP | None
     box_ap: CocoAP
     boundary_ap: BoundaryAP | None
     boundary_note: str
@@ -86,16 +91,18 @@ class Evaluation:
     error_types: tuple[ImageErrors, ...] = field(repr=False)
 
     @property
+    def ap(self) -> CocoAP:
+        """COCO AP at `max_detections` of what the objects were compared by."""
+        return self.box_ap if self.mask_ap is None else self.mask_ap
+
+    @property
     def definitions(self) -> dict[str, str]:
         """What each number means, by its name in `to_json()`."""
         boundary = self.boundary_ap.definition if self.boundary_ap else f"Boundary AP is {self.boundary_note}."
         return {
-            "mask_ap_100": self.mask_ap_100.definition,
-            "box_ap_100": self.box_ap_100.definition,
-            "mask_ap": self.mask_ap.definition,
-            "box_ap": self.box_ap.definition,
+            **{name: ap.definition for name in _APS if (ap := getattr(self, name)) is not None},
             "boundary_ap": boundary,
-            **definitions.define(f"{self.threshold:g}", self.seed, self.ap_resamples, self.slice_by),
+            **definitions.define(f"{self.threshold:g}", self.seed, self.ap_resamples, self.slice_by, self.compared_by),
             **definitions.ERROR_TYPES,
             **({} if self.prefilter is None else {"prefilter": definitions.PREFILTER}),
         }
@@ -145,57 +152,72 @@ def evaluate(
 
     Args:
         dataset: the annotations.
-        predictions: one per sample, in the order of `dataset.samples`, with masks. AP needs them down to low scores;
-            accuracy, counts and error types take those that score at least `threshold`.
+        predictions: one per sample, in the order of `dataset.samples`. AP needs them down to low scores; accuracy,
+            counts and error types take those that score at least `threshold`. Without masks, boxes are compared.
         threshold: a score in 0..1.
         max_detections: the limit of AP for each class and image.
         slice_by: an image attribute; everything is also given for each of its values. Images without it are put under
             "unknown".
-        ious: mask IoUs of the accuracy.
+        ious: of the accuracy.
         seed: of the bootstrap intervals.
         ap_resamples: draws for the intervals of AP, which take longer than the others (see `AP_RESAMPLES`); 0 for none.
         boundary: compute boundary AP, which takes long on large images; without faster-coco-eval it is left out, and
             `boundary_note` says so.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
     _check(threshold, max_detections, ious)
     predictions = paired(dataset, predictions)
+    kind, ranges, most = compared_by(predictions), size_ranges(dataset), max(max_detections, COCO_LIMIT)
+    matches = match_coco(dataset, predictions, kind=kind, max_detections=most, ranges_px=_closed_px(ranges))
+    boxes = matches if kind == "box" else match_coco(dataset, predictions, kind="box", max_detections=most)
+    aps = {one.kind: _at_both_limits(one, max_detections, ap_resamples, seed) for one in (matches, boxes)}
     kept = [predicted.above(threshold) for predicted in predictions]
-    ranges, most = size_ranges(dataset), max(max_detections, COCO_LIMIT)
-    masks = match_coco(dataset, predictions, kind="mask", max_detections=most, ranges_px=_closed_px(ranges))
-    boxes = match_coco(dataset, predictions, kind="box", max_detections=most)
     errors = [
         classify_errors(sample.objects, objects, sample.ignored)
         for sample, objects in zip(dataset.samples, kept, strict=True)
     ]
-    parts = Parts(dataset, kept, errors, masks, tuple(ious), ranges, max_detections, ap_resamples, seed)
-    groups = images_by(dataset, slice_by)
-    mask_ap_100, mask_ap = _at_both_limits(masks, max_detections, ap_resamples, seed)
-    box_ap_100, box_ap = _at_both_limits(boxes, max_detections, ap_resamples, seed)
-    outlines, note = (
-        _boundary(dataset, predictions, max_detections, ap_resamples, seed) if boundary else (None, _NOT_ASKED)
-    )
+    parts = Parts(dataset, kept, errors, matches, tuple(ious), ranges, max_detections, ap_resamples, seed)
+    outlines = _boundary(dataset, predictions, kind, max_detections, ap_resamples, seed) if boundary else _NO_BOUNDARY
+    return _sum_up(dataset, predictions, threshold, parts, aps, outlines, errors, slice_by)
+
+
+def _sum_up(
+    dataset: Dataset,
+    predictions: Sequence[Instances],
+    threshold: float,
+    parts: Parts,
+    aps: Mapping[Kind, tuple[CocoAP, CocoAP]],
+    outlines: tuple[BoundaryAP | None, str],
+    errors: Sequence[ImageErrors],
+    slice_by: str | None,
+) -> Evaluation:
+    """All numbers of the whole and of its parts."""
+    kind, groups = parts.ap.kind, images_by(dataset, slice_by)
+    mask_ap_100, mask_ap = aps.get("mask", (None, None))
+    box_ap_100, box_ap = aps["box"]
+    ap = aps[kind][1]
     return Evaluation(
         data=dataset.path.name,
         class_names=dataset.class_names,
         threshold=threshold,
-        max_detections=max_detections,
-        seed=seed,
-        ap_resamples=ap_resamples,
+        max_detections=parts.max_detections,
+        seed=parts.seed,
+        ap_resamples=parts.ap_resamples,
         n_ignored=sum(len(sample.ignored) for sample in dataset.samples),
         n_saturated=sum(predicted.saturated for predicted in predictions),
+        compared_by=kind,
         mask_ap_100=mask_ap_100,
         box_ap_100=box_ap_100,
         mask_ap=mask_ap,
         box_ap=box_ap,
-        boundary_ap=outlines,
-        boundary_note=note,
-        overall=parts.of_images(None, (mask_ap.ap, mask_ap.intervals.get("ap"))),
+        boundary_ap=outlines[0],
+        boundary_note=outlines[1],
+        overall=parts.of_images(None, (ap.ap, ap.intervals.get("ap"))),
         slice_by=slice_by if groups else None,
         slices={name: parts.of_images(members) for name, members in groups.items()},
-        classes=parts.of_classes(mask_ap) if len(dataset.class_names) > 1 else {},
+        classes=parts.of_classes(ap) if len(dataset.class_names) > 1 else {},
         sizes=parts.of_sizes(),
         images=tuple(parts.counts),
         prefilter=evaluate_prefilter(dataset, predictions),
@@ -234,8 +256,10 @@ def _at_both_limits(matches: CocoMatches, max_detections: int, resamples: int, s
 
 
 def _boundary(
-    dataset: Dataset, predictions: Sequence[Instances], max_detections: int, resamples: int, seed: int
+    dataset: Dataset, predictions: Sequence[Instances], kind: Kind, max_detections: int, resamples: int, seed: int
 ) -> tuple[BoundaryAP | None, str]:
+    if kind == "box":
+        return None, "not computed: the objects have no masks"
     try:
         options = {"max_detections": max_detections, "resamples": resamples, "seed": seed}
         return boundary_ap(dataset, predictions, **options), ""

@@ -12,7 +12,7 @@ from halfpixel.evaluation import definitions
 from halfpixel.evaluation.bootstrap import RESAMPLES, Floats, image_draws
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error
 from halfpixel.evaluation.detection.error_types import ERROR_TYPES, LABELS, ErrorType, ImageErrors
-from halfpixel.evaluation.detection.mask_matching import Indices
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, compared_by
 from halfpixel.evaluation.evaluation import images_by
 from halfpixel.evaluation.paired_difference import FEWEST_IMAGES, Contrast, contrast
 from halfpixel.evaluation.per_image import IOUS, RATIOS, Audit, Candidate, Totals, audit
@@ -50,13 +50,15 @@ def _measures() -> dict[str, Measure]:
             label = f"{'F1' if name == 'f1' else name} at IoU {iou:.2f}"
             measures[f"{name}_{100 * iou:.0f}"] = Measure(label, 1, "accuracy")
     measures["mask_ap"] = Measure("COCO mask AP", 1, "accuracy")
+    measures["box_ap"] = Measure("COCO box AP", 1, "accuracy")
     measures["area_ratio"] = Measure("total area, found / annotated", 1, "areas")
     measures["median_area_ratio"] = Measure("median area of pairs, found / annotated", 1, "areas")
     return measures
 
 
 MEASURES: Mapping[str, Measure] = _measures()
-"""By their names in the report; error types are events per 100 annotated objects."""
+"""By their names in the report, of which masks and boxes each have their own AP; error types are events per 100
+annotated objects."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class PartComparison:
         area_px: of those objects.
         a: what A found.
         b: what B found.
-        contrasts: each of the `MEASURES`.
+        contrasts: each of the `MEASURES` that there is.
     """
 
     n_images: int
@@ -125,6 +127,7 @@ class Comparison:
         seed: of the bootstrap.
         ap_resamples: draws for the intervals of AP.
         n_ignored: ignored (crowd) regions.
+        compared_by: masks, or boxes where some predicted objects of one of the two have nothing else.
         a: the first.
         b: the second.
         areas_px: of all annotated objects.
@@ -138,6 +141,7 @@ class Comparison:
     seed: int
     ap_resamples: int
     n_ignored: int
+    compared_by: Kind
     a: Side
     b: Side
     areas_px: Floats
@@ -151,7 +155,8 @@ class Comparison:
         thresholds = f"{self.a.threshold:g}"
         if self.a.threshold != self.b.threshold:
             thresholds += f" (A) or {self.b.threshold:g} (B)"
-        said = definitions.define(thresholds, self.seed, self.ap_resamples, self.slice_by)
+        kind = self.compared_by
+        said = definitions.define(thresholds, self.seed, self.ap_resamples, self.slice_by, kind)
         wanted = (
             "intervals",
             "count_mae",
@@ -167,10 +172,11 @@ class Comparison:
         return {
             **{name: said[name] for name in wanted if name in said},
             **definitions.ERROR_TYPES,
-            "mask_ap": (
-                f"Area under the precision-recall curve, mean over classes and mask IoU .50 to .95, of all predictions "
-                f"whatever their score, at most {limits}{' (B)' if '(A)' in limits else ''} of each class and image. "
-                f"It rewards a good order of the scores: a model without them, or a file cut at a high one, gets less."
+            f"{kind}_ap": (
+                f"Area under the precision-recall curve, mean over classes and {kind} IoU .50 to .95, of all "
+                f"predictions whatever their score, at most {limits}{' (B)' if '(A)' in limits else ''} of each "
+                f"class and image. It rewards a good order of the scores: a model without them, or a file cut at a "
+                f"high one, gets less."
             ),
             **_DEFINITIONS,
         }
@@ -196,7 +202,8 @@ class Comparison:
 _DEFINITIONS = {
     "area_ratio": (
         "Sum of the areas of the predictions over the sum of the areas of the annotated objects, in pixels of their "
-        "masks. Pixels in several objects count for each; predictions mostly in an ignored region are left out."
+        "masks (or boxes, where these are compared). Pixels in several objects count for each; predictions mostly in "
+        "an ignored region are left out."
     ),
     "median_area_ratio": (
         "Median over the pairs at IoU .5 of predicted area / annotated area, which lies between .5 and 2: above 1, "
@@ -235,9 +242,10 @@ def compare(
         ap_resamples: draws for the intervals of AP, which take longer than the others; 0 for none.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
-    audits = audit(dataset, a), audit(dataset, b)
+    kind = compared_by([*a.predictions, *b.predictions])
+    audits = audit(dataset, a, kind), audit(dataset, b, kind)
 
     def part(images: Sequence[int]) -> PartComparison:
         return _compare_part(*audits, np.array(images, dtype=np.int64), seed, ap_resamples)
@@ -249,6 +257,7 @@ def compare(
         seed=seed,
         ap_resamples=ap_resamples,
         n_ignored=sum(len(sample.ignored) for sample in dataset.samples),
+        compared_by=kind,
         a=_side(audits[0], seed),
         b=_side(audits[1], seed),
         areas_px=np.concatenate([np.zeros(0), *audits[0].true_areas_px]),
@@ -264,8 +273,8 @@ def _compare_part(a: Audit, b: Audit, images: Indices, seed: int, ap_resamples: 
     fewer = image_draws(len(images), seed=seed, resamples=ap_resamples)
     (values_a, drawn_a), (values_b, drawn_b) = (
         (
-            {**one.numbers(images, once), "mask_ap": one.mean_ap(images, once)},
-            {**one.numbers(images, draws), "mask_ap": one.mean_ap(images, fewer)},
+            {**one.numbers(images, once), f"{one.ap.kind}_ap": one.mean_ap(images, once)},
+            {**one.numbers(images, draws), f"{one.ap.kind}_ap": one.mean_ap(images, fewer)},
         )
         for one in (a, b)
     )
@@ -285,6 +294,7 @@ def _compare_part(a: Audit, b: Audit, images: Indices, seed: int, ap_resamples: 
                 seed=seed,
             )
             for name, measure in MEASURES.items()
+            if name in values_a
         },
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,15 +23,14 @@ from halfpixel.evaluation.detection.error_types import (
     count_error_types,
     tally_error_types,
 )
-from halfpixel.evaluation.detection.mask_matching import (
+from halfpixel.evaluation.detection.object_matching import (
     DetectionCounts,
     ImageMatch,
-    Indices,
     in_ignored,
-    masks_of,
     match_image,
     pool,
 )
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, areas_px
 from halfpixel.evaluation.slices import accuracy_ratios
 from halfpixel.structures.instances import Instances
 
@@ -47,7 +46,7 @@ class Candidate:
 
     Attributes:
         name: the model's or the file's.
-        predictions: one per sample, with masks; AP needs them down to low scores.
+        predictions: one per sample; AP needs them down to low scores.
         threshold: all other numbers take those that score at least this, 0..1.
         max_detections: the limit of AP, for each class and image.
     """
@@ -132,7 +131,7 @@ class Audit:
         return values
 
     def mean_ap(self, images: Indices, weights: npt.NDArray[np.float32]) -> Floats:
-        """COCO mask AP `[r]` at the model's limit; arguments as for `numbers`."""
+        """COCO AP `[r]` at the model's limit; arguments as for `numbers`."""
         return self.ap.mean_ap(weights, self.candidate.max_detections, images=images)
 
     @cached_property
@@ -150,25 +149,28 @@ class Audit:
         return np.array(rows, dtype=np.float64).reshape(len(rows), 6 + len(ERROR_TYPES) + 4 * len(IOUS))
 
 
-def audit(dataset: Dataset, candidate: Candidate) -> Audit:
+def audit(dataset: Dataset, candidate: Candidate, kind: Kind) -> Audit:
     """Look at every image.
 
     Args:
         dataset: the annotations.
         candidate: the model.
+        kind: what objects are compared by.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
     if not 0 <= candidate.threshold <= 1:
         raise ArgumentError(f"{candidate.name}: the score threshold must be in 0..1, got {candidate.threshold}")
     predictions = paired(dataset, candidate.predictions)
+    if kind == "box":
+        predictions = [replace(one, masks=None) for one in predictions]
     kept = [one.above(candidate.threshold) for one in predictions]
     errors, matches, events, areas, true_areas, ratios = [], [], [], [], [], []
     for sample, found in zip(dataset.samples, kept, strict=True):
         matched = match_image(sample.objects, found, sample.ignored, IOUS)
         wrong = classify_errors(sample.objects, found, sample.ignored)
-        truth_px, found_px = (masks_of(one).areas_px().double().numpy() for one in (sample.objects, found))
+        truth_px, found_px = (areas_px(one, kind) for one in (sample.objects, found))
         truths, partners = matched[0].pairs.T
         errors.append(wrong)
         matches.append(tuple(matched))
@@ -186,7 +188,7 @@ def audit(dataset: Dataset, candidate: Candidate) -> Audit:
         areas_px=tuple(areas),
         true_areas_px=tuple(true_areas),
         area_ratios=tuple(ratios),
-        ap=match_coco(dataset, predictions, kind="mask", max_detections=candidate.max_detections),
+        ap=match_coco(dataset, predictions, kind=kind, max_detections=candidate.max_detections),
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.data.dataset import Dataset
+from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.mask_matching import masks_of
 from halfpixel.structures.instances import Instances, PrefilterPass
 
 
@@ -80,20 +80,21 @@ def lost_objects(truth: Instances, passed: PrefilterPass | None) -> npt.NDArray[
     """`[n]` whether half of each object's mask or more lies outside of the regions that the network looked at.
 
     Args:
-        truth: the annotated objects, with masks.
+        truth: the annotated objects, which have masks.
         passed: where the network looked; None for everywhere.
 
     Raises:
-        ArgumentError: objects without masks.
+        ArgumentError: annotated objects without masks.
     """
-    masks = masks_of(truth)
-    if passed is None:
-        return np.zeros(len(masks), dtype=bool)
+    if passed is None or not len(truth):
+        return np.zeros(len(truth), dtype=bool)
+    if truth.masks is None:
+        raise ArgumentError("what a first pass lost is told by masks, and these annotated objects have boxes only")
     seen = np.zeros(truth.size_hw, dtype=bool)
     for x0, y0, x1, y1 in passed.regions_xyxy:
         seen[y0:y1, x0:x1] = True
     found = []
-    for crop, (x, y) in masks.placed():
+    for crop, (x, y) in truth.masks.placed():
         inside = crop.numpy() & seen[y : y + crop.shape[0], x : x + crop.shape[1]]
         found.append(2 * int(inside.sum()) <= int(crop.sum()))
     return np.array(found, dtype=bool)
@@ -108,7 +109,7 @@ def evaluate_prefilter(dataset: Dataset, predictions: Sequence[Instances]) -> Pr
             where it looked.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or objects without masks.
+        ArgumentError: predictions that do not fit the data set.
     """
     found = paired(dataset, predictions)
     passes = [one.prefilter for one in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,8 @@ from halfpixel.evaluation.detection.error_types import (
     count_error_types,
     tally_error_types,
 )
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, tally
+from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, tally
+from halfpixel.evaluation.detection.overlaps import Kind, areas_px
 from halfpixel.evaluation.detection.size_ranges import SizeRange, group_by_size
 from halfpixel.structures.instances import Instances
 
@@ -64,8 +66,10 @@ class SliceEvaluation:
     Attributes:
         n_images: how many.
         n_objects: annotated objects on them, ignored regions not included.
-        mask_ap: COCO mask AP at the limit of `Evaluation.max_detections`, over all predictions.
+        mask_ap: COCO mask AP at the limit of `Evaluation.max_detections`, over all predictions; None for boxes.
         mask_ap_interval: where it was asked for.
+        box_ap: the same of boxes, where the objects have nothing else; else None.
+        box_ap_interval: likewise.
         detection: pooled true and false positives and false negatives at each IoU, ascending, at the score threshold.
         count: errors of the images' totals, at the score threshold.
         error_types: what went wrong, at the score threshold.
@@ -78,6 +82,13 @@ class SliceEvaluation:
     detection: tuple[DetectionEstimate, ...]
     count: CountError
     error_types: tuple[ErrorTypeRate, ...]
+    box_ap: float | None = None
+    box_ap_interval: Interval | None = None
+
+    @property
+    def ap(self) -> Estimate:
+        """Average precision of what the objects were compared by."""
+        return (self.box_ap, self.box_ap_interval) if self.mask_ap is None else (self.mask_ap, self.mask_ap_interval)
 
     @property
     def count_mae_interval(self) -> Interval | None:
@@ -94,6 +105,13 @@ class SizeEvaluation:
     mask_ap: float | None
     mask_ap_interval: Interval | None
     detection: tuple[DetectionEstimate, ...]
+    box_ap: float | None = None
+    box_ap_interval: Interval | None = None
+
+    @property
+    def ap(self) -> Estimate:
+        """Average precision of what the objects were compared by."""
+        return (self.box_ap, self.box_ap_interval) if self.mask_ap is None else (self.mask_ap, self.mask_ap_interval)
 
 
 class Parts:
@@ -104,14 +122,14 @@ class Parts:
         dataset: Dataset,
         kept: Sequence[Instances],
         errors: Sequence[ImageErrors],
-        masks: CocoMatches,
+        matches: CocoMatches,
         ious: tuple[float, ...],
         ranges: Sequence[SizeRange],
         max_detections: int,
         ap_resamples: int,
         seed: int,
     ) -> None:
-        self.ious, self.masks, self.ranges, self.seed = ious, masks, ranges, seed
+        self.ious, self.ap, self.ranges, self.seed = ious, matches, ranges, seed
         self.max_detections, self.ap_resamples = max_detections, ap_resamples
         self.class_names = dataset.class_names
         self.counts = image_counts(dataset, kept)
@@ -119,12 +137,12 @@ class Parts:
         partitions = [[one for one in ranges if one.of == of] for of in ("COCO", "quarter")]
         by_class, by_size, wrong = [], [], []
         for sample, objects, one in zip(dataset.samples, kept, errors, strict=True):
-            matches = match_image(sample.objects, objects, sample.ignored, ious)
-            by_class.append(tally(matches, sample.objects.labels.numpy(), objects.labels.numpy(), k))
+            pairs = match_image(sample.objects, objects, sample.ignored, ious)
+            by_class.append(tally(pairs, sample.objects.labels.numpy(), objects.labels.numpy(), k))
             truth_px = sample.areas_px.double().numpy()
-            found_px = np.zeros(0) if objects.masks is None else objects.masks.areas_px().double().numpy()
+            found_px = areas_px(objects, matches.kind)
             by_size.append([
-                tally(matches, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
+                tally(pairs, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
                 for some in partitions if some
             ])  # fmt: skip
             wrong.append(tally_error_types(one, sample.objects, objects))
@@ -133,20 +151,20 @@ class Parts:
         self.by_size: Floats = np.array(sizes).reshape(n, len(ranges), t, 4)
         self.wrong: npt.NDArray[np.int64] = np.array(wrong, dtype=np.int64).reshape(n, k, len(ERROR_TYPES), 3)
 
-    def of_images(self, images: Sequence[int] | None, mask_ap: Estimate | None = None) -> SliceEvaluation:
+    def of_images(self, images: Sequence[int] | None, ap: Estimate | None = None) -> SliceEvaluation:
         """Some of the images (None: all), with AP computed here unless it is known."""
         members = np.arange(len(self.counts)) if images is None else np.array(images, dtype=np.int64)
-        if mask_ap is None:
-            mask_ap = self.masks.part(self.max_detections, images=members, resamples=self.ap_resamples, seed=self.seed)
+        if ap is None:
+            ap = self.ap.part(self.max_detections, images=members, resamples=self.ap_resamples, seed=self.seed)
         count = count_error([self.counts[k] for k in members.tolist()], resamples=RESAMPLES, seed=self.seed)
-        return self._slice(count, mask_ap, self.by_class[members].sum(1), self.wrong[members].sum(1))
+        return self._slice(count, ap, self.by_class[members].sum(1), self.wrong[members].sum(1))
 
-    def of_classes(self, mask_ap: CocoAP) -> dict[str, SliceEvaluation]:
+    def of_classes(self, ap: CocoAP) -> dict[str, SliceEvaluation]:
         """Each class over all images."""
         return {
             name: self._slice(
                 count_error(self.counts, k, resamples=RESAMPLES, seed=self.seed),
-                (mask_ap.per_class[name], mask_ap.per_class_intervals.get(name)),
+                (ap.per_class[name], ap.per_class_intervals.get(name)),
                 self.by_class[:, k],
                 self.wrong[:, k],
             )
@@ -157,26 +175,29 @@ class Parts:
         """Objects of each range of areas."""
         found = []
         for k, size in enumerate(self.ranges):
-            value, interval = self.masks.part(
+            ap = self.ap.part(
                 self.max_detections, area_range=N_COCO_RANGES + k, resamples=self.ap_resamples, seed=self.seed
             )
             tallies = self.by_size[:, k]
             n_objects = int(tallies[:, 0, 0].sum() + tallies[:, 0, 2].sum())
-            found.append(SizeEvaluation(size, n_objects, value, interval, self._detection(tallies)))
+            found.append(SizeEvaluation(size, n_objects, detection=self._detection(tallies), **self._named(ap)))
         return tuple(found)
 
-    def _slice(
-        self, count: CountError, mask_ap: Estimate, tallies: Floats, wrong: npt.NDArray[np.int64]
-    ) -> SliceEvaluation:
+    def _slice(self, count: CountError, ap: Estimate, tallies: Floats, wrong: npt.NDArray[np.int64]) -> SliceEvaluation:
         return SliceEvaluation(
             n_images=count.n_images,
             n_objects=count.true,
-            mask_ap=mask_ap[0],
-            mask_ap_interval=mask_ap[1],
             detection=self._detection(tallies),
             count=count,
             error_types=self._rates(wrong, tallies),
+            **self._named(ap),
         )
+
+    def _named(self, ap: Estimate) -> dict[str, Any]:
+        """By what the objects are compared by."""
+        kinds: tuple[Kind, ...] = ("mask", "box")
+        estimates = {kind: ap if kind == self.ap.kind else (None, None) for kind in kinds}
+        return {f"{kind}_ap{end}": one[k] for kind, one in estimates.items() for k, end in enumerate(("", "_interval"))}
 
     def _detection(self, tallies: Floats) -> tuple[DetectionEstimate, ...]:
         """From `[image, iou, 4]`: TP, FP, FN and the sum of the pairs' IoUs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.detection.error_types import ErrorTypeCount, ImageErrors
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts
+from halfpixel.evaluation.detection.object_matching import DetectionCounts
 from halfpixel.evaluation.slices import DetectionEstimate, ErrorTypeRate
 
 OLD_NAMES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -57,9 +58,11 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
     steps = [row["step"] for row in validations]
     for (name, label), colour in zip(VALIDATED.items(), (INK, *COLOURS), strict=False):
         axes.plot(steps, [row[name] for row in validations], color=colour, marker="o", markersize=3.5, label=label)
-    best = max(validations, key=lambda row: row["mask_ap"] if row["mask_ap"] == row["mask_ap"] else -1.0)
-    if best["mask_ap"] == best["mask_ap"]:
-        axes.set_title(f"best mask AP {best['mask_ap']:.3f}, at step {best['step']:,.0f}", loc="left", fontsize=10)
+    ap = next((name for name in ("mask_ap", "box_ap") if not all(math.isnan(row[name]) for row in validations)), None)
+    if ap is not None:
+        best = max(validations, key=lambda row: -1.0 if math.isnan(row[ap]) else row[ap])
+        text = f"best {VALIDATED[ap].removeprefix('COCO ')} {best[ap]:.3f}, at step {best['step']:,.0f}"
+        axes.set_title(text, loc="left", fontsize=10)
     axes.set(ylim=(0, 1), ylabel="on the validation images")
     axes.grid(visible=True)
     axes.legend(frameon=False, loc="lower right")

@@ -153,12 +153,13 @@ def _side_by_side(comparison: Comparison) -> list[Table]:
         "accuracy": "Detection accuracy",
         "areas": "Areas",
     }
+    confusable = len(comparison.class_names) > 1
     found = [Table.of(["Totals", "annotated", "A", "B"], _totals(overall))]
     for group, title in headings.items():
         rows = [
             [measure.label, *_contrast_row(name, overall.contrasts[name])]
             for name, measure in MEASURES.items()
-            if measure.group == group and (name != "class confusion" or len(comparison.class_names) > 1)
+            if measure.group == group and name in overall.contrasts and (name != "class confusion" or confusable)
         ]
         found.append(Table.of([title, "A", "B", "A - B", "A / B", "better"], rows))
     return found
@@ -205,7 +206,7 @@ def _definitions(comparison: Comparison) -> list[tuple[str, str]]:
     said = comparison.definitions
     labels = {
         "count_mae": "Count MAE", "count_bias": "Count bias", "error_types": "Error types", "accuracy": "Accuracy",
-        "f1": "F1", "mask_ap": "COCO mask AP", "area_ratio": "Total area, found / annotated",
+        "f1": "F1", "mask_ap": "COCO mask AP", "box_ap": "COCO box AP", "area_ratio": "Total area, found / annotated",
         "median_area_ratio": "Median area of pairs, found / annotated",
     }  # fmt: skip
     shown = [name for name in said if name not in {"intervals", "difference", "ratio", "better", "slices"}]

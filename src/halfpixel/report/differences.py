@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.error_types import ImageErrors
-from halfpixel.evaluation.detection.mask_matching import masks_of
+from halfpixel.evaluation.detection.overlaps import alike
 from halfpixel.evaluation.model_comparison import Comparison
 from halfpixel.evaluation.per_image import Candidate
 from halfpixel.report.worst_images import JPEG_QUALITY, WorstImage, in_turn, read_sample, window
@@ -115,7 +115,7 @@ def _panel(title: str, truth: Instances, predicted: Instances, errors: ImageErro
     for merging, _ in errors.merges:
         colours[merging] = LEGEND["merge"]
     missed = truth[torch.from_numpy(errors.truths["miss"])]
-    objects = Instances.concatenate([replace(one, masks=masks_of(one)) for one in (predicted, missed)])
+    objects = Instances.concatenate(alike(predicted, missed))
     return Panel(title, objects, np.concatenate([colours, np.full((len(missed), 3), LEGEND["miss"], dtype=np.uint8)]))
 
 

@@ -83,8 +83,8 @@ def _key_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     first, count = overall.detection[0], overall.count
     numbers = [
         (
-            "COCO mask AP",
-            estimate(overall.mask_ap, overall.mask_ap_interval),
+            f"COCO {evaluation.compared_by} AP",
+            estimate(*overall.ap),
             f"at most {evaluation.max_detections:,} detections",
         ),
         (
@@ -126,7 +126,7 @@ def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
             plots.accuracy_against_iou(
                 _by_iou(evaluation.overall), {f"{name} ({one.n_images})": _by_iou(one) for name, one in slices}
             ),
-            "Accuracy against the mask IoU that a pair must reach. The band is the "
+            f"Accuracy against the {evaluation.compared_by} IoU that a pair must reach. The band is the "
             "95% interval of all images; beside each slice, its number of images.",
         ),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from halfpixel.evaluation.coco.average_precision import CocoAP
 from halfpixel.evaluation.counts.count_errors import CountError
+from halfpixel.evaluation.detection.overlaps import Kind
 from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
 from halfpixel.evaluation.slices import DetectionEstimate, ErrorTypeRate
 from halfpixel.report.rendering import Cell, Table, estimate, number
@@ -41,8 +42,8 @@ def tables(evaluation: Evaluation) -> dict[str, Table]:
         "accuracy": _accuracy(evaluation),
         "average_precision": _average_precision(evaluation),
         "boundary": _boundary(evaluation),
-        "slices": _slices(evaluation.slices),
-        "classes": _slices(evaluation.classes),
+        "slices": _slices(evaluation.slices, evaluation.compared_by),
+        "classes": _slices(evaluation.classes, evaluation.compared_by),
         "sizes": _sizes(evaluation),
     }
 
@@ -137,9 +138,17 @@ def _ratios(one: DetectionEstimate) -> list[Cell]:
 def _average_precision(evaluation: Evaluation) -> Table:
     """COCO's twelve numbers at its own limit and at the model's."""
     limit = f"{evaluation.max_detections:,}"
-    aps = (evaluation.mask_ap_100, evaluation.box_ap_100, evaluation.mask_ap, evaluation.box_ap)
-    header = ["", "masks, at most 100", "boxes, at most 100", f"masks, at most {limit}", f"boxes, at most {limit}"]
-    return Table.of(header, ([label, *(_ap_cell(ap, name) for ap in aps)] for name, label in _AP_NAMES.items()))
+    aps = {
+        "masks, at most 100": evaluation.mask_ap_100,
+        "boxes, at most 100": evaluation.box_ap_100,
+        f"masks, at most {limit}": evaluation.mask_ap,
+        f"boxes, at most {limit}": evaluation.box_ap,
+    }
+    known = {name: ap for name, ap in aps.items() if ap is not None}
+    rows: list[list[Cell | str]] = [
+        [label, *(_ap_cell(ap, name) for ap in known.values())] for name, label in _AP_NAMES.items()
+    ]
+    return Table.of(["", *known], rows)
 
 
 def _boundary(evaluation: Evaluation) -> Table:
@@ -157,26 +166,26 @@ def _ap_cell(ap: CocoAP, name: str) -> Cell:
 def _sizes(evaluation: Evaluation) -> Table:
     """AP and accuracy of objects of some sizes."""
     rows = [
-        [one.range.name, f"{one.n_objects:,}", estimate(one.mask_ap, one.mask_ap_interval), *_shown(one.detection)]
-        for one in evaluation.sizes
+        [one.range.name, f"{one.n_objects:,}", estimate(*one.ap), *_shown(one.detection)] for one in evaluation.sizes
     ]
-    return Table.of(["area", "objects", "COCO mask AP", *_shown_names(evaluation.overall.detection)], rows)
+    names = _shown_names(evaluation.overall.detection)
+    return Table.of(["area", "objects", f"COCO {evaluation.compared_by} AP", *names], rows)
 
 
-def _slices(some: Mapping[str, SliceEvaluation]) -> Table:
+def _slices(some: Mapping[str, SliceEvaluation], kind: Kind) -> Table:
     """AP and accuracy of slices or classes."""
     rows = [
         [
             name,
             f"{one.n_images:,}",
             f"{one.n_objects:,}",
-            estimate(one.mask_ap, one.mask_ap_interval),
+            estimate(*one.ap),
             *_shown(one.detection),
         ]
         for name, one in some.items()
     ]
     names = _shown_names(next(iter(some.values())).detection) if some else []
-    return Table.of(["", "images", "objects", "COCO mask AP", *names], rows)
+    return Table.of(["", "images", "objects", f"COCO {kind} AP", *names], rows)
 
 
 def _picked(estimates: tuple[DetectionEstimate, ...]) -> list[DetectionEstimate]:

@@ -19,7 +19,7 @@ from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecisio
 from halfpixel.engine.load import open_backend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_image, pool
+from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, pool
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 

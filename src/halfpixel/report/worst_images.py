@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import ImageError
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.error_types import ImageErrors
+from halfpixel.evaluation.detection.overlaps import alike
 from halfpixel.evaluation.evaluation import Evaluation
 from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import CropMasks
 from halfpixel.viz.overlay import Picture, default_zoom, draw_overlay
 from halfpixel.viz.palette import Colours
 
@@ -143,17 +143,16 @@ def _draw(image: Picture, truth: Instances, predicted: Instances, errors: ImageE
 
 def _both(truth: Instances, predicted: Instances, errors: ImageErrors) -> tuple[Instances, Colours]:
     """Annotated and predicted objects as one, and the colour of each."""
-    crops = [placed for one in (truth, predicted) if one.masks is not None for placed in one.masks.placed()]
-    masks = CropMasks.from_crops([(crop.numpy(), at) for crop, at in crops], truth.size_hw)
-    colours = np.empty((len(masks), 3), dtype=np.uint8)
+    together = Instances.concatenate(alike(truth, predicted))
+    n = len(together)
+    colours = np.empty((n, 3), dtype=np.uint8)
     colours[: len(truth)], colours[len(truth) :] = TRUTH_PAIRED, PREDICTED_PAIRED
     for named in errors.truths.values():
         colours[named] = TRUTH
     for named in errors.predictions.values():
         colours[len(truth) + named] = PREDICTED
-    n = len(masks)
     labels = torch.zeros(n, dtype=torch.int64)
-    return Instances(truth.size_hw, masks.boxes_xyxy(), torch.ones(n), labels, ("object",), masks), colours
+    return replace(together, scores=torch.ones(n), labels=labels, class_names=("object",)), colours
 
 
 def _tags(truth: Instances, predicted: Instances, errors: ImageErrors) -> list[_Tag]:

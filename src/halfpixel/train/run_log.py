@@ -100,7 +100,7 @@ class RunLog:
         (self.out / "pictures").mkdir(exist_ok=True)
         write_whole(self.out / "pictures" / f"step-{step:06}.png", picture)
         self._tell(Event(step, "validation", values))
-        ap, stale = values["mask_ap"], progress.stale + 1
+        ap, stale = values[f"{evaluation.compared_by}_ap"], progress.stale + 1
         best = math.isnan(ap) or progress.best_ap is None or ap > progress.best_ap
         if best:
             self.save(network, measured(evaluation))

@@ -49,7 +49,7 @@ def summary(evaluation: Evaluation) -> dict[str, float]:
     """The numbers that a run's table shows; undefined ones are NaN."""
     half = next(one for one in evaluation.overall.detection if math.isclose(one.counts.iou, 0.5))
     numbers = {
-        "mask_ap": evaluation.mask_ap.ap,
+        "mask_ap": None if evaluation.mask_ap is None else evaluation.mask_ap.ap,
         "box_ap": evaluation.box_ap.ap,
         "accuracy_50": half.counts.accuracy,
         "quality_50": half.counts.accuracy,  # the old name, for one version
@@ -66,10 +66,11 @@ def measured(evaluation: Evaluation) -> dict[str, object]:
         "data": evaluation.data,
         "n_images": evaluation.overall.n_images,
         "n_objects": evaluation.overall.n_objects,
-        "mask_ap": evaluation.mask_ap.ap,
+        "compared_by": evaluation.compared_by,
+        "mask_ap": None if evaluation.mask_ap is None else evaluation.mask_ap.ap,
         "box_ap": evaluation.box_ap.ap,
         "max_detections": evaluation.max_detections,
-        "mask_ap_definition": evaluation.mask_ap.definition,
+        f"{evaluation.compared_by}_ap_definition": evaluation.ap.definition,
         "score_threshold": evaluation.threshold,
         "count_mae": evaluation.overall.count.mae,
         "count_bias": evaluation.overall.count.bias,

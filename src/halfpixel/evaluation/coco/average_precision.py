@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,8 @@ from halfpixel.evaluation.bootstrap import (
     percentile_interval,
 )
 from halfpixel.evaluation.coco.accumulate import Ints, ScoredMatches, average_precision, average_recall
+from halfpixel.evaluation.detection.overlaps import Kind
 from halfpixel.structures.instances import Instances
-
-Kind = Literal["mask", "box"]
 
 COCO_LIMIT = 100
 """How many detections of a class and image the usual twelve numbers look at."""

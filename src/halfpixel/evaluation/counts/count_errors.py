@@ -12,7 +12,7 @@ import torch
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.bootstrap import Floats, Intervals, divide, named_intervals, resampled_sums
-from halfpixel.evaluation.detection.mask_matching import in_ignored
+from halfpixel.evaluation.detection.object_matching import in_ignored
 from halfpixel.structures.instances import Instances
 
 _NORMAL_95 = 1.96
@@ -84,7 +84,7 @@ def image_counts(dataset: Dataset, predictions: Sequence[Instances]) -> list[Ima
         predictions: one per sample, already cut at a score threshold.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or without masks where there are ignored regions.
+        ArgumentError: predictions that do not fit the data set.
     """
     counts = []
     for sample, predicted in zip(dataset.samples, paired(dataset, predictions), strict=True):

@@ -11,9 +11,9 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.mask_matching import in_ignored, mask_iou_matrix
+from halfpixel.evaluation.detection.object_matching import in_ignored
+from halfpixel.evaluation.detection.overlaps import iou_matrix
 from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE
 from halfpixel.structures.calibration import Floats
 from halfpixel.structures.instances import Instances
@@ -168,9 +168,7 @@ def _are_real(truth: Instances, found: Instances) -> Booleans:
     real = np.zeros(len(found), dtype=bool)
     if not len(truth) or not len(found):
         return real
-    if truth.masks is None or found.masks is None:
-        raise ArgumentError("calibration needs masks, and these objects have boxes only")
-    overlaps = mask_iou_matrix(found.masks, truth.masks)
+    overlaps = iou_matrix(found, truth)
     overlaps[found.labels.numpy()[:, None] != truth.labels.numpy()[None, :]] = 0
     for k in np.argsort(-found.scores.numpy(), kind="stable"):
         best = int(overlaps[k].argmax())

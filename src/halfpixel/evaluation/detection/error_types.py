@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from halfpixel.evaluation.detection.mask_matching import Indices, intersections, iou_from_areas, masks_of, match_image
+from halfpixel.evaluation.detection.object_matching import match_image
+from halfpixel.evaluation.detection.overlaps import Indices, intersections, iou_from_areas
 from halfpixel.structures.instances import Instances
 
 ErrorType = Literal["miss", "false positive", "merge", "split", "duplicate", "localisation", "class confusion"]
@@ -82,8 +83,8 @@ def classify_errors(
 ) -> ImageErrors:
     """Find the type of error of every object that was left without a partner.
 
-    Objects are first paired one to one (see `mask_matching.match_image`). The others are of the first type that holds,
-    which does not depend on the order of the objects:
+    Objects are first paired one to one (see `object_matching.match_image`). The others are of the first type that
+    holds, which does not depend on the order of the objects:
 
     - class confusion: an annotated and a predicted object of different classes, both unpaired, of IoU `iou` or more.
     - duplicate: a predicted object of IoU `iou` or more with an annotated one that has its partner already.
@@ -102,10 +103,10 @@ def classify_errors(
         localised_from: from here to `iou` an object was found, but badly outlined.
 
     Raises:
-        ArgumentError: objects without masks, or of images of different sizes.
+        ArgumentError: objects of images of different sizes.
     """
     (match,) = match_image(truth, predicted, ignored, [iou])
-    common_px, truth_px, predicted_px = intersections(masks_of(truth), masks_of(predicted))
+    common_px, truth_px, predicted_px = intersections(truth, predicted)
     overlaps = iou_from_areas(common_px, truth_px, predicted_px)
     same = truth.labels.numpy()[:, None] == predicted.labels.numpy()[None, :]
     partner = np.zeros(same.shape, dtype=bool)

@@ -12,7 +12,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error, image_counts
-from halfpixel.evaluation.detection.mask_matching import DetectionCounts, match_dataset, pool
+from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_dataset, pool
 from halfpixel.evaluation.thresholds.goals import ROUNDING, Goal, check_wishes
 from halfpixel.structures.instances import Instances
 

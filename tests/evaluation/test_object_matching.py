@@ -1,4 +1,4 @@
-import time
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -6,23 +6,13 @@ import pytest
 import torch
 from scenes import blocks, dataset, random_blobs, sample
 
-from halfpixel.errors import ArgumentError
-from halfpixel.evaluation.detection.mask_matching import (
+from halfpixel.evaluation.detection.object_matching import (
     DetectionCounts,
     in_ignored,
-    mask_iou_matrix,
     match_image,
     pooled_detection_counts,
 )
-from halfpixel.structures.masks import CropMasks
-
-
-def dense_iou(a: CropMasks, b: CropMasks) -> np.ndarray:
-    """Oracle: full canvases."""
-    x, y = a.dense().flatten(1).double(), b.dense().flatten(1).double()
-    common = x @ y.T
-    union = x.sum(1)[:, None] + y.sum(1)[None] - common
-    return torch.where(union > 0, common / union.clamp(min=1), 0).numpy()
+from halfpixel.evaluation.detection.overlaps import iou_matrix
 
 
 def best_pairing(overlaps: np.ndarray, iou: float) -> tuple[int, float]:
@@ -35,45 +25,12 @@ def best_pairing(overlaps: np.ndarray, iou: float) -> tuple[int, float]:
     return best
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_iou_matrix_against_full_canvases(seed):
-    generator = torch.Generator().manual_seed(seed)
-    a, b = random_blobs(30, generator).masks, random_blobs(20, generator).masks
-    # moved partly off the canvas
-    a, b = a.translate(-6, 4), b.translate(7, -5)
-    found = mask_iou_matrix(a, b)
-    assert found.dtype == np.float32
-    assert found.max() > 0.2
-    np.testing.assert_allclose(found, dense_iou(a, b), atol=1e-7)
-
-
-def test_iou_of_empty_masks_is_zero():
-    empty = blocks([(3, 3, 3, 3), (4, 4, 6, 4)]).masks
-    full = blocks([(0, 0, 10, 10)]).masks
-    assert mask_iou_matrix(empty, empty).tolist() == [[0, 0], [0, 0]]
-    assert mask_iou_matrix(full, empty).tolist() == [[0, 0]]
-    assert mask_iou_matrix(full, CropMasks.empty(full.size_hw)).shape == (1, 0)
-
-
-def test_iou_matrix_needs_one_canvas():
-    with pytest.raises(ArgumentError, match=r"\(40, 50\) and \(7, 7\)"):
-        mask_iou_matrix(blocks([]).masks, CropMasks.empty((7, 7)))
-
-
-def test_400_by_400_objects_are_fast():
-    generator = torch.Generator().manual_seed(0)
-    a, b = (random_blobs(400, generator, (1000, 1000), longest=60).masks for _ in range(2))
-    start = time.process_time()
-    mask_iou_matrix(a, b)
-    assert time.process_time() - start < 1
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_matching_is_optimal(seed):
     generator = torch.Generator().manual_seed(seed)
     size_hw = (12, 12)
     truth, predicted = random_blobs(4, generator, size_hw, longest=11), random_blobs(4, generator, size_hw, longest=11)
-    overlaps = mask_iou_matrix(truth.masks, predicted.masks)
+    overlaps = iou_matrix(truth, predicted)
     ious = (0.1, 0.2, 0.3, 0.5)
     for iou, match in zip(ious, match_image(truth, predicted, ious=ious), strict=True):
         tp, total = best_pairing(overlaps, iou)
@@ -163,7 +120,13 @@ def test_nothing_at_all_is_none():
     assert (missed.accuracy, missed.precision, missed.recall, missed.f1) == (0, None, 0, 0)
 
 
-def test_objects_without_masks():
-    with pytest.raises(ArgumentError, match="matching needs masks, and these 1 objects"):
-        match_image(blocks([(0, 0, 5, 5)]), blocks([(0, 0, 5, 5)], masks=False))
-    assert match_image(blocks([(0, 0, 5, 5)]), blocks([], masks=False), ious=[0.5])[0].counts.fn == 1
+def test_objects_without_masks_are_matched_by_their_boxes():
+    corners = [(0, 0, 5, 5), (20, 20, 30, 30), (21, 20, 31, 30)]
+    truth, found = blocks(corners[:2]), blocks([(0, 1, 5, 6), *corners[1:]])
+    crowd = blocks([(20, 0, 40, 35)])
+    expected = match_image(truth, found, crowd)
+    for one, other in zip(match_image(truth, replace(found, masks=None), crowd), expected, strict=True):
+        assert one.counts == other.counts
+        assert one.pairs.tolist() == other.pairs.tolist()
+        assert one.ignored.tolist() == other.ignored.tolist()
+    assert match_image(truth, blocks([], masks=False), ious=[0.5])[0].counts.fn == 2

@@ -1,4 +1,4 @@
-"""Predicted objects paired one to one with annotated ones by the overlap of their masks."""
+"""Predicted objects paired one to one with annotated ones by their overlap."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
+from halfpixel.evaluation.detection.overlaps import Indices, intersections, iou_matrix
 from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import CropMasks
 
 IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class DetectionCounts:
     """How well objects were found at one IoU; each ratio is None where there is nothing to divide by.
 
     Attributes:
-        iou: a pair counts from this mask IoU upwards.
+        iou: a pair counts from this IoU upwards.
         tp: predicted objects paired with an annotated one.
         fp: predicted objects left over.
         fn: annotated objects left over.
@@ -69,7 +66,7 @@ class ImageMatch:
     """Who was paired with whom in one image, at one IoU.
 
     Attributes:
-        iou: a pair counts from this mask IoU upwards.
+        iou: a pair counts from this IoU upwards.
         pairs: `[tp, 2]` indices (annotated, predicted).
         pair_ious: `[tp]` the IoU of each pair.
         false_positives: indices of predicted objects left over.
@@ -96,31 +93,13 @@ class ImageMatch:
         )
 
 
-def mask_iou_matrix(a: CropMasks, b: CropMasks) -> npt.NDArray[np.float32]:
-    """Intersection over union of every mask in `a` with every mask in `b`, as `[n_a, n_b]` in 0..1.
-
-    Only pairs whose crops overlap are looked at, and only where they do. Two empty masks have an IoU of 0.
-
-    Raises:
-        ArgumentError: the masks are on canvases of different sizes.
-    """
-    return iou_from_areas(*intersections(a, b))
-
-
-def iou_from_areas(common_px: Indices, a_px: Indices, b_px: Indices) -> npt.NDArray[np.float32]:
-    """Intersection over union from what `intersections` gives."""
-    unions = a_px[:, None] + b_px[None, :] - common_px
-    overlaps: npt.NDArray[np.float32] = (common_px / np.maximum(unions, 1)).astype(np.float32)
-    return overlaps
-
-
 def match_image(
     truth: Instances, predicted: Instances, ignored: Instances | None = None, ious: Sequence[float] = IOUS
 ) -> list[ImageMatch]:
     """Pair objects of the same class, as many as possible at each IoU, then with the largest sum of IoUs.
 
     The assignment is optimal (Hungarian method), as in StarDist's evaluation: where masks overlap each other a greedy
-    pairing can lose pairs. Scores play no part.
+    pairing can lose pairs. Scores play no part. Objects without masks are compared by their boxes (see `overlaps`).
 
     Args:
         truth: the annotated objects.
@@ -130,9 +109,9 @@ def match_image(
         ious: thresholds above 0, inclusive.
 
     Raises:
-        ArgumentError: objects without masks, or of images of different sizes.
+        ArgumentError: objects of images of different sizes.
     """
-    overlaps = mask_iou_matrix(masks_of(truth), masks_of(predicted))
+    overlaps = iou_matrix(truth, predicted)
     overlaps[truth.labels.numpy()[:, None] != predicted.labels.numpy()[None, :]] = 0
     excused = in_ignored(predicted, ignored)
     matches = []
@@ -159,7 +138,7 @@ def in_ignored(predicted: Instances, ignored: Instances | None) -> npt.NDArray[n
     """`[n]` whether more than half of each predicted object lies in one ignored region of its class."""
     if ignored is None or len(ignored) == 0 or len(predicted) == 0:
         return np.zeros(len(predicted), dtype=bool)
-    common_px, areas_px, _ = intersections(masks_of(predicted), masks_of(ignored))
+    common_px, areas_px, _ = intersections(predicted, ignored)
     same_class = predicted.labels.numpy()[:, None] == ignored.labels.numpy()[None, :]
     covered: npt.NDArray[np.bool_] = (same_class & (2 * common_px > areas_px[:, None])).any(1)
     return covered
@@ -171,7 +150,7 @@ def match_dataset(
     """`match_image` for every sample: for each image, one match per IoU.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or objects without masks.
+        ArgumentError: predictions that do not fit the data set.
     """
     return [
         match_image(sample.objects, predicted, sample.ignored, ious)
@@ -188,7 +167,7 @@ def pooled_detection_counts(
     neither objects nor predictions adds nothing.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or objects without masks.
+        ArgumentError: predictions that do not fit the data set.
     """
     matches = match_dataset(dataset, predictions, ious)
     return [pool(iou, (image[k].counts for image in matches)) for k, iou in enumerate(ious)]
@@ -233,19 +212,6 @@ def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def masks_of(objects: Instances) -> CropMasks:
-    """The masks, which may be missing only where there is no object.
-
-    Raises:
-        ArgumentError: objects with boxes only.
-    """
-    if objects.masks is not None:
-        return objects.masks
-    if len(objects) == 0:
-        return CropMasks.empty(objects.size_hw)
-    raise ArgumentError(f"matching needs masks, and these {len(objects)} objects have boxes only")
-
-
 def _assign(overlaps: npt.NDArray[np.float32], iou: float) -> Indices:
     """`[tp, 2]` row and column of each pair."""
     allowed = overlaps >= iou
@@ -256,43 +222,3 @@ def _assign(overlaps: npt.NDArray[np.float32], iou: float) -> Indices:
     chosen_rows, chosen_columns = linear_sum_assignment(values, maximize=True)
     kept = allowed[chosen_rows, chosen_columns]
     return np.stack([rows[chosen_rows[kept]], columns[chosen_columns[kept]]], axis=1).astype(np.int64)
-
-
-def intersections(a: CropMasks, b: CropMasks) -> tuple[Indices, Indices, Indices]:
-    """Common pixels `[n_a, n_b]` of every two masks, and the areas of both in pixels.
-
-    Raises:
-        ArgumentError: the masks are on canvases of different sizes.
-    """
-    if a.size_hw != b.size_hw:
-        raise ArgumentError(f"masks on canvases of different sizes: {a.size_hw} and {b.size_hw} (height, width)")
-    crops_a, boxes_a, areas_a = _arrays(a)
-    crops_b, boxes_b, areas_b = _arrays(b)
-    first = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
-    last = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
-    found_a, found_b = np.nonzero((first < last).all(2))
-    # each pair's window, in the coordinates of either crop
-    windows_a = _windows(first[found_a, found_b], last[found_a, found_b], boxes_a[found_a])
-    windows_b = _windows(first[found_a, found_b], last[found_a, found_b], boxes_b[found_b])
-    common_px = np.zeros((len(a), len(b)), dtype=np.int64)
-    for i, j, (x0, y0, x1, y1), (u0, v0, u1, v1) in zip(
-        found_a.tolist(), found_b.tolist(), windows_a, windows_b, strict=True
-    ):
-        common_px[i, j] = np.count_nonzero(crops_a[i][y0:y1, x0:x1] & crops_b[j][v0:v1, u0:u1])
-    return common_px, areas_a, areas_b
-
-
-def _windows(first: Indices, last: Indices, boxes: Indices) -> list[list[int]]:
-    windows: list[list[int]] = np.concatenate([first - boxes[:, :2], last - boxes[:, :2]], axis=1).tolist()
-    return windows
-
-
-def _arrays(masks: CropMasks) -> tuple[list[npt.NDArray[np.bool_]], Indices, Indices]:
-    placed = [(crop.numpy(), x, y) for crop, (x, y) in masks.placed()]
-    boxes = [[x, y, x + crop.shape[1], y + crop.shape[0]] for crop, x, y in placed]
-    areas = [np.count_nonzero(crop) for crop, _, _ in placed]
-    return (
-        [crop for crop, _, _ in placed],
-        np.array(boxes, dtype=np.int64).reshape(-1, 4),
-        np.array(areas, dtype=np.int64),
-    )
