@@ -1,10 +1,23 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+NAME_BYTES = 255
+"""File systems allow no longer names of files and folders."""
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many bytes: one that is longer ends with a hash of what it is no longer."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= most:
+        return name
+    mark = "~" + hashlib.sha256(encoded).hexdigest()[:8]
+    return encoded[: most - len(mark)].decode(errors="ignore") + mark
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -31,7 +44,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     Args:
         path: the file; its folder must exist.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{shortened(path.name, NAME_BYTES - 20)}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from PIL import Image
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.jobs.image_names import Names, output_names, output_stems
+from halfpixel.outputs import pictures
 
 ALL = "coco,overlay,labels,table,cutouts"
 Noise = Callable[..., Path]
@@ -214,3 +216,64 @@ def test_overwriting_leaves_nothing_of_the_run_before(
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"overlay/mine.txt", "overlay/one.png", "labels/one.tif", "instances.json", "objects.csv"} <= left
     assert not any("two" in name for name in left)
+
+
+def test_results_among_the_images_are_not_looked_at(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path
+) -> None:
+    noise(tmp_path / "a.png")
+    noise(tmp_path / "deep" / "overlay" / "b.png", seed=1)  # of the user's own
+    out = tmp_path / "results"
+    everything = (
+        "predict",
+        f"{tmp_path}/**/*.png",
+        "--model",
+        tiny_model,
+        "--out",
+        out,
+        "--save",
+        "table,overlay,cutouts",
+    )
+    first = halfpixel(*everything)
+    assert (first.code, first.err) == (0, "")
+    before = rows_of(out / "objects.csv")
+    again = halfpixel(*everything, "--overwrite")
+    assert again.code == 0
+    assert "left out: they are results" in again.err
+    assert rows_of(out / "objects.csv") == before
+    assert {row["image"] for row in before} == {"a.png", "deep/overlay/b.png"}
+    named = halfpixel("predict", out / "overlay" / "a.png", "--model", tiny_model, "--out", out, "--save", "labels")
+    assert named.code == 0  # whoever names one means it
+    assert "left out" not in named.err
+
+
+def test_names_as_long_as_they_may_be(halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path) -> None:
+    names = ["m" * (n - 4) + ".png" for n in (200, 243, 251, 255)]
+    for name in names:
+        noise(tmp_path / "in" / name)
+    kinds = "coco,overlay,labels,table,cutouts,geojson,rois,blurred"
+    ran = halfpixel("predict", tmp_path / "in", "--model", tiny_model, "--out", tmp_path / "out", "--save", kinds)
+    assert (ran.code, ran.err) == (0, "")
+    assert {row["image"] for row in rows_of(tmp_path / "out" / "objects.csv")} == set(names)
+    assert all(len(list((tmp_path / "out" / kind).iterdir())) == 4 for kind in ("overlay", "labels", "geojson", "rois"))
+
+
+def test_a_name_that_the_drive_refuses(
+    halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other images go on."""
+    for name in ("a.png", "b.png", "c.png"):
+        noise(tmp_path / "in" / name)
+    real = pictures.write_with_folder
+
+    def refuses(path: Path, data: bytes) -> None:
+        if path.stem == "b":
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+        real(path, data)
+
+    monkeypatch.setattr(pictures, "write_with_folder", refuses)
+    ran = halfpixel("predict", tmp_path / "in", "--model", tiny_model, "--out", tmp_path / "out", "--save", "overlay")
+    assert ran.code == 1
+    assert "b.png" in ran.err
+    assert "cannot be written" in ran.err
+    assert sorted(path.name for path in (tmp_path / "out" / "overlay").iterdir()) == ["a.png", "c.png"]

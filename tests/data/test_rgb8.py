@@ -1,7 +1,6 @@
 import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -10,7 +9,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from halfpixel.data.images import container
-from halfpixel.data.images.rgb8 import as_rgb8, count_frames, find_images, read_image
+from halfpixel.data.images.rgb8 import as_rgb8, count_frames, read_image
 from halfpixel.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -346,41 +345,3 @@ def test_a_few_bright_pixels_on_black_stay_visible():
 def test_as_rgb8_refuses(array, message):
     with pytest.raises(ImageError, match=message):
         as_rgb8(array)
-
-
-def test_find_images(tmp_path):
-    for name in ("10.png", "2.PNG", "1.tiff", "notes.txt", ".hidden.png", "sub/3.jpg", "sub/deep/4.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-
-    def names(pattern):
-        return [one.relative_to(tmp_path).as_posix() for one in find_images(pattern)]
-
-    assert names(tmp_path) == ["1.tiff", "2.PNG", "10.png"]
-    assert names(str(tmp_path / "10.png")) == ["10.png"]
-    assert names(tmp_path / "1*") == ["1.tiff", "10.png"]
-    assert names(tmp_path / "**" / "*.jpg") == ["sub/3.jpg", "sub/deep/4.jpg"]
-    assert names(tmp_path / "s?b" / "*.jpg") == ["sub/3.jpg"]
-
-
-def test_a_file_whose_name_looks_like_a_glob(tmp_path):
-    (tmp_path / "a[1].png").touch()
-    assert find_images(tmp_path / "a[1].png") == [tmp_path / "a[1].png"]
-
-
-def test_relative_globs(tmp_path, monkeypatch):
-    (tmp_path / "a.png").touch()
-    monkeypatch.chdir(tmp_path)
-    assert find_images("*.png") == [Path("a.png")]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [("empty", "no images in this folder"), ("missing.png", "no such file or folder"), ("*.png", "no file matches")],
-)
-def test_nothing_found(tmp_path, pattern, message):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(ImageError, match=message) as error:
-        find_images(tmp_path / pattern)
-    assert str(tmp_path / pattern) in str(error.value)

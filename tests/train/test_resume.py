@@ -96,11 +96,31 @@ def test_a_run_goes_on_as_it_was_begun(dataset: Dataset, whole: Path) -> None:
     larger = dataclasses.replace(info, input=dataclasses.replace(info.input, scale=3.0))
     for changed, message in (
         ((start, dataset, dataclasses.replace(LONGER, steps=9)), r"steps.*6.*9"),
-        ((start, fewer, LONGER), r"images.*2\.png"),
+        ((start, fewer, LONGER), r"other data \(images that are gone: 1, e\.g\. 2\.png\)"),
         ((Predictor(start.model, larger), dataset, LONGER), r"begun with input"),
     ):
         with pytest.raises(ArgumentError, match=message):
             fit(*changed, whole, val=dataset, resume=True)
+
+
+def test_data_that_changed_meanwhile(dataset: Dataset, whole: Path) -> None:
+    first = dataset.samples[0]
+    moved = dataclasses.replace(first, objects=first.objects.translate(1, 0, first.size_hw))
+    relabelled = dataclasses.replace(
+        first, objects=dataclasses.replace(first.objects, labels=1 - first.objects.labels.clamp(0, 1))
+    )
+    unannotated = dataclasses.replace(first, objects=first.objects[:0])
+    crowded = dataclasses.replace(first, ignored=first.objects[:1])
+    for changed in (moved, relabelled, unannotated, crowded):
+        others = dataclasses.replace(dataset, samples=(changed, *dataset.samples[1:]))
+        with pytest.raises(ArgumentError, match=rf"images or annotations that changed: 1, e\.g\. {first.path.name}"):
+            fit(fresh(), others, LONGER, whole, val=dataset, resume=True)
+    turned = dataclasses.replace(dataset, samples=dataset.samples[::-1])
+    with pytest.raises(ArgumentError, match="in another order"):
+        fit(fresh(), turned, LONGER, whole, val=dataset, resume=True)
+    first.path.write_bytes(first.path.read_bytes() + b"\0")
+    with pytest.raises(ArgumentError, match="changed: 1"):
+        fit(fresh(), dataset, LONGER, whole, val=dataset, resume=True)
 
 
 def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tmp_path: Path) -> None:

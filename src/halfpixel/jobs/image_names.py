@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from halfpixel.files import NAME_BYTES, shortened
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
@@ -19,12 +23,32 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 
 def output_stems(names: Sequence[str]) -> list[str]:
-    """The names without their suffixes; those keep them that would otherwise share one, as `a.png` and `a.tif`."""
-    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
-    shared = Counter(stem.casefold() for stem in stems)
-    chosen = [stem if shared[stem.casefold()] == 1 else name for name, stem in zip(names, stems, strict=True)]
-    return chosen if len({one.casefold() for one in chosen}) == len(chosen) else list(names)
+    """The names without their suffixes, for files on any drive.
 
+    Those keep the suffix that would otherwise share a name, as `a.png` and `a.tif`; those that a drive without upper
+    and lower case would still take for one, as `a.png` and `A.PNG`, get a hash; so do those that are too long.
+    """
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    shared = Counter(map(_folded, stems))
+    chosen = [stem if shared[_folded(stem)] == 1 else name for name, stem in zip(names, stems, strict=True)]
+    if len(set(map(_folded, chosen))) < len(chosen):
+        chosen = list(names)
+    shared = Counter(map(_folded, chosen))
+    marked = [one if shared[_folded(one)] == 1 else _marked(one) for one in chosen]
+    return ["/".join(shortened(part, STEM_BYTES) for part in one.split("/")) for one in marked]
+
+
+def _folded(name: str) -> str:
+    """The same for names that some drives do not tell apart: by case, or by how accents are written."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _marked(name: str) -> str:
+    return f"{name}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+STEM_BYTES = NAME_BYTES - 55
+"""What leaves room for the names of planes and objects, and for suffixes."""
 
 PLANE = re.compile(r"_[a-z]+\d+$")
 """The end of `stack_z003`, the name of a plane's results."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from halfpixel.jobs.result_folder import (
     ResultFolder,
     Written,
     check_extras,
+    holds_result,
     parse_save,
     refuse_to_mix,
     remove_earlier,
@@ -36,8 +38,8 @@ from halfpixel.jobs.result_folder import (
 )
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
-from halfpixel.jobs.source import as_patterns
-from halfpixel.jobs.wording import name_some
+from halfpixel.jobs.source import as_patterns, label_of
+from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.writers import WRITERS
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 
 HIDDEN = ".halfpixel-run"
 """The folder for the journal of a run, in its output folder."""
+
+UNFIT_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+"""What a drive answers that allows no such name; with other images it may go on."""
 
 SAVED = "coco,overlay,table"
 
@@ -158,7 +163,7 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     _check_earlier(request, kinds)
     check_models(request.model, request.first_pass)
     runner = Runner(tell, request.images.reading())
-    files = runner.find(request.paths)
+    files = _find(runner, request)
     if not files:
         return PredictResult(runner.outcome())
     predictor = open_with_prefilter(request.model, request.first_pass, request.speed, tell)
@@ -193,6 +198,22 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     )
 
 
+def _find(runner: Runner, request: PredictRequest) -> list[Path]:
+    """The images to look at, without the results of an earlier run that lie among them."""
+    results: list[Path] = []
+
+    def skip(path: Path) -> bool:
+        if found := holds_result(request.out, path):
+            results.append(path)
+        return found
+
+    files = runner.find(request.paths, skip)
+    if results:
+        some = name_some([str(path) for path in results])
+        runner.warn(f"{plural(len(results), 'file')} in {request.out} ({some}) left out: they are results, no images")
+    return files
+
+
 def _look(
     request: PredictRequest,
     runner: Runner,
@@ -208,7 +229,15 @@ def _look(
         pixel_size_um, doubt = request.images.pixel_size(picture)
         facts: Facts = runner.facts(picture, objects, doubt)
         journal.begin()
-        more, records = folder.write(picture, objects, pixel_size_um)
+        try:
+            more, records = folder.write(picture, objects, pixel_size_um)
+        except OSError as error:
+            if error.errno not in UNFIT_NAME:
+                raise
+            runner.fail(
+                label_of(picture.path, picture.plane), f"{picture.path}: its results cannot be written: {error}"
+            )
+            continue
         journal.add(picture, facts | more, records)
 
 

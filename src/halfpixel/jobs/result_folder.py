@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,15 @@ def check_extras(kinds: Collection[str]) -> None:
         if (needed := WRITERS[kind].extra) is not None:
             module, extra = needed
             load_extra(module, f"halfpixel[{extra}]")
+
+
+def holds_result(out: Path, path: Path) -> bool:
+    """Whether a file lies where a run with this output folder puts what it writes of an image."""
+    try:
+        inside = Path(os.path.normpath(path.absolute())).relative_to(os.path.normpath(out.absolute()))
+    except ValueError:
+        return False
+    return any(inside.parts[0] == writer.place for writer in WRITERS.values()) and len(inside.parts) > 1
 
 
 def refuse_to_mix(out: Path, kinds: Collection[str]) -> None:

@@ -86,9 +86,9 @@ class Runner:
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def find(self, patterns: Iterable[str]) -> list[Path]:
-        """The images that files, folders and globs stand for, each once."""
-        return find_all_images(patterns, self.fail)
+    def find(self, patterns: Iterable[str], skip: Callable[[Path], bool] = lambda path: False) -> list[Path]:
+        """The images that files, folders and globs stand for, each once, but those to be left out."""
+        return find_all_images(patterns, self.fail, skip)
 
     def fail(self, what: str | Path, error: object) -> None:
         """Something cannot be used; an image that was predicted does not count as such any more."""

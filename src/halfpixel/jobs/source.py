@@ -19,12 +19,17 @@ def as_patterns(paths: str | Path | Iterable[str | Path]) -> list[str]:
     return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
 
 
-def find_all_images(patterns: Iterable[str], fail: Callable[[str, Exception], None]) -> list[Path]:
+def find_all_images(
+    patterns: Iterable[str],
+    fail: Callable[[str, Exception], None],
+    skip: Callable[[Path], bool] = lambda path: False,
+) -> list[Path]:
     """The images that files, folders and globs stand for, each once.
 
     Args:
         patterns: what stands for them.
         fail: hears of each that stands for none, and why.
+        skip: whether to leave out a file that a folder or a glob stands for; one that is named is never left out.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
@@ -32,7 +37,8 @@ def find_all_images(patterns: Iterable[str], fail: Callable[[str, Exception], No
             if not pattern:  # an unset variable of a shell script, which would stand for this folder
                 raise ImageError("an empty PATH: expected a file, a folder or a glob")
             for path in find_images(pattern):
-                found.setdefault(os.path.normpath(path.absolute()), path)
+                if str(path) == pattern or not skip(path):
+                    found.setdefault(os.path.normpath(path.absolute()), path)
         except (ImageError, OSError) as error:
             fail(pattern, error)
     return list(found.values())

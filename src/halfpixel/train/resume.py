@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.dataset import Dataset
+from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.structures.instances import Instances
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.state import CHECKPOINT, Checkpoint, load_checkpoint
 from halfpixel.zoo.modelfile import ModelInfo
+
+DATA = "data"
+"""The name of what a run remembers of its images and annotations."""
 
 
 def check_start(out: Path, dataset: Dataset, resume: bool) -> Checkpoint | None:
@@ -44,8 +50,7 @@ def begun_with(info: ModelInfo, dataset: Dataset, recipe: Recipe) -> dict[str, A
         "class_names": info.class_names,
         "settings": dict(info.settings),
         "input": dataclasses.asdict(info.input),
-        "images": [sample.path.name for sample in dataset.samples],
-        "objects": sum(len(sample.objects) for sample in dataset.samples),
+        DATA: [[sample.path.name, _digest(sample)] for sample in dataset.samples],
     }
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
@@ -58,6 +63,45 @@ def check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
         ArgumentError: names the first difference.
     """
     for name in now:
+        if name == DATA and before.get(name) != now[name]:
+            what = _difference(before.get(name) or [], now[name])
+            raise ArgumentError(f"{out}: this run was begun with other data ({what}); a run goes on as it was begun")
         if before.get(name) != now[name]:
             what = f"{name} = {before.get(name)!r:.60}, not {now[name]!r:.60}"
             raise ArgumentError(f"{out}: this run was begun with {what}; a run goes on as it was begun")
+
+
+def _difference(before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]]) -> str:
+    """In which images two sets of data differ."""
+    then, today = dict(before), dict(now)
+    changed = [name for name in today if name in then and then[name] != today[name]]
+    found = [
+        f"{what}: {len(names):,}, e.g. {names[0]}"
+        for what, names in (
+            ("images that are new", [name for name in today if name not in then]),
+            ("images that are gone", [name for name in then if name not in today]),
+            ("images or annotations that changed", changed),
+        )
+        if names
+    ]
+    return "; ".join(found) or "in another order"
+
+
+def _digest(sample: Sample) -> str:
+    """Changes when the annotations do, or the size of the image file: pixels are not read for it."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError):  # reading it will say why
+        digest.update(b"%d" % sample.path.stat().st_size)
+    for objects in (sample.objects, sample.ignored):
+        for part in _annotated(objects):
+            digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def _annotated(objects: Instances) -> Iterator[bytes]:
+    yield objects.labels.numpy().tobytes()
+    yield objects.boxes_xyxy.numpy().tobytes()
+    if objects.masks is not None:
+        for crop, offset_xy in objects.masks.placed():
+            yield b"%d %d" % offset_xy
+            yield crop.contiguous().numpy().tobytes()

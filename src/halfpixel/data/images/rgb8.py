@@ -8,7 +8,6 @@ files with a choice of channels and planes.
 from __future__ import annotations
 
 import glob
-import itertools
 import re
 from pathlib import Path
 
@@ -112,19 +111,30 @@ def find_images(pattern: str | Path) -> list[Path]:
     """
     path = Path(pattern)
     if path.is_dir():
-        found = [one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")]
+        named = (one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and not one.name.startswith("."))
+        found = [one for one in named if not one.is_dir()]
         if not found:
             raise ImageError(f"{path}: there are no images in this folder (looked for {' '.join(SUFFIXES)})")
     elif path.exists():
         found = [path]
     elif glob.has_magic(str(pattern)):
-        fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        fixed = _existing(path)
         found = [one for one in fixed.glob(str(path.relative_to(fixed))) if one.is_file()]
         if not found:
             raise ImageError(f"{pattern}: no file matches")
     else:
         raise ImageError(f"{path}: there is no such file or folder")
     return sorted(found, key=natural_order)
+
+
+def _existing(pattern: Path) -> Path:
+    """How far a glob leads through folders that are there, whatever signs their names have."""
+    folder = Path(*pattern.parts[:1]) if pattern.is_absolute() else Path()
+    for part in pattern.relative_to(folder).parts:
+        if not (folder / part).is_dir():
+            break
+        folder /= part
+    return folder
 
 
 def natural_order(path: Path) -> list[tuple[str, int, str]]:
