@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo quick test lint parity slow clean
+.PHONY: help demo quick test lint parity fuzz slow clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test     lint, then every fast test"
 	@echo "make lint     ruff and mypy"
 	@echo "make parity   compare with torchvision; PHOTOS=FOLDER adds a table over your photographs"
+	@echo "make fuzz     mutated files through every reader for an hour; SECONDS=..., SEED=..."
 	@echo "make slow     the tests that need minutes or the development data"
 	@echo "make clean    remove caches and demo-output/ (.venv and runs/ stay)"
 
@@ -55,6 +56,12 @@ ifdef PHOTOS
 	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v1 --frozen
 	@$(BIN)/python tests/parity/photographs.py "$(PHOTOS)" --variant v2
 endif
+
+SECONDS ?= 3600
+SEED ?= $(shell date +%s)
+
+fuzz: $(INSTALLED)
+	@$(BIN)/python tests/fuzz/fuzz.py --seed $(SEED) --seconds $(SECONDS) --keep runs/fuzz
 
 slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -m slow
