@@ -140,7 +140,7 @@ def test_what_is_missing_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyP
     assert onnx == LeftOut(
         Configuration("onnx", "fp32"), 'ONNX Runtime is not installed: pip install "halfpixel[onnx]"'
     )
-    assert (int8.configuration.precision, "--calibrate" in int8.reason) == ("int8", True)
+    assert (int8.configuration.precision, "`calibrate`" in int8.reason) == ("int8", True)
 
     monkeypatch.setattr(speed, "native_precision", lambda device: "bf16")
     configs, told = speed.all_configurations(predictor), list[Configuration]()
