@@ -77,14 +77,14 @@ def test_label_images_or_semantic_masks(tmp_path, values, found):
 
 def test_what_is_unclear_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AnnotationError, match=r"empty.*yolo.*--format"):
+    with pytest.raises(AnnotationError, match=r"empty.*yolo.*`format`"):
         detect(tmp_path / "empty")
     with pytest.raises(AnnotationError, match="nowhere: No such file or folder"):
         detect(tmp_path / "nowhere")
     write_coco_file(tmp_path / "both", APART)
     (tmp_path / "both/labels").mkdir()
     (tmp_path / "both/labels/1.txt").write_text("0 .1 .1 .3 .1 .3 .3")
-    with pytest.raises(AnnotationError, match=r"coco and yolo.*--format"):
+    with pytest.raises(AnnotationError, match=r"coco and yolo.*`format`"):
         read_dataset(tmp_path / "both")
     assert len(read_dataset(tmp_path / "both", format="coco").samples[0].objects) == 2
     assert len(read_dataset(tmp_path / "both", format="yolo").samples[0].objects) == 1

@@ -112,5 +112,5 @@ def test_an_evaluation_and_a_comparison_write_their_pages(annotated: Path, tiny_
 def test_calibrating_and_exporting_refuse_what_contradicts(annotated: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="give one of the two"):
         halfpixel.calibrate(annotated, out=tmp_path / "a.safetensors", goal="f1", threshold=0.5)
-    with pytest.raises(ArgumentError, match="for --to openvino only"):
+    with pytest.raises(ArgumentError, match="`int8` is for `to` openvino only"):
         halfpixel.export(to="onnx", out=tmp_path / "a.onnx", int8=True)

@@ -29,7 +29,7 @@ def test_only_a_disagreement_is_warned_about() -> None:
 
 @pytest.mark.parametrize("size", [0.0199, 20.1, 500])
 def test_an_unlikely_size_needs_force(size: float) -> None:
-    with pytest.raises(ArgumentError, match=r"outside of 0.02 to 20; .* --force"):
+    with pytest.raises(ArgumentError, match=r"outside of 0.02 to 20; .* `force`"):
         agree(size, None)
     with pytest.raises(ArgumentError, match="the file's pixel size"):
         agree(None, size)
