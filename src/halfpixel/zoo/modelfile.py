@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -20,6 +22,7 @@ from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
 from halfpixel.structures.calibration import Calibration
+from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
@@ -48,19 +51,28 @@ class ModelInfo:
         measured: what was measured, as plain values, each with its definition.
         calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
             holds at this `score_threshold` only.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range, or two classes of one name.
     """
 
-    variant: str
-    class_names: tuple[str, ...]
+    variant: Name
+    class_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100_000)]
     input: InputRules = field(default_factory=InputRules)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    score_threshold: float = 0.5
-    detection_limit: int = 1000
-    source: str = ""
-    licence: str = ""
+    score_threshold: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    detection_limit: Count = 1000
+    source: Text = ""
+    licence: Text = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        twice = [name for name, n in Counter(self.class_names).items() if n > 1]
+        if twice:
+            raise ArgumentError(f"class_names: {twice[0]!r} is there twice")
 
 
 def variant_names() -> tuple[str, ...]:
@@ -77,17 +89,29 @@ def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any
         settings: fields of the model's `Settings`; None for the variant's own.
 
     Raises:
-        ModelFileError: no such variant, or unknown settings.
+        ModelFileError: no such variant, or settings that are unknown, of another type or out of range.
     """
     for module in MODEL_MODULES:
         if variant in module.VARIANTS:
             try:
-                chosen = module.Settings(**settings) if settings is not None else None
-            except TypeError as error:
+                chosen = from_plain(module.Settings, settings) if settings is not None else None
+            except ArgumentError as error:
                 raise ModelFileError(f"settings of {variant}: {error}") from error
             model: Network = module.VARIANTS[variant](class_names, chosen)
             return model
     raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
+
+
+def build_described(info: ModelInfo, path: Path) -> Network:
+    """A network with fresh weights, as a file describes it.
+
+    Raises:
+        ModelFileError: see `build`; it names the file.
+    """
+    try:
+        return build(info.variant, info.class_names, info.settings or None)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = False) -> None:
@@ -158,16 +182,26 @@ def parse_info(text: str, path: Path) -> ModelInfo:
     """
     try:
         description = json.loads(text)
-        if description.pop("format") != FORMAT:
+        if not isinstance(description, dict) or type(version := description.pop("format", None)) is not int:
+            raise ArgumentError("it does not say in which format it is")
+        if version > FORMAT:
             raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
-        description["class_names"] = tuple(description["class_names"])
-        rules: dict[str, Any] = description.pop("input")
-        rules |= {key: tuple(value) for key, value in rules.items() if isinstance(value, list)}
-        calibrated = "calibration" in description
-        calibration = Calibration.from_json(description.pop("calibration")) if calibrated else None
-        return ModelInfo(input=InputRules(**rules), calibration=calibration, **description)
-    except (KeyError, TypeError, AttributeError, ArgumentError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
+        description["input"] = _rules(description.get("input"))
+        if "calibration" in description:
+            description["calibration"] = Calibration.from_json(description["calibration"])
+        return from_plain(ModelInfo, description)
+    except ModelFileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("; use sys.")[0]  # Python's advice on numbers of thousands of digits
+        raise ModelFileError(f"{path}: the model's description is broken ({reason})") from error
+
+
+def _rules(plain: object) -> InputRules:
+    try:
+        return from_plain(InputRules, plain)
+    except ArgumentError as error:
+        raise ArgumentError(f"input: {error}") from error
 
 
 def load_model(path: Path) -> tuple[Network, ModelInfo]:
@@ -177,10 +211,7 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
         ModelFileError: see `read_info`; also when the weights do not fit the network.
     """
     info = read_info(path)
-    try:
-        model = build(info.variant, info.class_names, info.settings or None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    model = build_described(info, path)
     expected = model.state_dict()
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())

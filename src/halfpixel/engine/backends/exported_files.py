@@ -12,7 +12,7 @@ from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
-from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build, parse_info
+from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build_described, parse_info
 
 ExportFormat = Literal["onnx", "openvino"]
 
@@ -45,11 +45,8 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
     if DESCRIPTION not in backend.metadata:
         raise ModelFileError(f"{path}: not exported by halfpixel (it has no description)")
     info = parse_info(backend.metadata[DESCRIPTION], path)
-    try:
-        with torch.device("meta"):
-            model = build(info.variant, info.class_names, info.settings or None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        model = build_described(info, path)
     return model.eval(), info, backend
 
 
