@@ -144,7 +144,9 @@ def test_threshold_and_limit_default_to_the_model_s(predictor: Predictor) -> Non
     assert len(predictor.predict(photograph(), threshold=middle)) == int((usual.scores > middle).sum()) < 8
 
 
-@pytest.mark.parametrize("given", [{"threshold": -0.1}, {"threshold": 1.0}, {"threshold": float("nan")}, {"limit": 0}])
+@pytest.mark.parametrize(
+    "given", [{"threshold": -0.1}, {"threshold": 1.0}, {"threshold": float("nan")}, {"limit": 0}, {"limit": 10**19}]
+)
 def test_values_out_of_range(predictor: Predictor, given: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=r"must be"):
         predictor.predict(photograph(), **given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,10 +55,12 @@ class InputOptions:
 
     def apply(self, rules: InputRules) -> InputRules:
         """The rules with what was given put in."""
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None and not (0 <= value < math.inf and (value or name == "stretch_below")):
-                raise ArgumentError(f"--{name.replace('_', '-')} is out of range: {value}")
-        return dataclasses.replace(rules, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        try:
+            return dataclasses.replace(rules, **given)
+        except ArgumentError as error:
+            name, space, rest = str(error).partition(" ")  # it begins with the field
+            raise ArgumentError(f"--{name.replace('_', '-')}{space}{rest}") from error
 
 
 def train(

@@ -184,11 +184,7 @@ class Predictor:
     def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
         limit = self.info.detection_limit if limit is None else limit
-        if not 0 <= threshold < 1:
-            raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {threshold}")
-        if limit < 1:
-            raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
-        pixels, limits = _pixels(image), Limits.of(threshold, limit)
+        limits, pixels = Limits.of(threshold, limit), _pixels(image)
         objects, passed = None, None
         if self.prefilter is not None:
             objects, passed = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
@@ -271,9 +267,8 @@ class Predictor:
         Raises:
             ArgumentError: no names, or the same one twice.
         """
-        named = not isinstance(class_names, str) and all(isinstance(name, str) and name for name in class_names)
-        if not named or not class_names or len(set(class_names)) != len(class_names):
-            raise ArgumentError(f"expected a list of different class names, at least one, got {class_names!r}")
+        if isinstance(class_names, str):
+            raise ArgumentError(f"expected a list of class names, got {class_names!r}")
         info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
         return Predictor(self.model.with_classes(class_names), info, self.device)
 

@@ -22,8 +22,11 @@ SHOWN_CHARACTERS = 60
 Share = Annotated[float, Meta(ge=0, le=1)]
 """A probability, an overlap, a part of something."""
 
-Count = Annotated[int, Meta(ge=1, le=10**9)]
-"""How many; the bound leaves room for arithmetic in 64 bits."""
+LARGEST_COUNT = 10**9
+"""Leaves room for arithmetic in 64 bits."""
+
+Count = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
+"""How many."""
 
 Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 """Any number that is one."""

@@ -12,7 +12,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from halfpixel.errors import ArgumentError
-from halfpixel.structures.field_check import Share, check_fields
+from halfpixel.structures.field_check import LARGEST_COUNT, Share, check_fields
 
 Scale = Annotated[float, Meta(ge=1e-3, le=32)]
 """Enlarged by more, an image would have less than a pixel for each cell of a network's coarsest map."""
@@ -43,7 +43,15 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, score_threshold: float, detections: int) -> Limits:
-        """Limits from plain numbers."""
+        """Limits from plain numbers.
+
+        Raises:
+            ArgumentError: one of them is out of its range.
+        """
+        if not 0 <= score_threshold < 1:
+            raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {score_threshold}")
+        if not 1 <= detections <= LARGEST_COUNT:
+            raise ArgumentError(f"the detection limit must be from 1 to {LARGEST_COUNT:,}, got {detections}")
         return cls(torch.tensor(score_threshold), torch.tensor(detections))
 
     @property
