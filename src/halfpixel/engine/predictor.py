@@ -18,7 +18,7 @@ from PIL import Image
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
-from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.base import Backend, run_checked
 from halfpixel.engine.backends.batching import BatchingBackend
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.parallel import Item, is_large, read_and_look
@@ -110,6 +110,7 @@ class Predictor:
         Raises:
             ImageError: an image cannot be read or used.
             ArgumentError: threshold or limit out of range.
+            ModelFileError: the network computed something that is not a number.
         """
         if isinstance(images, Sequence) and not isinstance(images, str):
             return list(self.predict_many(images, threshold=threshold, limit=limit))
@@ -227,7 +228,7 @@ class Predictor:
     def _look_at(self, prepared: Iterable[tuple[ImageBatch, Resized]], limits: Limits) -> Iterator[Instances]:
         """The objects in each prepared window; those of one size go through the network together, if that pays."""
         for group in _alike(prepared, self.backend.images_at_once):
-            outputs = self.backend.run(ImageBatch.concatenate([batch for batch, _ in group]), limits)
+            outputs = run_checked(self.backend, ImageBatch.concatenate([batch for batch, _ in group]), limits)
             with torch.inference_mode():
                 yield from self.model.decode(outputs, [size for _, size in group], limits)
 

@@ -168,7 +168,8 @@ class MaskRCNN(Network):
         Returns:
             Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
             pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities in the box and its
-            `mask_margin`). For each image `candidates` `[b, 2]` (before the limits) and `saturated` `[b]`.
+            `mask_margin`). For each image `candidates` `[b, 2]` (before the limits; -1 for NaN) and `saturated`
+            `[b]`.
         """
         if self.settings.mask_iou is not None:  # suppression by masks must not leave fewer than are wanted
             limits = limits._replace(detections=2 * limits.detections)

@@ -15,12 +15,14 @@ from typing import Annotated, Any
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.files import write_whole
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 from halfpixel.nn.network import Network
+from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
@@ -121,12 +123,20 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
         path: the file; a `.safetensors` name is expected by readers.
         model: its weights.
         info: its description.
-        half: store floating-point weights in float16.
+        half: store floating-point weights in float16, but for variances and what it cannot hold.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        state = {name: _halved(name, tensor) for name, tensor in state.items()}
     write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """In float16, if that can hold it: it has nothing between 0 and 6e-8, and many a channel's variance is there."""
+    if not tensor.is_floating_point() or name.endswith("running_var"):
+        return tensor
+    half = tensor.half()
+    return half if all_finite(half) else tensor
 
 
 def save_described(path: Path, source: Path, info: ModelInfo) -> None:
@@ -208,7 +218,7 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
     """The network and its description, weights in float32, ready to predict.
 
     Raises:
-        ModelFileError: see `read_info`; also when the weights do not fit the network.
+        ModelFileError: see `read_info`; also when the weights do not fit the network or are not finite.
     """
     info = read_info(path)
     model = build_described(info, path)
@@ -226,7 +236,25 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
             shapes = f"{list(tensor.shape)} instead of {list(expected[name].shape)}"
             raise ModelFileError(f"{path}: weights do not fit {info.variant}: {name} is {shapes}")
     model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in state.items()})
+    try:
+        check_finite(model)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     return model.eval(), info
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse weights that no number can come of.
+
+    Raises:
+        ModelFileError: a tensor holds NaN or infinity, or variances that a normalisation cannot divide by; it is named.
+    """
+    for name, tensor in model.state_dict().items():
+        if not all_finite(tensor):
+            raise ModelFileError(f"the weights {name} are not finite")
+    for name, module in model.named_modules():
+        if isinstance(module, FrozenBatchNorm2d) and not bool((module.running_var + module.eps > 0).all()):
+            raise ModelFileError(f"the weights {name}.running_var are no variances: some are not above 0")
 
 
 def settings_of(model: Network) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from halfpixel.engine.backends.graph_backend import ExportedBackend
+from halfpixel.engine.backends.graph_backend import GRAPH_INPUTS, ExportedBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
 from halfpixel.errors import ArgumentError, ModelFileError
@@ -47,6 +47,12 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
     info = parse_info(backend.metadata[DESCRIPTION], path)
     with torch.device("meta"):
         model = build_described(info, path)
+    missing = set(model.layout) - set(backend.outputs)
+    if missing or not set(backend.inputs) <= GRAPH_INPUTS:
+        wrong = f"output {min(missing)}" if missing else f"input {min(set(backend.inputs) - GRAPH_INPUTS)}"
+        raise ModelFileError(
+            f"{path}: not the graph of {info.variant}: {wrong} is {'missing' if missing else 'unknown'}"
+        )
     return model.eval(), info, backend
 
 
