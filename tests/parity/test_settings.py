@@ -113,7 +113,7 @@ def mask_pool(**told: Any) -> dict[str, Any]:
 REFUSED: dict[str, dict[str, Any]] = {
     "transform.fixed_size": {"fixed_size": (128, 128)},
     "transform.size_divisible": {"size_divisible": 16},
-    "rpn.anchor_generator": {"rpn_anchor_generator": AnchorGenerator([[16], [32], [64], [128], [256]], RATIOS)},
+    "rpn.anchor_generator.sizes": {"rpn_anchor_generator": AnchorGenerator([[16], [32], [64], [128], [256]], RATIOS)},
     "rpn.anchor_generator.aspect_ratios": {"rpn_anchor_generator": AnchorGenerator(SIZES, [[0.5, 1.0, 3.0]] * 5)},
     "roi_heads.box_coder.weights": {"bbox_reg_weights": (1.0, 1.0, 1.0, 1.0)},
     "roi_heads.box_roi_pool.featmap_names": box_pool(featmap_names=["0", "1", "2"]),

@@ -97,7 +97,7 @@ def _refuse_others(module: nn.Module, theirs: dict[str, Any], info: ModelInfo) -
     if type(module).forward is not type(published).forward:
         raise ModelFileError(f"{type(module).__name__} has a forward of its own")
     expected, parts = dict(_settings_of(published)), dict(module.named_modules())
-    for name in sorted(set(theirs) | set(expected)):
+    for name in sorted(set(theirs) | set(expected), key=_derived_last):
         if name in COPIED or any(part in name for part in (*FOR_TRAINING, *REMEMBERED)):
             continue
         # what a user has added is never looked at, unless it computes something
@@ -105,7 +105,15 @@ def _refuse_others(module: nn.Module, theirs: dict[str, Any], info: ModelInfo) -
             continue
         told, usual = theirs.get(name), expected.get(name)
         if told != usual:
-            raise ModelFileError(f"{name} is {told}, for which ours would give other detections: expected {usual}")
+            raise ModelFileError(
+                f"{name} is {told!s:.100}, for which ours would give other detections: expected {usual!s:.100}"
+            )
+
+
+def _derived_last(name: str) -> tuple[bool, str]:
+    """What users gave comes before what torchvision made of it, so that they are told of that."""
+    last = name.rpartition(".")[2]
+    return last.startswith("_") or last == "cell_anchors", name
 
 
 def _settings_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
