@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from calling import Halfpixel
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from halfpixel.zoo.names import NAMED_MODELS
 
@@ -43,6 +45,13 @@ def test_a_file_describes_itself(halfpixel: Halfpixel, tiny_model: Path) -> None
     assert content["input"]["longest_side"] == 256
     assert content["score_threshold"] == 0.3
     assert content["licence"] == "CC0-1.0"
+
+
+def test_a_file_of_torchvision_is_described_as_it_would_be_read(halfpixel: Halfpixel, tmp_path: Path) -> None:
+    state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).state_dict()
+    torch.save({"model": state, "epoch": 3}, tmp_path / "model_3.pth")
+    content = json.loads(halfpixel("models", tmp_path / "model_3.pth", "--json").out)
+    assert (content["variant"], content["class_names"]) == ("faster_rcnn_r50_fpn", ["class 1", "class 2"])
 
 
 def test_neither_a_name_nor_a_file(halfpixel: Halfpixel) -> None:

@@ -215,6 +215,33 @@ def test_broken_files(detector: Made, to: str, tmp_path: Path) -> None:
             halfpixel.load(path)
 
 
+def test_a_graph_without_an_output_that_is_needed(detector: Made, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    forged = onnx.load(detector.onnx)
+    for output in [one for one in forged.graph.output if one.name == "image_index"]:
+        forged.graph.output.remove(output)
+    onnx.save(forged, tmp_path / "forged.onnx")
+    with pytest.raises(ModelFileError, match=r"forged\.onnx: not the graph of mask_rcnn_lite: output image_index"):
+        halfpixel.load(tmp_path / "forged.onnx")
+
+
+def test_a_graph_whose_description_is_none(detector: Made, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    forged = onnx.load(detector.onnx)
+    (described,) = (one for one in forged.metadata_props if one.key == "halfpixel")
+    described.value = json.dumps(json.loads(described.value) | {"variant": [1]})
+    onnx.save(forged, tmp_path / "forged.onnx")
+    with pytest.raises(ModelFileError, match=r"forged\.onnx: the model's description is broken \(variant: expected"):
+        halfpixel.load(tmp_path / "forged.onnx")
+
+
+def test_a_graph_that_cannot_be_run_names_its_file(detector: Made, to: str) -> None:
+    backend = exported_files.open_file(path_of(detector, to))
+    batch = ImageBatch(torch.zeros(1, 5, 64, 64), torch.tensor([[64, 64]]))
+    with pytest.raises(ModelFileError, match=rf"{path_of(detector, to).name}: {to} cannot run it \("):
+        backend.run(batch, Limits.of(0.5, 3))
+
+
 def test_what_cannot_be_exported(detector: Made, tmp_path: Path) -> None:
     predictor = detector.predictor
     for path, to, images, message in (

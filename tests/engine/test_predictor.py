@@ -18,6 +18,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel import load
 from halfpixel.data.images.rgb8 import from_pillow, read_image
+from halfpixel.engine.backends.base import ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
@@ -144,7 +145,9 @@ def test_threshold_and_limit_default_to_the_model_s(predictor: Predictor) -> Non
     assert len(predictor.predict(photograph(), threshold=middle)) == int((usual.scores > middle).sum()) < 8
 
 
-@pytest.mark.parametrize("given", [{"threshold": -0.1}, {"threshold": 1.0}, {"threshold": float("nan")}, {"limit": 0}])
+@pytest.mark.parametrize(
+    "given", [{"threshold": -0.1}, {"threshold": 1.0}, {"threshold": float("nan")}, {"limit": 0}, {"limit": 10**19}]
+)
 def test_values_out_of_range(predictor: Predictor, given: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=r"must be"):
         predictor.predict(photograph(), **given)
@@ -292,3 +295,39 @@ def test_tiles_of_one_size_go_through_the_network_together(predictor: Predictor,
     assert found.masks is not None
     assert expected.masks is not None
     assert (found.masks.dense() != expected.masks.dense()).float().mean() < 1e-3
+
+
+DAMAGED = {
+    "backbone": "candidates",
+    "pyramid.output.0": "candidates",
+    "rpn.objectness": "candidates",
+    "rpn.deltas": "candidates",
+    "box_head.logits": "candidates",
+    "box_head.deltas": "candidates",
+    "mask_head.logits": "masks",
+}
+"""A part of the network, and the output that shows that there is NaN in it."""
+
+
+@pytest.mark.parametrize("part", DAMAGED)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_computed_as_nan_is_no_empty_image(
+    predictor: Predictor, part: str, precision: ComputePrecision
+) -> None:
+    huge = copy.deepcopy(predictor.model)
+    with torch.no_grad():
+        next(huge.get_submodule(part).parameters()).fill_(3e38).reshape(-1)[::2] *= -1  # inf - inf
+    broken = Predictor(huge, predictor.info, CPU, backend=TorchBackend(huge, CPU, precision))
+    with pytest.raises(ModelFileError, match=rf"not finite \({DAMAGED[part]}, with torch in {precision}\)"):
+        broken.predict(photograph(), threshold=0.0)
+
+
+@pytest.mark.parametrize("part", DAMAGED)
+def test_weights_that_became_nan_are_named(predictor: Predictor, part: str) -> None:
+    damaged = copy.deepcopy(predictor.model)
+    broken = Predictor(damaged, predictor.info, CPU)
+    broken.predict(photograph())
+    with torch.no_grad():
+        next(damaged.get_submodule(part).parameters()).reshape(-1)[0] = torch.nan
+    with pytest.raises(ModelFileError, match=rf"the weights {part}.* are not finite"):
+        broken.predict(photograph())

@@ -26,7 +26,7 @@ def test_what_was_asked_for_comes_first(
     assert (limits.threshold, limits.limit) == expected
 
 
-@pytest.mark.parametrize(("threshold", "limit"), [(1.0, None), (-0.1, None), (None, 0)])
+@pytest.mark.parametrize(("threshold", "limit"), [(1.0, None), (-0.1, None), (None, 0), (None, 10**19)])
 def test_numbers_out_of_range(threshold: float | None, limit: int | None) -> None:
     with pytest.raises(ArgumentError, match="`threshold`" if limit is None else "`limit`"):
         check_limits(threshold, limit)

@@ -1,7 +1,10 @@
 """Converting torchvision's Mask R-CNN: names, defaults, refusals. That it detects the same is shown in tests/parity."""
 
+import argparse
+import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from torchvision.models.detection import (
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d
 
+from halfpixel.engine.load import from_torchvision, load
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo.convert.torchvision import convert, rename
 
@@ -94,11 +98,106 @@ def test_another_epsilon_is_absorbed(module: MaskRCNN, eps: float) -> None:
     assert torch.allclose(backbone.bn1(x), frozen(x), atol=1e-6)
 
 
-def test_frozen_weights_without_a_module_are_taken_as_published_with_no_epsilon(module: MaskRCNN) -> None:
-    state = {key: tensor for key, tensor in module.state_dict().items() if not key.endswith("num_batches_tracked")}
-    model, _ = convert(state)
-    norm = model.backbone.bn1
-    assert torch.allclose(norm.running_var + norm.eps, state["backbone.body.bn1.running_var"])
+def frozen_state(module: MaskRCNN, smallest_variance: float) -> dict[str, Tensor]:
+    """As torchvision's frozen normalisation is saved."""
+    state = {key: t.clone() for key, t in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state["backbone.body.bn1.running_var"][0] = smallest_variance
+    return state
+
+
+@pytest.mark.parametrize("eps", [None, 0.0, 1e-5])
+def test_the_epsilon_of_frozen_weights_without_a_module_is_0_or_what_is_given(
+    module: MaskRCNN, eps: float | None
+) -> None:
+    state = frozen_state(module, 1e-2)
+    norm = convert(state, eps=eps)[0].backbone.bn1
+    assert torch.allclose(norm.running_var + norm.eps, state["backbone.body.bn1.running_var"] + (eps or 0.0), atol=1e-9)
+
+
+def test_a_doubtful_epsilon_is_warned_of_where_it_matters(module: MaskRCNN) -> None:
+    state = frozen_state(module, 1e-6)
+    with pytest.warns(UserWarning, match=r"from_torchvision\(state, eps=1e-5\)") as caught:
+        from_torchvision(state)
+    assert caught[0].filename == __file__
+    for eps in (0.0, 1e-5):  # warnings are errors here
+        convert(state, eps=eps)
+    with pytest.raises(ArgumentError, match="eps must be from 0 to 1"):
+        convert(state, eps=-1.0)
+    with pytest.raises(ArgumentError, match="a module holds its own"):
+        convert(module, eps=0.0)
+
+
+def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: tensor for key, tensor in state.items()}
+
+
+WRAPPED: dict[str, Callable[[MaskRCNN], object]] = {
+    "parallel": nn.DataParallel,
+    "compiled": torch.compile,
+    "a trainer's": lambda m: {"model": m.state_dict(), "optimizer": {"state": {}}, "epoch": 3},
+    "another trainer's": lambda m: {"epoch": 1, "model_state_dict": m.state_dict(), "loss": 0.1},
+    "Lightning's": lambda m: {"state_dict": prefixed("model.", m.state_dict()), "hyper_parameters": {}},
+    "of a parallel one": lambda m: prefixed("module.", m.state_dict()),
+    "of a compiled parallel one": lambda m: {"model": prefixed("_orig_mod.module.", m.state_dict())},
+    "in half precision": lambda m: {k: t.half() if t.is_floating_point() else t for k, t in m.state_dict().items()},
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_weights_are_found_inside_of_what_wraps_them(how: str, module: MaskRCNN) -> None:
+    found = convert(WRAPPED[how](module.eval()))[0].state_dict()  # type: ignore[arg-type]
+    for name, tensor in convert(module)[0].state_dict().items():
+        assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-7), name
+
+
+@pytest.mark.parametrize(
+    "checkpoint", [{}, {"model": {}}, {"epoch": 3}, {"model": {"a": 1}}, {3: torch.zeros(1)}], ids=str
+)
+def test_what_holds_no_weights(checkpoint: dict[str, object]) -> None:
+    with pytest.raises(ModelFileError, match="no state dict"):
+        convert(checkpoint)
+
+
+def test_a_checkpoint_that_holds_itself() -> None:
+    checkpoint: dict[str, object] = {}
+    checkpoint["model"] = checkpoint
+    with pytest.raises(ModelFileError, match="no state dict"):
+        convert(checkpoint)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("evil",)
+
+
+def test_the_file_of_torchvision_s_own_trainer(
+    module: MaskRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = torch.optim.SGD(module.rpn.parameters(), lr=0.02, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [16, 22])
+    arguments = argparse.Namespace(lr=0.02, lr_steps=[16, 22], data_path="coco", world_size=8)
+    checkpoint = {
+        "model": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": schedule.state_dict(),
+        "args": arguments,
+        "epoch": 3,
+    }
+    torch.save(checkpoint, tmp_path / "model_3.pth")
+    assert torch.equal(load(tmp_path / "model_3.pth").model.rpn.deltas.bias, module.rpn.head.bbox_pred.bias)
+    monkeypatch.chdir(tmp_path)
+    arguments.callback = Evil()
+    torch.save(checkpoint, tmp_path / "evil.pth")
+    with pytest.raises(ModelFileError, match=r"evil\.pth: not a file of weights only"):
+        load(tmp_path / "evil.pth")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_published_file_has_no_epsilon(module: MaskRCNN, tmp_path: Path) -> None:
+    state = frozen_state(module, 1e-6)
+    torch.save(state, tmp_path / "maskrcnn_resnet50_fpn_coco-0123abcd.pth")
+    norm = load(tmp_path / "maskrcnn_resnet50_fpn_coco-0123abcd.pth").model.backbone.bn1
+    assert torch.allclose(norm.running_var + norm.eps, state["backbone.body.bn1.running_var"], atol=1e-9)
 
 
 def test_coco_names_for_91_outputs() -> None:
@@ -126,7 +225,7 @@ def test_other_architectures_are_refused(module: MaskRCNN) -> None:
 
 def test_other_policies_are_refused() -> None:
     anchors = AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5)
-    with pytest.raises(ModelFileError, match="anchors of sizes"):
+    with pytest.raises(ModelFileError, match=r"rpn\.anchor_generator\.sizes"):
         convert(build(num_classes=3, rpn_anchor_generator=anchors))
     with pytest.raises(ArgumentError, match=r"3.*names.*2"):
         convert(build(num_classes=3), ["a", "b", "c"])

@@ -1,8 +1,10 @@
 """Model files: there and back, and everything that may be wrong with one."""
 
+import copy
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import (
     ModelInfo,
     build,
+    build_described,
+    description_of,
     load_backbone,
     load_model,
+    parse_info,
     read_info,
     save_described,
     save_model,
@@ -109,7 +114,19 @@ def test_half_the_size(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
     loaded, _ = load_model(half)
     for name, tensor in model.state_dict().items():
         assert loaded.state_dict()[name].dtype == torch.float32
-        assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
+        kept = tensor if name.endswith("running_var") else tensor.half().float()
+        assert torch.equal(loaded.state_dict()[name], kept), name
+
+
+def test_half_the_size_keeps_what_16_bits_cannot_hold(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> None:
+    extreme = copy.deepcopy(model)
+    with torch.no_grad():
+        extreme.backbone.bn1.running_var.fill_(3e-9 - extreme.backbone.bn1.eps)
+        extreme.box_head.fcs[0].bias.fill_(1e6)
+    save_model(tmp_path / "m.safetensors", extreme, info, half=True)
+    loaded, _ = load_model(tmp_path / "m.safetensors")
+    assert torch.equal(loaded.backbone.bn1.running_var, extreme.backbone.bn1.running_var)
+    assert torch.equal(loaded.box_head.fcs[0].bias, extreme.box_head.fcs[0].bias)
 
 
 def test_a_network_in_channels_last_order_is_the_same_file(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
@@ -140,6 +157,14 @@ def truncate(path: Path) -> None:
 
 def drop_a_tensor(path: Path) -> None:
     retensor(path, lambda state: state.pop("rpn.deltas.bias"))
+
+
+def spoil_a_tensor(path: Path) -> None:
+    retensor(path, lambda state: state["box_head.fcs.1.weight"][3].fill_(math.nan))
+
+
+def spoil_a_variance(path: Path) -> None:
+    retensor(path, lambda state: state["backbone.bn1.running_var"][3].fill_(-1e-5))
 
 
 def reshape_a_tensor(path: Path) -> None:
@@ -185,12 +210,83 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a calibration that makes no sense": (
         lambda path: rewrite(path, lambda d: d.update(calibration=CALIBRATION.to_json() | {"level": 2})),
-        "level must be between",
+        "calibration: level: expected",
     ),
     "other classes": (lambda path: rewrite(path, lambda d: d.update(class_names=["a"])), "do not fit"),
     "a tensor too few": (drop_a_tensor, "names differ, e.g. rpn.deltas.bias"),
+    "a weight that is NaN": (spoil_a_tensor, r"box_head\.fcs\.1\.weight are not finite"),
+    "a variance that is none": (spoil_a_variance, r"backbone\.bn1\.running_var are no variances"),
     "a tensor of another shape": (reshape_a_tensor, r"rpn.deltas.bias is \[5\] instead of \[12\]"),
 }
+
+
+WRONG: dict[str, tuple[object, ...]] = {
+    "class_names": ("abc", None, {"a": 1}, [["a"]], [], [1], [None], ["a", "a"], [""], ["a\nb"], ["x" * 10_000]),
+    "variant": ([1], None, {}, 3, "\x1b[2J"),
+    "score_threshold": ("abc", -1, 1, 2, None, [1], 1e308, math.nan, True),
+    "detection_limit": ("abc", -1, 0, None, 1.5, 10**12, 10**30),
+    "format": ("1", 1.0, True, None, []),
+    "input": (None, [1], "x", {"mean": [1, 2]}),
+    "settings": ("abc", [1], 5),
+    "recipe": ("abc", [1]),
+    "measured": ("abc", [1]),
+    "source": ({"a": 1}, "x" * 1_000_000, "\x1b[31m"),
+    "licence": (None, 3),
+    "calibration": ([], None, {}),
+    "input.scale": (0, -1, "abc", 1e9, 100, 1e-9, math.nan, math.inf, [1, 2], True),
+    "input.divisor": (0, -32, "a", 10**9, 1, 1.5, 7, 48),
+    "input.longest_side": (0, -5, 10**9, 1, 31, "a"),
+    "input.shortest_side": (0, 200_000, None),
+    "input.mean": ([1, 2], "abc", None, ["a", "b", "c"], [[1], [2], [3]], [math.nan] * 3),
+    "input.std": ([0, 0, 0], [math.nan] * 3, [-1, 1, 1]),
+    "input.stretch_below": ("x", -1, 1e9, math.nan),
+    **{f"settings.{name}": ("abc", -1, 10**12, [1], True, math.nan) for name in dataclasses.asdict(Settings())},
+}
+"""Values that no field of a description may have."""
+
+
+@pytest.mark.parametrize(("place", "value"), [(place, value) for place, values in WRONG.items() for value in values])
+def test_every_field_is_held_to_its_type_and_range(place: str, value: object, description: dict[str, Any]) -> None:
+    *outer, name = place.split(".")
+    inner = description[outer[0]] if outer else description
+    inner[name] = value
+    path = Path("m.x")
+    with pytest.raises(ModelFileError, match=r"^m\.x: ") as caught:
+        build_described(parse_info(json.dumps(description), path), path)
+    assert len(str(caught.value)) < 500
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.fixture
+def description(info: ModelInfo) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(description_of(info))
+    return plain
+
+
+DEEP = {"lists": "[" * 100_000, "objects": '{"a":' * 50_000, "digits": '{"format":' + "1" * 5000 + "}"}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_a_description_that_no_reader_could_hold(kind: str) -> None:
+    with pytest.raises(ModelFileError, match=r"^m\.x: the model's description is broken"):
+        parse_info(DEEP[kind], Path("m.x"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": 1e30}, {"scale": math.nan}, {"longest_side": 16}, {"divisor": 33}, {"std": (0.1, 0.0, 0.1)}],
+    ids=str,
+)
+def test_rules_made_in_python_are_held_to_the_same(change: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(change))):
+        InputRules(**change)
+
+
+def test_whole_numbers_and_lists_are_what_they_stand_for(description: dict[str, Any]) -> None:
+    description["input"] |= {"scale": 2, "mean": [0, 0, 1]}
+    rules = parse_info(json.dumps(description), Path("m.x")).input
+    assert (rules.scale, rules.mean) == (2.0, (0.0, 0.0, 1.0))
+    assert isinstance(rules.scale, float)
 
 
 @pytest.mark.parametrize("what", BROKEN)

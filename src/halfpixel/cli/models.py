@@ -32,9 +32,9 @@ def models(model: str | None = None, /, *, as_json: Annotated[bool, Parameter("-
     path = locate(model) if named is None else _file(named)
     facts = {} if named is None else _facts(named)
     if named is None or path.suffix == ".safetensors":
-        from halfpixel.zoo.modelfile import read_info
+        from halfpixel.engine.load import read_description
 
-        facts |= {"file": str(path)} | _description(read_info(path))
+        facts |= {"file": str(path)} | _description(read_description(path))
     if as_json:
         say_json(facts)
         return

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.serialization import safe_globals
 
 from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.exported_files import open_exported, open_file
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.zoo.convert.torchvision import convert
 from halfpixel.zoo.download import Progress
-from halfpixel.zoo.modelfile import load_model
+from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
+
+PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
+"""Files of torchvision whose frozen normalisations have no epsilon."""
+
+HOW = "of a module in memory, halfpixel.from_torchvision(module).save(FILE) makes a model file"
 
 
 def load(
@@ -46,6 +54,16 @@ def load(
     if backend is None and precision is None:
         return predictor
     return predictor.on(open_backend(predictor, backend or predictor.backend.name, precision))
+
+
+def read_description(path: Path) -> ModelInfo:
+    """What any file that `load` takes says of its model, or what is known of it.
+
+    Raises:
+        ModelFileError: not a usable file.
+        MissingDependencyError: what runs it is not installed.
+    """
+    return read_info(path) if path.suffix == ".safetensors" else _open(path, None).info
 
 
 def open_backend(
@@ -90,29 +108,37 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
     if path.suffix not in (".pth", ".pt"):
         return Predictor(*load_model(path))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_globals([argparse.Namespace]):  # in what torchvision's trainer writes; it holds values, and runs none
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
         first_line = str(error).partition("\n")[0]
-        raise ModelFileError(f"{path}: not a file of weights only ({first_line})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors)")
+        raise ModelFileError(f"{path}: not a file of weights only ({first_line}); {HOW}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors); {HOW}")
     try:
-        return from_torchvision(state)
+        return from_torchvision(checkpoint, eps=0.0 if PUBLISHED.fullmatch(path.name) else None)
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+        raise ModelFileError(f"{path}: {error}; {HOW}") from error
 
 
-def from_torchvision(module: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None) -> Predictor:
+def from_torchvision(
+    module: nn.Module | Mapping[str, Any], class_names: Sequence[str] | None = None, *, eps: float | None = None
+) -> Predictor:
     """A predictor with the weights of torchvision's Mask R-CNN or Faster R-CNN, giving the same detections.
 
     Args:
         module: `torchvision.models.detection.maskrcnn_resnet50_fpn`, `fasterrcnn_resnet50_fpn` or their `..._v2`,
-            with any number of classes; its resizing, thresholds and limits are copied. Or a state dict: then the
-            published defaults are used.
+            with any number of classes; its resizing, thresholds and limits are copied. Or a state dict, also inside of
+            a trainer's checkpoint: then the published defaults are used.
         class_names: without the background.
+        eps: of a state dict's frozen normalisations, which it does not hold: 0 for the published weights of the first
+            variant and what was trained from them, 1e-5 for what was trained from an ImageNet backbone. Default: 0,
+            with a warning where it matters.
 
     Raises:
-        ModelFileError: another architecture.
-        ArgumentError: the number of class names is wrong.
+        ModelFileError: another architecture, or settings that ours cannot have; they are named.
+        ArgumentError: the number of class names is wrong, or an epsilon for a module, which holds its own.
     """
-    return Predictor(*convert(module, class_names))
+    from halfpixel.zoo.convert.torchvision import convert  # it knows torchvision, which is slow to import
+
+    return Predictor(*convert(module, class_names, eps))

@@ -18,7 +18,7 @@ from PIL import Image
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
-from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.base import Backend, run_checked
 from halfpixel.engine.backends.batching import BatchingBackend
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.parallel import Item, is_large, read_and_look
@@ -110,6 +110,7 @@ class Predictor:
         Raises:
             ImageError: an image cannot be read or used.
             ArgumentError: threshold or limit out of range.
+            ModelFileError: the network computed something that is not a number.
         """
         if isinstance(images, Sequence) and not isinstance(images, str):
             return list(self.predict_many(images, threshold=threshold, limit=limit))
@@ -184,11 +185,7 @@ class Predictor:
     def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
         limit = self.info.detection_limit if limit is None else limit
-        if not 0 <= threshold < 1:
-            raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {threshold}")
-        if limit < 1:
-            raise ArgumentError(f"the detection limit must be at least 1, got {limit}")
-        pixels, limits = _pixels(image), Limits.of(threshold, limit)
+        limits, pixels = Limits.of(threshold, limit), _pixels(image)
         objects, passed = None, None
         if self.prefilter is not None:
             objects, passed = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
@@ -231,7 +228,7 @@ class Predictor:
     def _look_at(self, prepared: Iterable[tuple[ImageBatch, Resized]], limits: Limits) -> Iterator[Instances]:
         """The objects in each prepared window; those of one size go through the network together, if that pays."""
         for group in _alike(prepared, self.backend.images_at_once):
-            outputs = self.backend.run(ImageBatch.concatenate([batch for batch, _ in group]), limits)
+            outputs = run_checked(self.backend, ImageBatch.concatenate([batch for batch, _ in group]), limits)
             with torch.inference_mode():
                 yield from self.model.decode(outputs, [size for _, size in group], limits)
 
@@ -271,9 +268,8 @@ class Predictor:
         Raises:
             ArgumentError: no names, or the same one twice.
         """
-        named = not isinstance(class_names, str) and all(isinstance(name, str) and name for name in class_names)
-        if not named or not class_names or len(set(class_names)) != len(class_names):
-            raise ArgumentError(f"expected a list of different class names, at least one, got {class_names!r}")
+        if isinstance(class_names, str):
+            raise ArgumentError(f"expected a list of class names, got {class_names!r}")
         info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
         return Predictor(self.model.with_classes(class_names), info, self.device)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from halfpixel.data.images.prepare import exposure_gain, normalise, to_float
-from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.base import Backend, run_checked
 from halfpixel.engine.tiles import Box
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, Semantic
@@ -88,7 +88,7 @@ class Prefilter:
         image = normalise(to_float(pixels, gain), rules)[None]
         reduced = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
         batch = ImageBatch.pad([reduced], rules.divisor)
-        outputs = self.backend.run(batch, Limits.of(0.0, 1))
+        outputs = run_checked(self.backend, batch, Limits.of(0.0, 1))
         return self.model.foreground(outputs)[0, :height, :width].cpu()
 
 

@@ -46,9 +46,11 @@ def check_limits(threshold: float | None, limit: int | None) -> None:
     """Refuse numbers out of range before a model is opened.
 
     Raises:
-        ArgumentError: a threshold outside of 0..1 or a limit below 1.
+        ArgumentError: a threshold outside of 0..1, or a limit below 1 or beyond all sense.
     """
+    from halfpixel.structures.field_check import LARGEST_COUNT  # what it needs would slow every --help down
+
     if threshold is not None and not 0 <= threshold < 1:
         raise ArgumentError(f"`threshold` must be from 0 up to, but not including, 1; got {threshold}")
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"`limit` must be at least 1, got {limit}")
+    if limit is not None and not 1 <= limit <= LARGEST_COUNT:
+        raise ArgumentError(f"`limit` must be from 1 to {LARGEST_COUNT:,}, got {limit}")

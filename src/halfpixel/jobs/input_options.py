@@ -43,8 +43,16 @@ class InputOptions:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def apply(self, rules: InputRules) -> InputRules:
-        """The rules with what was given put in."""
-        return dataclasses.replace(rules, **self._given())  # type: ignore[arg-type]
+        """The rules with what was given put in.
+
+        Raises:
+            ArgumentError: a number that goes with none of the other rules, or is beyond all sense.
+        """
+        try:
+            return dataclasses.replace(rules, **self._given())  # type: ignore[arg-type]
+        except ArgumentError as error:
+            name, space, rest = str(error).partition(" ")  # it begins with the field
+            raise ArgumentError(f"`{name}`{space}{rest}") from error
 
 
 AS_BEFORE = InputOptions()

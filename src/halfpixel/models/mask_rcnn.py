@@ -65,6 +65,7 @@ from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.ops.paste import Alignment
 from halfpixel.ops.roi_align import FeatureTable, roi_align
 from halfpixel.ops.rows import images_of, in_chunks
+from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks, SoftMasks
@@ -96,21 +97,27 @@ class Settings:
             can reach beyond a box that is a little off; the box of an object is then its mask's. 0 is the paper's.
         anchor_samples: anchors an image that the proposal loss is taken on.
         region_samples: RoIs an image that the head losses are taken on, a quarter of them objects at most.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
     """
 
     alignment: Alignment = "half_pixel"
-    detections: int = 1000
-    proposals_per_level: int = 3000
-    proposals: int = 3000
-    training_proposals_per_level: int = 2000
-    training_proposals: int = 2000
-    proposal_iou: float = 0.7
-    proposal_score: float = 0.0
-    box_iou: float = 0.5
-    mask_iou: float | None = None
-    mask_margin: float = 0.0
-    anchor_samples: int = 256
-    region_samples: int = 512
+    detections: Count = 1000
+    proposals_per_level: Count = 3000
+    proposals: Count = 3000
+    training_proposals_per_level: Count = 2000
+    training_proposals: Count = 2000
+    proposal_iou: Share = 0.7
+    proposal_score: Share = 0.0
+    box_iou: Share = 0.5
+    mask_iou: Share | None = None
+    mask_margin: Share = 0.0
+    anchor_samples: Count = 256
+    region_samples: Count = 512
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class MaskRCNN(Network):
@@ -161,7 +168,8 @@ class MaskRCNN(Network):
         Returns:
             Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
             pixels), `scores`, `labels`, `image_index`, `masks` `[n, 28, 28]` (probabilities in the box and its
-            `mask_margin`). For each image `candidates` `[b, 2]` (before the limits) and `saturated` `[b]`.
+            `mask_margin`). For each image `candidates` `[b, 2]` (before the limits; -1 for NaN) and `saturated`
+            `[b]`.
         """
         if self.settings.mask_iou is not None:  # suppression by masks must not leave fewer than are wanted
             limits = limits._replace(detections=2 * limits.detections)

@@ -18,17 +18,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
+from msgspec import Meta
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.network import Axis, Outputs, Semantic
+from halfpixel.structures.field_check import check_fields
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks, SoftMasks
@@ -51,10 +54,16 @@ class Settings:
     Attributes:
         boundary: outlines are a class of their own, so that touching objects can be told apart.
         smallest_px: components of fewer pixels of the image are noise.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
     """
 
     boundary: bool = False
-    smallest_px: int = 10
+    smallest_px: Annotated[int, Meta(ge=0, le=10**9)] = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Expansion(nn.Module):

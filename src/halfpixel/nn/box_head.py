@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from halfpixel.nn.conv_blocks import Norm, conv_stack
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.ops import boxes
+from halfpixel.ops.finite import is_finite
 from halfpixel.structures.images import Limits
 
 BOX_WEIGHTS = (10.0, 5.0)
@@ -88,16 +89,22 @@ def detect(
 
     Returns:
         `boxes_xyxy` `[m, 4]`, `scores`, `labels` (0 is the first real class), best first; and `candidates`, how many
-        there were before the limit.
+        there were before the limit, -1 where NaN was among the scores or boxes.
     """
     scores = logits.softmax(dim=1)[:, 1:]
     decoded = boxes.decode(deltas, rois_xyxy[:, None], BOX_WEIGHTS)[:, 1:]
     decoded = boxes.clip(decoded, size_hw.to(rois_xyxy.device))
     rows, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)
+    finite = is_finite(logits, decoded)
     candidates, scores = decoded[rows, labels], scores[rows, labels]
     usable = boxes.large_enough(candidates, SMALLEST_PX)
     candidates, scores, labels = candidates[usable], scores[usable], labels[usable]
     kept = boxes.suppress(candidates, scores, labels, iou_threshold)
     best = kept[: limits.most]
     count = torch.tensor(kept.shape[0], device=rois_xyxy.device)
-    return {"boxes_xyxy": candidates[best], "scores": scores[best], "labels": labels[best], "candidates": count}
+    return {
+        "boxes_xyxy": candidates[best],
+        "scores": scores[best],
+        "labels": labels[best],
+        "candidates": torch.where(finite, count, -1),
+    }

@@ -57,7 +57,7 @@ class Network(nn.Module, ABC):
             limits: score threshold and detection limit; a network may ignore them here and obey in `decode`.
 
         Returns:
-            What `layout` lists.
+            What `layout` lists. NaN must show in it: in a number, or as a count of -1.
         """
 
     @abstractmethod

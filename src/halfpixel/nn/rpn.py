@@ -13,6 +13,7 @@ from halfpixel.nn.conv_blocks import conv_stack
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BalancedSampler, match
 from halfpixel.ops import boxes
+from halfpixel.ops.finite import is_finite
 from halfpixel.ops.paste import Alignment
 from halfpixel.structures.targets import Targets
 
@@ -102,23 +103,30 @@ class RegionProposalNetwork(nn.Module):
             most: proposals kept.
 
         Returns:
-            Proposals of each image, best first, and how many there were before the last cut.
+            Proposals of each image, best first, and how many there were before the last cut; -1 where NaN was among
+            the scores or boxes.
         """
-        proposals, counts = [], []
+        proposals, counts, finite = [], [], []
         for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
-            candidates, scores, levels = [], [], []
+            candidates, best_logits, levels = [], [], []
             for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
                 best, rows = logits[image].topk(torch.sym_min(per_level, anchors.shape[0]))
                 candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
-                scores.append(best.sigmoid())
+                best_logits.append(best)
                 levels.append(torch.full_like(rows, level))
-            proposal, score, level_of = boxes.clip(torch.cat(candidates), size_hw), torch.cat(scores), torch.cat(levels)
+            proposal, logit, level_of = (
+                boxes.clip(torch.cat(candidates), size_hw),
+                torch.cat(best_logits),
+                torch.cat(levels),
+            )
+            finite.append(is_finite(proposal, logit))
+            score = logit.sigmoid()
             usable = boxes.large_enough(proposal, SMALLEST_PX) & (score >= self.score_threshold)
             proposal, score, level_of = proposal[usable], score[usable], level_of[usable]
             kept = boxes.suppress(proposal, score, level_of, self.iou_threshold)
             proposals.append(proposal[kept[:most]])
             counts.append(kept.shape[0])
-        return proposals, torch.tensor(counts, device=scored.logits[0].device)
+        return proposals, torch.where(torch.stack(finite), torch.tensor(counts, device=scored.logits[0].device), -1)
 
     def losses(self, scored: ScoredAnchors, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
         """`rpn_objectness` and `rpn_box`, both averaged over the anchors they are taken on."""

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from halfpixel.errors import ArgumentError
+from halfpixel.structures.field_check import Count, Finite, Share, check_fields, from_plain
 
 Floats = npt.NDArray[np.float64]
+
+NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 @dataclass(frozen=True)
@@ -72,37 +75,25 @@ class Calibration:
         ArgumentError: numbers that cannot belong to a calibration.
     """
 
-    threshold: float
-    lowest_score: float
-    level: float
-    knots: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    count_weights: tuple[float, ...]
-    residual_scale_weights: tuple[float, float, float]
-    conformal_quantiles: tuple[float, float]
-    n_images: tuple[int, int]
+    threshold: Share
+    lowest_score: Share
+    level: Annotated[float, Meta(gt=0, lt=1)]
+    knots: tuple[Share, ...]
+    probabilities: tuple[Share, ...]
+    count_weights: tuple[NotNegative, NotNegative]
+    residual_scale_weights: tuple[Finite, NotNegative, NotNegative]
+    conformal_quantiles: tuple[Finite, Finite]
+    n_images: tuple[Count, Count]
 
     def __post_init__(self) -> None:
-        for name, length in _LENGTHS.items():
-            if len(getattr(self, name)) != length:
-                raise ArgumentError(f"calibration: {name} must be {length} numbers, got {getattr(self, name)!r}")
-        if not 0 <= self.lowest_score <= self.threshold <= 1:
+        check_fields(self)
+        if self.lowest_score > self.threshold:
             scores = f"{self.lowest_score} and {self.threshold}"
-            raise ArgumentError(f"calibration: expected 0 <= lowest_score <= threshold <= 1, got {scores}")
-        if not 0 < self.level < 1:
-            raise ArgumentError(f"calibration: level must be between 0 and 1, got {self.level}")
-        if len(self.knots) != len(self.probabilities) or not _ascending_shares(self.knots):
-            raise ArgumentError("calibration: knots must be ascending scores in 0..1, each with a probability")
-        if not _ascending_shares(self.probabilities):
-            raise ArgumentError("calibration: probabilities must be in 0..1 and never fall as the score rises")
-        numbers = (*self.count_weights, *self.residual_scale_weights, *self.conformal_quantiles, *self.n_images)
-        if (
-            not all(math.isfinite(number) for number in numbers)
-            or min(*self.count_weights, *self.residual_scale_weights[1:]) < 0
-        ):
-            raise ArgumentError(
-                "calibration: weights must be finite, and none but the first of the residual scale below 0"
-            )
+            raise ArgumentError(f"expected lowest_score <= threshold, got {scores}")
+        if len(self.knots) != len(self.probabilities) or not _ascending(self.knots):
+            raise ArgumentError("knots must be ascending scores, each with a probability")
+        if not _ascending(self.probabilities):
+            raise ArgumentError("probabilities must never fall as the score rises")
 
     @classmethod
     def from_json(cls, value: object) -> Calibration:
@@ -111,18 +102,16 @@ class Calibration:
         Raises:
             ArgumentError: fields that are missing or unknown, of another type, or that make no sense.
         """
-        fields = {_IN_FILES.get(field.name, field.name): field.name for field in dataclasses.fields(cls)}
-        if not isinstance(value, Mapping) or set(value) != set(fields):
-            got = sorted(set(value) ^ set(fields)) if isinstance(value, Mapping) else type(value).__name__
-            raise ArgumentError(f"calibration: expected the fields {', '.join(sorted(fields))}; wrong: {got}")
-        plain: dict[str, Any] = {}
-        for name, one in value.items():
-            many = name not in _SINGLE
-            numbers = one if many and isinstance(one, Sequence) and not isinstance(one, str) else [one]
-            if isinstance(one, Sequence) != many or not all(_is_number(number) for number in numbers):
-                raise ArgumentError(f"calibration: {name} must be {'numbers' if many else 'a number'}, got {one!r}")
-            plain[fields[name]] = tuple(numbers) if many else one
-        return cls(**plain)
+        ours = {in_files: name for name, in_files in _IN_FILES.items()}
+        try:
+            return from_plain(
+                cls, {ours.get(k, k): v for k, v in value.items()} if isinstance(value, Mapping) else value
+            )
+        except ArgumentError as error:
+            text = str(error)
+            for name, in_files in _IN_FILES.items():
+                text = text.replace(name, in_files)
+            raise ArgumentError(f"calibration: {text}") from error
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers and lists of them, under the names that model files have."""
@@ -189,8 +178,6 @@ class Calibration:
         ]
 
 
-_LENGTHS = {"count_weights": 2, "residual_scale_weights": 3, "conformal_quantiles": 2, "n_images": 2}
-_SINGLE = {"threshold", "lowest_score", "level"}
 _IN_FILES = {"residual_scale_weights": "spread_weights", "conformal_quantiles": "reach"}
 """The names of fields in model files, where they differ: earlier versions read them, too."""
 
@@ -209,9 +196,5 @@ def whole_bounds(estimates: Floats, lows: Floats, highs: Floats) -> tuple[Floats
     return np.maximum(np.minimum(np.ceil(lows), nearest), 0), np.maximum(np.floor(highs), nearest)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _ascending_shares(values: Sequence[float]) -> bool:
-    return bool(values) and values[0] >= 0 and values[-1] <= 1 and all(np.diff(values) >= 0)
+def _ascending(values: Sequence[float]) -> bool:
+    return bool(values) and bool(np.all(np.diff(values) >= 0))

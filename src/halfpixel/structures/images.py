@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from msgspec import Meta
 from torch import Tensor
+
+from halfpixel.errors import ArgumentError
+from halfpixel.structures.field_check import LARGEST_COUNT, Share, check_fields
+
+Scale = Annotated[float, Meta(ge=1e-3, le=32)]
+"""Enlarged by more, an image would have less than a pixel for each cell of a network's coarsest map."""
+
+ShortSide = Annotated[int, Meta(ge=1, le=1 << 14)]
+LongSide = Annotated[int, Meta(ge=1, le=1 << 20)]
+Divisor = Annotated[int, Meta(ge=32, le=1024, multiple_of=32)]
+"""Networks halve an image five times."""
+
+Level = Annotated[float, Meta(ge=-1e4, le=1e4)]
+Spread = Annotated[float, Meta(ge=1e-6, le=1e4)]
 
 
 class Resized(NamedTuple):
@@ -28,7 +43,15 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, score_threshold: float, detections: int) -> Limits:
-        """Limits from plain numbers."""
+        """Limits from plain numbers.
+
+        Raises:
+            ArgumentError: one of them is out of its range.
+        """
+        if not 0 <= score_threshold < 1:
+            raise ArgumentError(f"the score threshold must be at least 0 and below 1, got {score_threshold}")
+        if not 1 <= detections <= LARGEST_COUNT:
+            raise ArgumentError(f"the detection limit must be from 1 to {LARGEST_COUNT:,}, got {detections}")
         return cls(torch.tensor(score_threshold), torch.tensor(detections))
 
     @property
@@ -84,12 +107,20 @@ class InputRules:
         longest_side: ...unless the longer one would pass this.
         divisor: the padded size is a multiple of this.
         stretch_below: an image whose 99.9th percentile (0..1 scale) is under this is brightened until it reaches it.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    scale: float | None = None
-    shortest_side: int = 800
-    longest_side: int = 1333
-    divisor: int = 32
-    stretch_below: float = 0.0
+    mean: tuple[Level, Level, Level] = (0.485, 0.456, 0.406)
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
+    scale: Scale | None = None
+    shortest_side: ShortSide = 800
+    longest_side: LongSide = 1333
+    divisor: Divisor = 32
+    stretch_below: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.longest_side < self.divisor:
+            raise ArgumentError(f"longest_side must be at least the divisor, {self.divisor}; got {self.longest_side}")

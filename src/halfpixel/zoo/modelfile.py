@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.files import write_whole
+from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 from halfpixel.nn.network import Network
+from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
+from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
@@ -48,19 +53,28 @@ class ModelInfo:
         measured: what was measured, as plain values, each with its definition.
         calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
             holds at this `score_threshold` only.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range, or two classes of one name.
     """
 
-    variant: str
-    class_names: tuple[str, ...]
+    variant: Name
+    class_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100_000)]
     input: InputRules = field(default_factory=InputRules)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    score_threshold: float = 0.5
-    detection_limit: int = 1000
-    source: str = ""
-    licence: str = ""
+    score_threshold: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    detection_limit: Count = 1000
+    source: Text = ""
+    licence: Text = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        twice = [name for name, n in Counter(self.class_names).items() if n > 1]
+        if twice:
+            raise ArgumentError(f"class_names: {twice[0]!r} is there twice")
 
 
 def variant_names() -> tuple[str, ...]:
@@ -77,17 +91,29 @@ def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any
         settings: fields of the model's `Settings`; None for the variant's own.
 
     Raises:
-        ModelFileError: no such variant, or unknown settings.
+        ModelFileError: no such variant, or settings that are unknown, of another type or out of range.
     """
     for module in MODEL_MODULES:
         if variant in module.VARIANTS:
             try:
-                chosen = module.Settings(**settings) if settings is not None else None
-            except TypeError as error:
+                chosen = from_plain(module.Settings, settings) if settings is not None else None
+            except ArgumentError as error:
                 raise ModelFileError(f"settings of {variant}: {error}") from error
             model: Network = module.VARIANTS[variant](class_names, chosen)
             return model
     raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
+
+
+def build_described(info: ModelInfo, path: Path) -> Network:
+    """A network with fresh weights, as a file describes it.
+
+    Raises:
+        ModelFileError: see `build`; it names the file.
+    """
+    try:
+        return build(info.variant, info.class_names, info.settings or None)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = False) -> None:
@@ -97,12 +123,20 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
         path: the file; a `.safetensors` name is expected by readers.
         model: its weights.
         info: its description.
-        half: store floating-point weights in float16.
+        half: store floating-point weights in float16, but for variances and what it cannot hold.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        state = {name: _halved(name, tensor) for name, tensor in state.items()}
     write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """In float16, if that can hold it: it has nothing between 0 and 6e-8, and many a channel's variance is there."""
+    if not tensor.is_floating_point() or name.endswith("running_var"):
+        return tensor
+    half = tensor.half()
+    return half if all_finite(half) else tensor
 
 
 def save_described(path: Path, source: Path, info: ModelInfo) -> None:
@@ -158,29 +192,36 @@ def parse_info(text: str, path: Path) -> ModelInfo:
     """
     try:
         description = json.loads(text)
-        if description.pop("format") != FORMAT:
+        if not isinstance(description, dict) or type(version := description.pop("format", None)) is not int:
+            raise ArgumentError("it does not say in which format it is")
+        if version > FORMAT:
             raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
-        description["class_names"] = tuple(description["class_names"])
-        rules: dict[str, Any] = description.pop("input")
-        rules |= {key: tuple(value) for key, value in rules.items() if isinstance(value, list)}
-        calibrated = "calibration" in description
-        calibration = Calibration.from_json(description.pop("calibration")) if calibrated else None
-        return ModelInfo(input=InputRules(**rules), calibration=calibration, **description)
-    except (KeyError, TypeError, AttributeError, ArgumentError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: the model's description is broken ({error!r})") from error
+        description["input"] = _rules(description.get("input"))
+        if "calibration" in description:
+            description["calibration"] = Calibration.from_json(description["calibration"])
+        return from_plain(ModelInfo, description)
+    except ModelFileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("; use sys.")[0]  # Python's advice on numbers of thousands of digits
+        raise ModelFileError(f"{path}: the model's description is broken ({reason})") from error
+
+
+def _rules(plain: object) -> InputRules:
+    try:
+        return from_plain(InputRules, plain)
+    except ArgumentError as error:
+        raise ArgumentError(f"input: {error}") from error
 
 
 def load_model(path: Path) -> tuple[Network, ModelInfo]:
     """The network and its description, weights in float32, ready to predict.
 
     Raises:
-        ModelFileError: see `read_info`; also when the weights do not fit the network.
+        ModelFileError: see `read_info`; also when the weights do not fit the network or are not finite.
     """
     info = read_info(path)
-    try:
-        model = build(info.variant, info.class_names, info.settings or None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    model = build_described(info, path)
     expected = model.state_dict()
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
@@ -195,7 +236,25 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
             shapes = f"{list(tensor.shape)} instead of {list(expected[name].shape)}"
             raise ModelFileError(f"{path}: weights do not fit {info.variant}: {name} is {shapes}")
     model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in state.items()})
+    try:
+        check_finite(model)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     return model.eval(), info
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse weights that no number can come of.
+
+    Raises:
+        ModelFileError: a tensor holds NaN or infinity, or variances that a normalisation cannot divide by; it is named.
+    """
+    for name, tensor in model.state_dict().items():
+        if not all_finite(tensor):
+            raise ModelFileError(f"the weights {name} are not finite")
+    for name, module in model.named_modules():
+        if isinstance(module, FrozenBatchNorm2d) and not bool((module.running_var + module.eps > 0).all()):
+            raise ModelFileError(f"the weights {name}.running_var are no variances: some are not above 0")
 
 
 def settings_of(model: Network) -> dict[str, Any]:

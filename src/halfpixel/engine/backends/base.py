@@ -7,7 +7,9 @@ from typing import Literal
 
 import torch
 
+from halfpixel.errors import ModelFileError
 from halfpixel.nn.network import Outputs
+from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import ImageBatch, Limits
 
 BackendName = Literal["torch", "onnx", "openvino"]
@@ -43,6 +45,22 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.precision})"
+
+
+def run_checked(backend: Backend, batch: ImageBatch, limits: Limits) -> Outputs:
+    """What a backend gives for a batch, if all of it are numbers: of NaN there would be no objects, without a word.
+
+    Raises:
+        ModelFileError: an output has NaN or infinity; it is named.
+    """
+    outputs = backend.run(batch, limits)
+    for name, tensor in outputs.items():
+        if not all_finite(tensor) or (not tensor.is_floating_point() and bool((tensor < 0).any())):
+            raise ModelFileError(
+                f"the network computed numbers that are not finite ({name}, with {backend.name} in "
+                f"{backend.precision}): its weights may be damaged, or too large for this precision"
+            )
+    return outputs
 
 
 def native_precision(device: torch.device) -> ComputePrecision:

@@ -14,6 +14,7 @@ from halfpixel.engine.backends.folding import AnyModule, folded
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, Outputs
 from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.zoo.modelfile import check_finite
 
 DTYPES: dict[ComputePrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,6 +66,7 @@ class TorchBackend(Backend):
         with self._lock:
             now = _State.of(self._model)
             if self._copy is None or self._copied is None or not now.equals(self._copied):
+                check_finite(self._model)
                 self._copy, self._copied = for_inference(self._model, self.device, self._dtype), now
             return self._copy
 

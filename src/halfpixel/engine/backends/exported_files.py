@@ -7,12 +7,12 @@ from typing import Literal
 
 import torch
 
-from halfpixel.engine.backends.graph_backend import ExportedBackend
+from halfpixel.engine.backends.graph_backend import GRAPH_INPUTS, ExportedBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
-from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build, parse_info
+from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build_described, parse_info
 
 ExportFormat = Literal["onnx", "openvino"]
 
@@ -45,11 +45,14 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
     if DESCRIPTION not in backend.metadata:
         raise ModelFileError(f"{path}: not exported by halfpixel (it has no description)")
     info = parse_info(backend.metadata[DESCRIPTION], path)
-    try:
-        with torch.device("meta"):
-            model = build(info.variant, info.class_names, info.settings or None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        model = build_described(info, path)
+    missing = set(model.layout) - set(backend.outputs)
+    if missing or not set(backend.inputs) <= GRAPH_INPUTS:
+        wrong = f"output {min(missing)}" if missing else f"input {min(set(backend.inputs) - GRAPH_INPUTS)}"
+        raise ModelFileError(
+            f"{path}: not the graph of {info.variant}: {wrong} is {'missing' if missing else 'unknown'}"
+        )
     return model.eval(), info, backend
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from halfpixel.engine.backends.base import Backend, ComputePrecision
+from halfpixel.errors import ModelFileError
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, Limits
 
@@ -28,9 +30,15 @@ class ExportedBackend(Backend):
 
     Attributes:
         metadata: what the file holds besides the graph.
+        path: the file.
+        inputs: of the graph, by name.
+        outputs: likewise.
     """
 
     metadata: Mapping[str, str]
+    path: Path
+    inputs: Sequence[str]
+    outputs: Sequence[str]
 
     def _describe(self, metadata: Mapping[str, str]) -> None:
         """Take what the file says of itself."""
@@ -43,7 +51,12 @@ class ExportedBackend(Backend):
         return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
     def _of_image(self, batch: ImageBatch, k: int, limits: Limits) -> Outputs:
-        outputs = self._run(graph_inputs(batch, k, limits))
+        try:
+            outputs = self._run(graph_inputs(batch, k, limits))
+        except Exception as error:  # of many classes that have no common base
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = lines[-1] if lines else type(error).__name__
+            raise ModelFileError(f"{self.path}: {self.name} cannot run it ({why})") from error
         tensors = {name: torch.from_numpy(array) for name, array in outputs.items()}
         if "image_index" in tensors:
             tensors["image_index"] = tensors["image_index"] + k
@@ -52,6 +65,9 @@ class ExportedBackend(Backend):
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:
         """The outputs of the graph under their names, in memory of their own."""
+
+
+GRAPH_INPUTS = frozenset(("image", "size_hw", "score_threshold", "detection_limit"))
 
 
 def graph_inputs(batch: ImageBatch, k: int, limits: Limits) -> Arrays:

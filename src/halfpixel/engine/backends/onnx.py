@@ -25,6 +25,7 @@ class OnnxBackend(ExportedBackend):
     name: BackendName = "onnx"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports its use to its makers as it is imported
         try:
             import onnxruntime
@@ -42,9 +43,9 @@ class OnnxBackend(ExportedBackend):
             why = str(error).strip().partition("\n")[0]
             raise ModelFileError(f"{path}: ONNX Runtime cannot open it ({why})") from error
         self._describe(dict(self._session.get_modelmeta().custom_metadata_map))
-        self._inputs = [one.name for one in self._session.get_inputs()]
-        self._outputs = [one.name for one in self._session.get_outputs()]
+        self.inputs = [one.name for one in self._session.get_inputs()]
+        self.outputs = [one.name for one in self._session.get_outputs()]
 
     def _run(self, inputs: Arrays) -> Arrays:
-        arrays = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
-        return dict(zip(self._outputs, arrays, strict=True))
+        arrays = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
+        return dict(zip(self.outputs, arrays, strict=True))

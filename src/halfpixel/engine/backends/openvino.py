@@ -30,6 +30,7 @@ class OpenVinoBackend(ExportedBackend):
     name: BackendName = "openvino"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
         openvino = import_openvino('running .xml files needs OpenVINO: pip install "halfpixel[openvino]"')
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # left alone, it computes in bf16 where it can, coordinates too
@@ -51,8 +52,8 @@ class OpenVinoBackend(ExportedBackend):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise ModelFileError(f"{path}: OpenVINO cannot open it ({lines[-1] if lines else error})") from error
         self._describe(metadata)
-        self._inputs = [one.get_any_name() for one in self._compiled.inputs]
-        self._outputs = [one.get_any_name() for one in self._compiled.outputs]
+        self.inputs = [one.get_any_name() for one in self._compiled.inputs]
+        self.outputs = [one.get_any_name() for one in self._compiled.outputs]
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
     def _run(self, inputs: Arrays) -> Arrays:
@@ -60,8 +61,8 @@ class OpenVinoBackend(ExportedBackend):
             request = self._idle.get_nowait()
         except Empty:  # each serves one thread at a time
             request = self._compiled.create_infer_request()
-        request.infer({name: inputs[name] for name in self._inputs})
-        outputs = {name: np.array(request.get_output_tensor(k).data) for k, name in enumerate(self._outputs)}
+        request.infer({name: inputs[name] for name in self.inputs})
+        outputs = {name: np.array(request.get_output_tensor(k).data) for k, name in enumerate(self.outputs)}
         self._idle.put(request)
         return outputs
 

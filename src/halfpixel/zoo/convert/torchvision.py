@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
-from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo
+from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
+from halfpixel.zoo.modelfile import ModelInfo, check_finite
 
 DEFAULT_EPS = 1e-5
+SMALL_VARIANCE = 1e-3
+"""Below it the usual epsilon changes what comes out by half a percent."""
+
 COCO_OUTPUTS = 91
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+"""Under which trainers keep the weights of a model."""
+
+NESTING = 3
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What parallel training, compilation and trainers put before the names of weights."""
 
 # Patterns of torchvision's keys, newest first; older files lack some of the nesting.
 RENAMES = (
@@ -71,24 +83,34 @@ def rename(key: str) -> str | None:
 
 
 def convert(
-    source: nn.Module | Mapping[str, Tensor], class_names: Sequence[str] | None = None
+    source: nn.Module | Mapping[str, Any], class_names: Sequence[str] | None = None, eps: float | None = None
 ) -> tuple[MaskRCNN, ModelInfo]:
     """Our network with torchvision's weights.
 
     Args:
         source: a `torchvision.models.detection.MaskRCNN` or `FasterRCNN` (its resizing, thresholds and limits are
-            copied), or its state dict (the published defaults are used: shorter side 800, score 0.05, suppression 0.5,
-            100 objects).
+            copied; what training alone depends on is not, but for the numbers of samples), or its state dict, also
+            inside of a checkpoint (the published defaults are used: shorter side 800, score 0.05, suppression 0.5, 100
+            objects).
         class_names: without the background; default COCO's names when there are 90, else "class 1" and so on.
+        eps: of a state dict's frozen normalisations, which it does not hold: 0 for the published weights of the first
+            variant and what was trained from them, 1e-5 for what was trained from an ImageNet backbone. Default: 0,
+            with a warning where it matters.
 
     Returns:
         The network, in evaluation mode, and its description.
 
     Raises:
-        ModelFileError: another architecture, or anchors or crops of another shape.
-        ArgumentError: the number of class names is wrong.
+        ModelFileError: another architecture, or settings that ours cannot have.
+        ArgumentError: the number of class names is wrong, or an epsilon for a module, which holds its own.
     """
-    state = source.state_dict() if isinstance(source, nn.Module) else source
+    if isinstance(source, nn.Module):
+        if eps is not None:
+            raise ArgumentError("eps is for state dicts: a module holds its own")
+        source = unwrapped(source)
+    elif eps is not None and not 0 <= eps <= 1:
+        raise ArgumentError(f"eps must be from 0 to 1, got {eps}")
+    state = source.state_dict() if isinstance(source, nn.Module) else weights_in(source)
     renamed = {ours: tensor for key, tensor in state.items() if (ours := rename(key)) is not None}
     if "box_head.logits.bias" not in renamed:
         raise ModelFileError("not torchvision's Mask or Faster R-CNN: the class predictor is missing")
@@ -101,10 +123,39 @@ def convert(
     with_masks = any(key.startswith("mask_head.") for key in renamed)
     newer = "rpn.convs.1.conv.weight" in renamed
     variant = f"{'mask' if with_masks else 'faster'}_rcnn_r50_fpn{'_v2' if newer else ''}"
-    info = ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause")
-    info = _policy_of(source, info) if isinstance(source, nn.Module) else _published_policy(info)
+    info = _published_policy(ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause"))
+    _check_shapes(renamed, variant, names)
+    if isinstance(source, nn.Module):
+        info = with_policy(source, info)
     model = mask_rcnn.VARIANTS[variant](names, Settings(**info.settings))
-    expected = model.state_dict()
+    model.load_state_dict(renamed)
+    _absorb_eps(model, _eps_of(source) if isinstance(source, nn.Module) else _eps_in(state, eps))
+    check_finite(model)
+    return model.eval(), info
+
+
+def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    for _ in range(NESTING):
+        inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None)
+        checkpoint = checkpoint if inner is None else inner
+    state = dict(checkpoint)
+    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ModelFileError(
+            f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
+        )
+    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def _check_shapes(renamed: Mapping[str, Tensor], variant: str, names: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        expected = mask_rcnn.VARIANTS[variant](names, None).state_dict()
     for name in sorted(set(expected) ^ set(renamed)):
         where = "is missing" if name in expected else "is unexpected"
         raise ModelFileError(f"not torchvision's {variant}: {name} {where}")
@@ -112,9 +163,6 @@ def convert(
         if tensor.shape != expected[name].shape:
             raise ModelFileError(f"not torchvision's {variant}: {name} is {list(tensor.shape)}, "
                                  f"expected {list(expected[name].shape)}")  # fmt: skip
-    model.load_state_dict(renamed)
-    _absorb_eps(model, source, state)
-    return model.eval(), info
 
 
 def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
@@ -137,64 +185,34 @@ def _published_policy(info: ModelInfo) -> ModelInfo:
     )
 
 
-def _policy_of(module: Any, info: ModelInfo) -> ModelInfo:
-    """What a torchvision module was told besides its weights."""
-    sizes, ratios = module.rpn.anchor_generator.sizes, module.rpn.anchor_generator.aspect_ratios
-    if tuple(sizes) != ((32,), (64,), (128,), (256,), (512,)) or set(ratios) != {(0.5, 1.0, 2.0)}:
-        raise ModelFileError(f"anchors of sizes {sizes} and ratios {ratios} are not torchvision's published ones")
-    heads = module.roi_heads
-    for pool, size in ((heads.box_roi_pool, 7), (heads.mask_roi_pool, 14)):
-        if pool is None:  # without masks
-            continue
-        if tuple(pool.output_size) != (size, size) or pool.sampling_ratio != 2:
-            raise ModelFileError(f"crops of {pool.output_size} with {pool.sampling_ratio} samples are not supported")
-    if module.transform.fixed_size is not None:
-        raise ModelFileError("a fixed input size is not supported; give min_size and max_size")
-    settings = Settings(
-        alignment="torchvision",
-        detections=heads.detections_per_img,
-        proposals_per_level=module.rpn._pre_nms_top_n["testing"],
-        proposals=module.rpn._post_nms_top_n["testing"],
-        training_proposals_per_level=module.rpn._pre_nms_top_n["training"],
-        training_proposals=module.rpn._post_nms_top_n["training"],
-        proposal_iou=module.rpn.nms_thresh,
-        proposal_score=module.rpn.score_thresh,
-        box_iou=heads.nms_thresh,
-        anchor_samples=module.rpn.fg_bg_sampler.batch_size_per_image,
-        region_samples=heads.fg_bg_sampler.batch_size_per_image,
-    )
-    transform = module.transform
-    rules = InputRules(
-        mean=tuple(transform.image_mean),
-        std=tuple(transform.image_std),
-        shortest_side=transform.min_size[-1],
-        longest_side=transform.max_size,
-        divisor=transform.size_divisible,
-    )
-    return dataclasses.replace(
-        info,
-        input=rules,
-        settings=dataclasses.asdict(settings),
-        score_threshold=heads.score_thresh,
-        detection_limit=heads.detections_per_img,
-    )
+def _eps_of(module: nn.Module) -> dict[str, float]:
+    """The epsilon of each normalisation, by our name of its variances."""
+    found = {
+        rename(f"{name}.running_var"): part.eps for name, part in module.named_modules() if isinstance(part, NORMS)
+    }
+    return {name: float(eps) for name, eps in found.items() if name is not None}
 
 
-def _absorb_eps(model: MaskRCNN, source: nn.Module | Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Move the difference in the normalisations' epsilon into the variances, so that it need not be stored.
+def _eps_in(state: Mapping[str, Tensor], eps: float | None) -> dict[str, float]:
+    """The same, as far as a state dict tells.
 
-    torchvision sets it to 0 for the published weights of its first variant. A bare state dict does not tell; that of
-    a frozen normalisation has no batch counters, and is taken to be of that kind.
+    torchvision's own frozen normalisation has no batch counters. Its epsilon is 1e-5, but for the published weights of
+    the first variant, which have 0 and pass it on to what is trained from them.
     """
-    theirs: dict[str, float] = {}
-    if isinstance(source, nn.Module):
-        for name, module in source.named_modules():
-            if hasattr(module, "running_var"):
-                ours = rename(f"{name}.running_var")
-                assert ours is not None
-                theirs[ours] = float(module.eps)
-    elif not any(key.endswith("num_batches_tracked") for key in state):
-        theirs = {f"{name}.running_var": 0.0 for name, _ in model.named_modules()}
+    variances = {name: tensor for key, tensor in state.items() if (name := rename(key) or "").endswith("running_var")}
+    frozen = not any(key.endswith("num_batches_tracked") for key in state)
+    if frozen and eps is None and any(bool((one < SMALL_VARIANCE).any()) for one in variances.values()):
+        warnings.warn(
+            "the weights do not say with which epsilon their normalisations divide; 0 was taken, which is right for "
+            "torchvision's published weights and what was trained from them. If they were trained from an ImageNet "
+            "backbone, scores and boxes will be off: from_torchvision(state, eps=1e-5)",
+            stacklevel=4,
+        )
+    return dict.fromkeys(variances, (0.0 if frozen else DEFAULT_EPS) if eps is None else eps)
+
+
+def _absorb_eps(model: MaskRCNN, theirs: Mapping[str, float]) -> None:
+    """Move the difference in the normalisations' epsilon into the variances, so that it need not be stored."""
     for name, module in model.named_modules():
         if isinstance(module, FrozenBatchNorm2d):
-            module.running_var += theirs.get(f"{name}.running_var", DEFAULT_EPS) - module.eps
+            module.running_var += theirs[f"{name}.running_var"] - module.eps
