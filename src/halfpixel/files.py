@@ -1,7 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and read only where they are files."""
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +53,33 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is one: a pipe or a device would keep its reader waiting, or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        # without waiting for the other end of a pipe
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # characters that no name can have
+        raise OSError(errno.EINVAL, f"not the name of a file ({error})", os.fspath(path)) from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        is_folder = stat.S_ISDIR(mode)
+        what = os.strerror(errno.EISDIR) if is_folder else "a pipe or a device, not a file"
+        raise OSError(errno.EISDIR if is_folder else errno.EINVAL, what, os.fspath(path))
+    return open(descriptor, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()

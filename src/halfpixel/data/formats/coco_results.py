@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_entries import CATEGORY_KEYS, Entry, Keys, checked_entries
 from halfpixel.data.formats.coco_objects import CocoObject, read_box, read_mask, tight_box, to_instances
+from halfpixel.data.formats.image_finder import plain_name
 from halfpixel.data.formats.json_files import json_type, load_json
 from halfpixel.data.formats.polygons import check_numbers
 from halfpixel.errors import AnnotationError
@@ -69,8 +71,8 @@ def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int
         by_name.setdefault(sample.path.name, []).append(k)
     paired = {}
     for entry in entries:
-        name = Path(entry["file_name"]).name
-        same = by_name.get(name, [])
+        name = plain_name(entry["file_name"])
+        same = by_name.get(name) or by_name.get(unquote(name), [])
         if len(same) > 1:  # in several folders: the id has to say which
             same = [k for k in same if dataset.samples[k].image_id == entry["id"]]
         if not same:

@@ -21,6 +21,7 @@ from PIL import (
 )
 
 from halfpixel.errors import ImageError
+from halfpixel.files import open_regular
 
 MAX_PIXELS = 500_000_000
 """Larger images are refused before they are decoded."""
@@ -48,7 +49,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 def open_image(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
     """Open an image file and look at its first bytes; every failure inside becomes an `ImageError` naming the file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             magic = file.read(16)
             if not magic:
                 raise ImageError("the file is empty")
