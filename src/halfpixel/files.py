@@ -72,7 +72,7 @@ def open_regular(path: Path) -> BinaryIO:
         is_folder = stat.S_ISDIR(mode)
         what = os.strerror(errno.EISDIR) if is_folder else "a pipe or a device, not a file"
         raise OSError(errno.EISDIR if is_folder else errno.EINVAL, what, os.fspath(path))
-    return open(descriptor, "rb")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path) -> bytes:
@@ -83,3 +83,16 @@ def read_regular(path: Path) -> bytes:
     """
     with open_regular(path) as file:
         return file.read()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; no for names that none can have."""
+    try:
+        return path.exists()
+    except OSError:  # too long for the file system
+        return False
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a regular file; no for names that none can have."""
+    return is_there(path) and path.is_file()

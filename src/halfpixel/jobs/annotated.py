@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfpixel.errors import AnnotationError
+from halfpixel.files import is_regular
 from halfpixel.jobs.wording import NAMED_AT_MOST, name_some, plural
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def open_dataset(
             warn(f"{dataset.path}: {plural(len(issues) - NAMED_AT_MOST, 'more issue')} of this data set")
     if not dataset.samples:
         raise AnnotationError(f"{dataset.path}: there are no images in this data set")
-    if not any(sample.path.is_file() for sample in dataset.samples):
+    if not any(is_regular(sample.path) for sample in dataset.samples):
         first = dataset.samples[0].path
         raise AnnotationError(f"{dataset.path}: none of its images is there, e.g. {first}; say where with `images`")
     return dataset

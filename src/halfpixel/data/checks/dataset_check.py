@@ -16,6 +16,7 @@ from halfpixel.data.checks.object_checks import check_outlines, check_sample
 from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ImageError
+from halfpixel.files import is_regular
 
 LARGEST_IMBALANCE = 100
 """Objects of the most frequent class for each one of the rarest."""
@@ -195,7 +196,7 @@ def _check_images(
 def _check_image(sample: Sample, read: bool) -> tuple[Issue | None, npt.NDArray[np.uint8] | None]:
     """What is wrong with an image file, and its pixels if it was read."""
     path = sample.path
-    if not path.is_file():
+    if not is_regular(path):
         return Issue("missing_image", path, "", "no such file", path), None
     if not read:
         return None, None

@@ -62,6 +62,9 @@ KINDS: Mapping[str, Kind] = {
     "unusable_area": Kind(
         "warning", "annotations with an unusable area", "correct the areas, or leave them out of the file"
     ),
+    "unusable_crowd": Kind(
+        "warning", "annotations with an 'iscrowd' that is neither 0 nor 1", "correct it: they were taken as objects"
+    ),
     "outside_image": Kind("warning", "annotations wholly outside of their image", LOOK_AT_IT),
     "empty_mask": Kind(
         "warning", "annotations whose mask has no pixels", "remove them; a polygon takes three points and an area"
@@ -111,6 +114,8 @@ KINDS: Mapping[str, Kind] = {
     "larger_than_anchors": Kind(
         "warning", "objects far larger than the largest anchor", "lower the input scale (--scale)"
     ),
+    "root_category": Kind("note", "categories above the others, without objects", "nothing to do: it is left out"),
+    "split_taken": Kind("note", "splits of which one was taken", "name the folder of another split to take that"),
     "category_ids": Kind(
         "note", "category ids that are not 1, 2, 3, ...", "nothing to do: classes go by name and order here"
     ),

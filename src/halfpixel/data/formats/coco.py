@@ -162,7 +162,7 @@ def _repeated_ids(path: Path, entries: list[Any]) -> list[Issue]:
 
 
 def _without_root(path: Path, categories: list[Entry], entries: list[Any], issues: list[Issue]) -> list[Entry]:
-    """The categories without the one that Roboflow puts above all others: it has no objects and is no class to learn."""
+    """The categories without the one that Roboflow puts above the others: no class to learn, as it has no objects."""
     used = {entry["category_id"] for entry in entries if key_issue(entry, HAS_CATEGORY) is None}
     above = {entry.get("supercategory") for entry in categories if isinstance(entry.get("supercategory"), str)}
     kept = []

@@ -7,3 +7,6 @@ Format = Literal["coco", "yolo", "labelme", "mask_folders", "label_images", "sem
 
 WritableFormat = Literal["coco", "yolo", "label_images", "mask_folders"]
 """The writers in `DATASET_WRITERS` (`outputs/write_dataset.py`), in that order."""
+
+Split = Literal["train", "val", "test"]
+"""The parts that a data set may say it has."""

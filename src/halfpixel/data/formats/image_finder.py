@@ -9,15 +9,16 @@ from pathlib import Path, PureWindowsPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from halfpixel.errors import AnnotationError
+from halfpixel.files import is_regular
 
 ANNOTATION_FOLDERS = {"annotation", "annotations", "ann", "anns", "label", "labels", "json", "jsons"}
 """A file in a folder of such a name has its images beside that folder."""
 
 
 class ImageFinder:
-    """Looks for what an annotation file names, in this order; of several places in one step all are looked at.
+    r"""Looks for what an annotation file names, in this order; of several places in one step all are looked at.
 
-    1. The name as it is written, with `/` for `\\`, with `%20` and the like decoded; of an address its path. Each as a
+    1. The name as it is written, with `/` for `\`, with `%20` and the like decoded; of an address its path. Each as a
        whole, then without its first folder, its first two, and so on.
     2. Where a folder of images is given, in that, then in the folder in it that the annotation file's name mentions
        (`train2017` for `instances_train2017.json`). Otherwise at the absolute path, if it is one; then in `images/`
@@ -30,7 +31,7 @@ class ImageFinder:
         exists: whether something is at a path. Default: a regular file.
     """
 
-    def __init__(self, file: Path, images: Path | None, exists: Callable[[Path], bool] = os.path.isfile) -> None:
+    def __init__(self, file: Path, images: Path | None, exists: Callable[[Path], bool] = is_regular) -> None:
         self.file = file
         self._given = images
         self._exists = exists
@@ -62,7 +63,7 @@ class ImageFinder:
         if tail.startswith(".."):  # from where the annotation file lies
             folders = [] if self._given else [self.file.parent]
         found = [folder / tail for folder in folders if self._exists(folder / tail)]
-        if len(found) > 1 and not all(os.path.samefile(found[0], other) for other in found[1:]):
+        if len(found) > 1 and not all(found[0].samefile(other) for other in found[1:]):
             raise AnnotationError(
                 f"{self.file}: '{name}' could be {found[0]} and {found[1]}; give the folder of the images"
             )
