@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -62,17 +63,18 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it cannot be opened, or is not a regular file.
     """
     try:
-        # without waiting for the other end of a pipe
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        raw = io.FileIO(os.fspath(path), "rb", opener=_open_at_once)
     except ValueError as error:  # characters that no name can have
         raise OSError(errno.EINVAL, f"not the name of a file ({error})", os.fspath(path)) from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        is_folder = stat.S_ISDIR(mode)
-        what = os.strerror(errno.EISDIR) if is_folder else "a pipe or a device, not a file"
-        raise OSError(errno.EISDIR if is_folder else errno.EINVAL, what, os.fspath(path))
-    return os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raw.close()
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", os.fspath(path))
+    return io.BufferedReader(raw)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_regular(path: Path) -> bytes:

@@ -80,6 +80,14 @@ KINDS: Mapping[str, Kind] = {
     "touching_objects": Kind(
         "warning", "masks that do not tell touching objects apart", "give each object its own mask"
     ),
+    "several_annotations": Kind(
+        "warning", "images that several people annotated", "export the annotations of one of them"
+    ),
+    "soft_mask": Kind(
+        "warning",
+        "masks in grey levels, as JPEG and resizing leave them",
+        "save masks as PNG or TIFF, and never resized",
+    ),
     # objects that are probably wrong
     "duplicate_object": Kind("warning", "objects annotated twice", "remove one of the two"),
     "speck": Kind("warning", "tiny specks", "remove them where they are slips of the hand"),
@@ -113,6 +121,12 @@ KINDS: Mapping[str, Kind] = {
     ),
     "larger_than_anchors": Kind(
         "warning", "objects far larger than the largest anchor", "lower the input scale (--scale)"
+    ),
+    "void_region": Kind(
+        "note", "masks with a border of the number 255", "nothing to do: as in Pascal VOC, it is not looked at"
+    ),
+    "stuff_region": Kind(
+        "note", "masks with Cityscapes' numbers of what is no object", "nothing to do: they are left out"
     ),
     "root_category": Kind("note", "categories above the others, without objects", "nothing to do: it is left out"),
     "split_taken": Kind("note", "splits of which one was taken", "name the folder of another split to take that"),

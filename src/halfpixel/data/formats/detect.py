@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats import coco, label_images, labelme, mask_folders, semantic, yolo
+from halfpixel.data.formats import coco, label_images, label_studio, labelme, mask_folders, semantic, via, yolo
 from halfpixel.data.formats.format_names import Format, Split
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError, ArgumentError
@@ -15,6 +15,8 @@ READERS: tuple[Reader, ...] = (
     coco.READER,
     yolo.READER,
     labelme.READER,
+    via.READER,
+    label_studio.READER,
     mask_folders.READER,
     label_images.READER,
     semantic.READER,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from halfpixel.data.formats.json_files import whole
@@ -62,3 +64,24 @@ def read_run_lengths(segmentation: dict[str, object], size_hw: tuple[int, int]) 
         found = f"{total}" if total < 1e30 else "far more"
         raise ValueError(f"the run lengths add up to {found} pixels, the image has {area_px}")
     return decode_runs(np.array(numbers, dtype=np.int64), size_hw)
+
+
+def united(parts: Sequence[PlacedCrop], size_hw: tuple[int, int]) -> PlacedCrop:
+    """The union of some masks, cut to the image and to its pixels; 0 by 0 pixels where there is none."""
+    height, width = size_hw
+    placed = [
+        (max(x, 0), max(y, 0), crop[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)])
+        for crop, (x, y) in parts
+    ]
+    placed = [(x, y, crop) for x, y, crop in placed if crop.any()]
+    if not placed:
+        return np.zeros((0, 0), dtype=np.bool_), (0, 0)
+    left, top = min(x for x, _, _ in placed), min(y for _, y, _ in placed)
+    right = max(x + crop.shape[1] for x, _, crop in placed)
+    bottom = max(y + crop.shape[0] for _, y, crop in placed)
+    union = np.zeros((bottom - top, right - left), dtype=np.bool_)
+    for x, y, crop in placed:
+        union[y - top : y - top + crop.shape[0], x - left : x - left + crop.shape[1]] |= crop
+    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
+    tight = union[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.ascontiguousarray(tight), (left + int(columns[0]), top + int(rows[0]))

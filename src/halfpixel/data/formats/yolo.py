@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from halfpixel.data.dataset import Dataset, Issue
-from halfpixel.data.formats.data_yaml import YAML, images_at, read_data_yaml, read_names, read_text
+from halfpixel.data.formats.data_yaml import YAML, DataYaml, images_at, read_data_yaml, read_names, read_text
 from halfpixel.data.formats.format_names import Format, Split
 from halfpixel.data.formats.mask_files import files_in, folders_in, read_size_hw
 from halfpixel.data.formats.mask_sizes import PlacedCrop
@@ -47,11 +47,12 @@ def read_yolo(path: Path, images: Path | None = None, split: Split | None = None
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     file = _data_yaml(path)
+    data = None if file is None else read_data_yaml(file)
     named = file or _find_names(folder)
-    names = {} if named is None else read_names(named)
+    names = data.names if data is not None else {} if named is None else read_names(named)
     issues: list[Issue] = []
-    if file is not None and images is None and read_data_yaml(file).splits:
-        pairs = _pair_split(file, split, issues)
+    if data is not None and images is None and data.splits:
+        pairs = _pair_split(data, split, issues)
     elif path.suffix.lower() == ".txt":
         pairs = _with_labels(images_at(path))
     else:
@@ -118,16 +119,15 @@ def _find_names(folder: Path) -> Path | None:
     return None
 
 
-def _pair_split(file: Path, wanted: Split | None, issues: list[Issue]) -> dict[Path, Path | None]:
+def _pair_split(data: DataYaml, wanted: Split | None, issues: list[Issue]) -> dict[Path, Path | None]:
     """The images of one split of a YAML file with their label files; says which split it is."""
-    data = read_data_yaml(file)
     split = data.choose(wanted)
     places = data.places(split)
     pairs = _with_labels(image for place in places for image in images_at(place, data.root))
     others = [f"`{one}`" for one in data.splits if one != split]
     left = f", not {' and '.join(others)}" if others else ""
     n = len(pairs)
-    issues.append(Issue("split_taken", file, "", f"took `{split}` ({n:,} image{'s' * (n != 1)}){left}"))
+    issues.append(Issue("split_taken", data.path, "", f"took `{split}` ({n:,} image{'s' * (n != 1)}){left}"))
     folders = [label_file_of(place / "any.png").parent for place in places if place.is_dir()]
     for folder in dict.fromkeys(one for one in folders if one.is_dir()):
         issues += _labels_without_image(folder, pairs)
