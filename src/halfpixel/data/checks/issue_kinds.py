@@ -122,6 +122,9 @@ KINDS: Mapping[str, Kind] = {
     "larger_than_anchors": Kind(
         "warning", "objects far larger than the largest anchor", "lower the input scale (--scale)"
     ),
+    "crowd_region": Kind(
+        "note", "crowd regions, which are neither objects nor background", "CVAT marks brush masks so: --crowd objects"
+    ),
     "void_region": Kind(
         "note", "masks with a border of the number 255", "nothing to do: as in Pascal VOC, it is not looked at"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,13 +18,14 @@ from halfpixel.structures.instances import Instances
 RESULT_KEYS: Keys = {"image_id": int, "category_id": int, "score": (int, float)}
 
 
-def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
+def read_coco_results(path: Path, dataset: Dataset, warn: Callable[[str], None] | None = None) -> list[Instances]:
     """Read predictions for the images of a data set.
 
     Args:
         path: a COCO results list (with boxes, masks or both), or a COCO data set whose annotations have a `score`, as
             `write_coco` makes it. In the latter, images and classes are paired with the data set's by name.
         dataset: what the predictions are for.
+        warn: hears that the one class of either was taken for the same, under two names.
 
     Returns:
         For each sample, in the data set's order, its predictions by descending score (equal scores keep the file's
@@ -37,7 +39,7 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
     content = load_json(path)
     if isinstance(content, dict):
         samples = _pair_images(path, checked_entries(path, content, "images", {"id": int, "file_name": str}), dataset)
-        labels = _pair_categories(checked_entries(path, content, "categories", CATEGORY_KEYS), dataset)
+        labels = _pair_categories(path, checked_entries(path, content, "categories", CATEGORY_KEYS), dataset, warn)
         entries = checked_entries(path, content, "annotations", RESULT_KEYS, unique=False)
     elif isinstance(content, list):
         samples = {sample.image_id: k for k, sample in enumerate(dataset.samples)}
@@ -81,8 +83,16 @@ def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int
     return paired
 
 
-def _pair_categories(entries: list[Entry], dataset: Dataset) -> dict[int, int]:
+def _pair_categories(
+    path: Path, entries: list[Entry], dataset: Dataset, warn: Callable[[str], None] | None
+) -> dict[int, int]:
+    """For each category of the predictions the data set's label."""
     labels = {name: k for k, name in enumerate(dataset.class_names)}
+    if len(entries) == len(labels) == 1 and entries[0]["name"] not in labels:
+        if warn is not None:
+            own = entries[0]["name"]
+            warn(f"{path}: its one class, {own}, was taken for the one of {dataset.path}, {dataset.class_names[0]}")
+        return {entries[0]["id"]: 0}
     return {entry["id"]: labels[entry["name"]] for entry in entries if entry["name"] in labels}
 
 
