@@ -1,7 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and read only where they are files."""
 
+import errno
 import hashlib
+import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +54,47 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is one: a pipe or a device would keep its reader waiting, or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        raw = io.FileIO(os.fspath(path), "rb", opener=_open_at_once)
+    except ValueError as error:  # characters that no name can have
+        raise OSError(errno.EINVAL, f"not the name of a file ({error})", os.fspath(path)) from None
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raw.close()
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", os.fspath(path))
+    return io.BufferedReader(raw)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; no for names that none can have."""
+    try:
+        return path.exists()
+    except OSError:  # too long for the file system
+        return False
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a regular file; no for names that none can have."""
+    return is_there(path) and path.is_file()

@@ -82,10 +82,6 @@ def test_a_box_of_no_area_gives_way_to_the_masks(tmp_path):
         ({"segmentation": [[4, 4, 4, 4, 4, 4]]}, "empty_mask", "no pixels$"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}}, "empty_mask", "no pixels"),
         ({"segmentation": [[16, 1, 20, 1, 20, 5]]}, "outside_image", "polygons are outside of the 16 x 12 image"),
-        ({"bbox": [WIDTH, 2, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
-        ({"bbox": [-9, 2, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
-        ({"bbox": [2, HEIGHT + 3.5, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
-        ({"bbox": [2, -5, 5, 5]}, "outside_image", "outside of the 16 x 12 image"),
         ({"segmentation": [[1, 1, 5, 5, 9]]}, "unusable_polygon", "odd number of coordinates .5."),
         ({"segmentation": [[1, 1, 5, 5, 9, "2"]]}, "unusable_polygon", "'polygon 0' must be 6 finite numbers"),
         ({"segmentation": [[1, 1, 5, 5, 9, float("nan")]]}, "unusable_polygon", "must be 6 finite numbers"),
@@ -100,13 +96,7 @@ def test_a_box_of_no_area_gives_way_to_the_masks(tmp_path):
         (run_lengths("55"), "unusable_run_lengths", "add up to 10"),
         (run_lengths("é"), "unusable_run_lengths", "characters outside"),
         (run_lengths(None), "unusable_run_lengths", "'counts' must be"),
-        ({"bbox": [1, 2, 3]}, "unusable_box", "'bbox' must be 4 finite numbers"),
-        ({"bbox": "box"}, "unusable_box", "'bbox' must be 4 finite numbers"),
-        ({"bbox": [1, 2, 3, float("inf")]}, "unusable_box", "'bbox' must be 4 finite numbers"),
-        ({"bbox": [1, 2, -3, 4]}, "unusable_box", "negative width or height"),
-        ({"area": "36"}, "unusable_area", "'area' must be 1 finite number"),
-        ({"area": float("nan")}, "unusable_area", "'area' must be 1 finite number"),
-        ({"image_id": "7"}, "unusable_annotation", "it has an unusable 'image_id': '7'"),
+        ({"image_id": "a7"}, "unusable_annotation", "it has an unusable 'image_id': 'a7'"),
         ({"category_id": True}, "unusable_annotation", "it has an unusable 'category_id': True"),
         ({"category_id": None}, "unusable_annotation", "it has no 'category_id'"),
         ({"segmentation": 5}, "unusable_annotation", "it has an unusable 'segmentation': 5"),
@@ -123,6 +113,110 @@ def test_faults_of_one_annotation_leave_it_out_and_say_so(tmp_path, keys, kind, 
     assert issue.image == (None if "image_id" in keys else tmp_path / "a.png")
     assert data.samples[0].annotation_ids == (3,)
     assert len(data.samples[0].objects) == len(data.samples[0].areas_px) == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "reason"),
+    [
+        ({"bbox": [WIDTH, 2, 5, 5]}, "unusable_box", "outside of the 16 x 12 image"),
+        ({"bbox": [-9, 2, 5, 5]}, "unusable_box", "outside of the 16 x 12 image"),
+        ({"bbox": [2, HEIGHT + 3.5, 5, 5]}, "unusable_box", "outside of the 16 x 12 image"),
+        ({"bbox": [2, -5, 5, 5]}, "unusable_box", "outside of the 16 x 12 image"),
+        ({"bbox": [1, 2, 3]}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": "box"}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "unusable_box", "'bbox' must be 4 finite numbers"),
+        ({"bbox": [1, 2, -3, 4]}, "unusable_box", "negative width or height"),
+        ({"area": "36"}, "unusable_area", "'area' must be 1 finite number"),
+        ({"area": float("nan")}, "unusable_area", "'area' must be 1 finite number"),
+        ({"area": -5}, "unusable_area", "the area -5 is negative"),
+    ],
+)
+def test_a_good_mask_is_kept_whatever_stands_beside_it(tmp_path, keys, kind, reason):
+    path = saved(tmp_path, changed(**keys))
+    data = read_coco(path)
+    (issue,) = data.warnings
+    assert (issue.kind, issue.path, issue.where, issue.image) == (kind, path, "annotation 1", tmp_path / "a.png")
+    assert re.search(rf"{reason}.*; that of its mask is taken$", issue.what)
+    (sample, _) = data.samples
+    assert sample.annotation_ids == (1, 3)
+    box, area = sample.objects.boxes_xyxy[0].tolist(), sample.areas_px[0].item()
+    assert (box, area) == (([3, 2, 9, 8], 36.5) if kind == "unusable_box" else ([2.5, 2, 9.25, 8], 36))
+
+
+def test_numbers_may_be_text_or_floats(tmp_path):
+    content = changed(image_id="7", category_id=9.0, id="1")
+    content["images"][0] |= {"id": "7", "width": float(WIDTH), "height": f"{HEIGHT}.0"}
+    content["categories"][0]["id"] = "9"
+    runs = [float(one) for one in content["annotations"][1]["segmentation"]["counts"]]
+    content["annotations"][1]["segmentation"] = {"size": [float(HEIGHT), float(WIDTH)], "counts": runs}
+    data, plain = read_coco(saved(tmp_path, content)), read_coco(saved(tmp_path, DATA_SET, "plain.json"))
+    assert (data.warnings, data.category_ids) == ((), (4, 9))
+    for one, other in zip(data.samples, plain.samples, strict=True):
+        assert (one.image_id, one.size_hw, one.annotation_ids) == (other.image_id, other.size_hw, other.annotation_ids)
+        np.testing.assert_array_equal(one.objects.masks.dense(), other.objects.masks.dense())
+        np.testing.assert_array_equal(one.ignored.masks.dense(), other.ignored.masks.dense())
+    assert list(read_coco_polygons(saved(tmp_path, content))) == [(7, 1)]
+
+
+@pytest.mark.parametrize("value", ["0", "1", 2, float("nan"), [1], -1])
+def test_what_is_no_crowd_mark_is_an_object(tmp_path, value):
+    data = read_coco(saved(tmp_path, changed(iscrowd=value)))
+    (issue,) = data.warnings
+    assert (issue.kind, issue.where) == ("unusable_crowd", "annotation 1")
+    assert "'iscrowd' must be 0 or 1, got" in issue.what
+    assert data.samples[0].annotation_ids == (1, 3)
+
+
+@pytest.mark.parametrize(("value", "ids"), [(True, (3,)), (1.0, (3,)), (False, (1, 3)), (None, (1, 3))])
+def test_what_is_a_crowd_mark(tmp_path, value, ids):
+    data = read_coco(saved(tmp_path, changed(iscrowd=value)))
+    assert (data.samples[0].annotation_ids, data.warnings) == (ids, ())
+
+
+def test_roboflows_root_category_is_no_class(tmp_path):
+    content = changed() | {"categories": [{"id": 0, "name": "things"}, *DATA_SET["categories"]]}
+    assert read_coco(saved(tmp_path, content)).class_names == ("things", "tree", "cell")
+    data = read_coco(saved(tmp_path, content, "_annotations.coco.json"))
+    assert (data.class_names, data.category_ids) == (("tree", "cell"), (4, 9))
+    assert [(one.kind, one.where) for one in data.warnings] == [("root_category", "category 0 (things)")]
+    assert data.samples[0].objects.labels.tolist() == [1, 0]
+
+    content["categories"][1]["supercategory"] = "things"
+    assert read_coco(saved(tmp_path, content)).class_names == ("tree", "cell")
+    content["annotations"][0]["category_id"] = 0  # it has an object, and is a class
+    assert read_coco(saved(tmp_path, content)).class_names == ("things", "tree", "cell")
+
+
+@pytest.mark.parametrize(
+    ("size", "what"),
+    [
+        ({"height": 2**64}, "a size of 16 x 18446744073709551616 pixels; sides from 1 to 1000000 are read"),
+        ({"width": 10**400}, "a size of 1332-bit x 12 pixels"),
+        ({"width": 0}, "a size of 0 x 12 pixels"),
+    ],
+)
+def test_absurd_sizes_are_refused(tmp_path, size, what):
+    content = changed()
+    content["images"][0] |= size
+    with pytest.raises(AnnotationError, match=rf"instances\.json: image 7: {what}"):
+        read_coco(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "kind", "what"),
+    [
+        ({"size": [60000, 60000], "counts": [0, 36 * 10**8]}, "unusable_run_lengths", "60000 columns of 60000"),
+        ([[0, 0, 6e4, 0, 6e4, 6e4, 0, 6e4]], "unusable_polygon", "60000 columns of 60000 pixels"),
+        ([[-1e6, 0, 1e6, 1, 1e6, 9]] * 2, "unusable_polygon", r"an outline of 8\S+ pixels"),
+    ],
+)
+def test_masks_that_would_fill_the_memory_are_left_out(tmp_path, segmentation, kind, what):
+    content = changed(segmentation=segmentation)
+    content["images"][0] |= {"width": 60000, "height": 60000}
+    content["annotations"] = content["annotations"][:1]
+    (issue,) = read_coco(saved(tmp_path, content)).warnings
+    assert issue.kind == kind
+    assert re.search(what, issue.what)
 
 
 @pytest.mark.parametrize(("entry", "reason"), [(None, "JSON null"), ("1", "JSON string"), ({}, "has no 'id'")])

@@ -85,9 +85,9 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
     labels = labels_with(1, 2, 3, dtype=np.uint8)
     (tmp_path / "masks").mkdir()
     write_array(tmp_path / "masks/a.png", labels)
-    write_array(tmp_path / "masks/b.png", np.stack([labels] * 3, axis=2))
+    write_array(tmp_path / "masks/b.png", np.stack([labels, labels, labels * 2], axis=2))
     write_array(tmp_path / "masks/c.png", labels[:-1])
-    tifffile.imwrite(tmp_path / "masks/d.tif", labels.astype(np.float32))
+    tifffile.imwrite(tmp_path / "masks/d.tif", labels / np.float32(2))
     tifffile.imwrite(tmp_path / "masks/e.tif", np.stack([labels] * 2), photometric="minisblack")
     (tmp_path / "masks/f.png").write_bytes(b"nothing")
     data = read_label_images(tmp_path)
@@ -95,13 +95,35 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path):
     assert kinds(data) == ["unusable_file"] * 5
     for issue, what in zip(
         data.warnings,
-        ("b.png: 3 channels", "c.png: 32 x 23 pixels", "float32", "stack", "f.png: not an image"),
+        ("b.png: 3 channels", "c.png: 32 x 23 pixels", "float32 with fractions", "stack", "f.png: not an image"),
         strict=True,
     ):
         assert what in issue.what
     (tmp_path / "masks/a.png").unlink()
     with pytest.raises(AnnotationError, match="none of its 5 images can be used"):
         read_label_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.tif", lambda path, labels: tifffile.imwrite(path, labels.astype(np.float32))),
+        ("a.tif", lambda path, labels: tifffile.imwrite(path, labels.astype(np.float64))),
+        ("a.tif", lambda path, labels: tifffile.imwrite(path, labels)),
+        ("a.tif", lambda path, labels: tifffile.imwrite(path, labels[None].astype(np.uint16), imagej=True)),
+        ("a.tif", lambda path, labels: tifffile.imwrite(path, labels[None, None].astype(np.uint16))),
+        ("a.png", lambda path, labels: write_array(path, np.dstack([labels.astype(np.uint8)] * 3))),
+        ("a.png", lambda path, labels: write_array(path, np.dstack([labels.astype(np.uint8)] * 3 + [labels > 0]))),
+        ("a.png", lambda path, labels: write_array(path, np.dstack([labels.astype(np.uint8)] * 2))),
+    ],
+)
+def test_whole_numbers_however_they_are_stored(tmp_path, name, write):
+    write_picture(tmp_path / "images/a.png")
+    (tmp_path / "masks").mkdir()
+    write(tmp_path / "masks" / name, labels_with(1, 2, 200))
+    data = read_label_images(tmp_path)
+    assert data.warnings == ()
+    np.testing.assert_array_equal(dense(data.samples[0]), MASKS)
 
 
 def test_an_image_that_its_exif_data_turns(tmp_path):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, plain_table, say, say_json, say_tied, show
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import describe_model
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -34,6 +36,7 @@ def calibrate(
     predictions: Path | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Calibrate a model on a small annotated set: a threshold, probabilities, and intervals for counts.
 
@@ -53,13 +56,14 @@ def calibrate(
         predictions: Take the predictions of this COCO file, which the model made, and do not run it.
         overwrite: Replace an earlier file.
         as_json: Print all numbers as JSON.
+        reading: How the annotations are taken.
     """
     from halfpixel.jobs.calibrate import calibrate as run
 
     with Listener() as listener:
         result = run(
             data, out=out, model=model, level=level, goal=goal, threshold=threshold, images=images, format=format,
-            predictions=predictions, overwrite=overwrite, tell=listener,
+            predictions=predictions, overwrite=overwrite, reading=reading, tell=listener,
         )  # fmt: skip
     if result.report is not None and as_json:
         say_json(result.to_json())

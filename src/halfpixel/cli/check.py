@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, plain_table, say, say_json, show
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import describe_model
 from halfpixel.jobs.wording import name_some, plural
 
@@ -27,6 +29,7 @@ def check(
     out: Path | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Look for what would spoil a training: broken images, faulty annotations, the same image in train and val.
 
@@ -42,11 +45,12 @@ def check(
         out: A folder for check.json and contact-sheet.png, the worst images with the faulty objects outlined.
         overwrite: Replace an earlier check in the folder.
         as_json: Print everything as JSON.
+        reading: How the annotations are taken.
     """
     from halfpixel.jobs import check as job
 
     with Listener() as listener:
-        found = job.run(job.CheckRequest(data, val, images, format, model, out, overwrite), listener)
+        found = job.run(job.CheckRequest(data, val, images, format, model, out, overwrite, reading), listener)
     if as_json:
         say_json(found.to_json())
         return 0 if found.healthy else 1

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
 from halfpixel.cli.evaluate import BY
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def compare(
     pictures: int = 8,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Audit two models side by side on annotated images: count errors, merges, splits, misses, areas, pictures.
 
@@ -57,6 +60,7 @@ def compare(
         pictures: How many images the page shows, of those on which the two differ most, at most.
         overwrite: Replace an earlier comparison in the folder.
         as_json: Print the whole report as JSON.
+        reading: How the annotations are taken.
     """
     from halfpixel.report.comparison_run import compare as run
 
@@ -64,7 +68,7 @@ def compare(
         result = run(
             data, out=out, models=model or (), predictions=predictions or (), images=images, format=format,
             thresholds=threshold or (), limit=limit, slice_by=slice_by, pictures=pictures, overwrite=overwrite,
-            tell=listener,
+            reading=reading, tell=listener,
         )  # fmt: skip
     if result.comparison is not None and as_json:
         say_json(result.to_json())

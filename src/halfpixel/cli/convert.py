@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfpixel.cli.console import Listener, complain, plain_table, say, show
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format, WritableFormat
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def convert(
     out: Path,
     images: Path | None = None,
     format: Format | None = None,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Bring annotated images to another format, and say what that format cannot hold.
 
@@ -35,11 +38,12 @@ def convert(
         out: A new or empty folder.
         images: The folder of the images, where they are not beside the annotations.
         format: The format of the data. Default: found by looking.
+        reading: How the annotations are taken.
     """
     from halfpixel.jobs import convert as job
 
     with Listener() as listener:
-        done = job.convert(data, to, out, images=images, format=format, tell=listener)
+        done = job.convert(data, to, out, images=images, format=format, reading=reading, tell=listener)
     for path in done.missing:
         complain(f"{path}: there is no such image; left out")
     _print(done, to, out)

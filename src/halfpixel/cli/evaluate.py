@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
-from halfpixel.cli.option_groups import Speed
+from halfpixel.cli.option_groups import Reading, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import AS_USUAL
 from halfpixel.jobs.wording import plural
 
@@ -41,6 +42,7 @@ def evaluate(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     speed: Speed = AS_USUAL,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Compare what a model finds with annotations: average precision, accuracy, counts, and every error by its type.
 
@@ -61,6 +63,7 @@ def evaluate(
         overwrite: Replace an earlier report in the folder.
         as_json: Print the whole report as JSON.
         speed: What the model runs on, and how fast.
+        reading: How the annotations are taken.
     """
     from halfpixel.report.evaluation_run import evaluate_model
 
@@ -68,7 +71,7 @@ def evaluate(
         result = evaluate_model(
             data, out=out, model=model, first_pass=first_pass, images=images, format=format, threshold=threshold,
             limit=limit, predictions=predictions, slice_by=slice_by, boundary=boundary, pictures=pictures,
-            overwrite=overwrite, speed=speed, tell=listener,
+            overwrite=overwrite, speed=speed, reading=reading, tell=listener,
         )  # fmt: skip
     if result.evaluation is not None and as_json:
         say_json(result.to_json())

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from halfpixel.jobs.annotated import ReadingOptions
 from halfpixel.jobs.image_options import ImageOptions
 from halfpixel.jobs.model_options import SpeedOptions
 
 Images = Annotated[ImageOptions, Parameter(name="*", group=Group("Microscope images"))]
 Speed = Annotated[SpeedOptions, Parameter(name="*", group=Group("Speed (compare with: halfpixel bench)"))]
+Reading = Annotated[ReadingOptions, Parameter(name="*", group=Group("Annotations"))]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, number, plain_table, say, say_json, say_tied, show
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def sweep(
     predictions: Path | None = None,
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Show what each score threshold does to counts and accuracy, and recommend one for a goal.
 
@@ -53,13 +56,14 @@ def sweep(
         predictions: Sweep the predictions of this COCO file, and run no model.
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
+        reading: How the annotations are taken.
     """
     from halfpixel.jobs.sweep import sweep as run
 
     with Listener() as listener:
         result = run(
             data, out=out, model=model, first=first, last=last, step=step, iou=iou, goal=goal, images=images,
-            format=format, limit=limit, predictions=predictions, overwrite=overwrite, tell=listener,
+            format=format, limit=limit, predictions=predictions, overwrite=overwrite, reading=reading, tell=listener,
         )  # fmt: skip
     if result.swept is not None and as_json:
         say_json(result.to_json())

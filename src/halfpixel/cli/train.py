@@ -12,7 +12,9 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from halfpixel.cli.console import ERR, Listener, progress_bar, say
 from halfpixel.cli.evaluate import print_evaluation
+from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.events import Event, Trained
 from halfpixel.jobs.input_options import AS_BEFORE, InputOptions
 from halfpixel.train.recipe import Recipe
@@ -70,6 +72,7 @@ def train(
     tensorboard: bool = False,
     inputs: Annotated[InputOptions, Parameter(name="*", group=INPUT_GROUP)] = AS_BEFORE,
     recipe: Annotated[RecipeOptions, Parameter(name="*", group=RECIPE_GROUP, negative_bool="no-")] = NOTHING_GIVEN,
+    reading: Reading = AS_WRITTEN,
 ) -> int:
     """Train a model on annotated images, and write it and a record of the run to a new folder.
 
@@ -80,7 +83,8 @@ def train(
     Args:
         data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
         out: The folder for model.safetensors and the record of the run; runs are never overwritten.
-        val: Annotated images (as DATA) to measure on while training; the best averaged weights are kept.
+        val: Annotated images (as DATA) to measure on while training; the best averaged weights are kept. Default: the
+            split val of a data.yaml that names one.
         hold_out: Instead of --val: take this many images, chosen by the seed, out of DATA.
         resume: Go on with the run in --out, if it was begun: give the same command again.
         model: Where to start: a named model, a model file, or a network to train from scratch (mask_rcnn_lite,
@@ -93,13 +97,14 @@ def train(
         tensorboard: Also write events for TensorBoard (pip install "halfpixel[tensorboard]").
         inputs: How images are brought to the network.
         recipe: All decisions of the run.
+        reading: How the annotations are taken.
     """
     from halfpixel.jobs.train import TrainRequest, run
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
     request = TrainRequest(
         data, out, val, hold_out, resume, model, images, format, backbone, score_threshold, half, tensorboard, inputs,
-        recipe.given,
+        recipe.given, reading,
     )  # fmt: skip
     with TrainingListener() as listener:
         result = run(request, listener)

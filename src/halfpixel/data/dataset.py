@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from jaxtyping import Float
     from torch import Tensor
 
@@ -44,14 +46,43 @@ class Sample:
 
 
 def annotated_sample(
-    image_id: int, path: Path, masks: CropMasks, labels: Sequence[int], class_names: tuple[str, ...]
+    image_id: int,
+    path: Path,
+    masks: CropMasks,
+    labels: Sequence[int],
+    class_names: tuple[str, ...],
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Sample:
-    """A sample whose boxes and areas are those of its masks, annotations numbered from 1; for formats without ids."""
+    """A sample whose boxes and areas are those of its masks, annotations numbered from 1; for formats without ids.
+
+    Args:
+        image_id: the number of the image.
+        path: the image file.
+        masks: the objects.
+        labels: the class of each.
+        class_names: all classes.
+        ignored: `[h, w]` pixels that are neither objects, of whatever class, nor background.
+    """
+    import torch
+
+    from halfpixel.structures.masks import CropMasks
+
+    objects = _instances(masks, labels, class_names)
+    regions = CropMasks.empty(masks.size_hw)
+    if ignored is not None and ignored.any():
+        whole = CropMasks.from_dense(torch.from_numpy(ignored)[None])
+        regions = whole[torch.zeros(len(class_names), dtype=torch.int64)]
+    numbers = tuple(range(1, len(masks) + 1))
+    crowd = _instances(regions, range(len(regions)), class_names)
+    return Sample(image_id, path, masks.size_hw, objects, masks.areas_px().double(), numbers, crowd)
+
+
+def _instances(masks: CropMasks, labels: Sequence[int], class_names: tuple[str, ...]) -> Instances:
     import torch
 
     from halfpixel.structures.instances import Instances
 
-    objects = Instances(
+    return Instances(
         size_hw=masks.size_hw,
         boxes_xyxy=masks.boxes_xyxy(),
         scores=torch.ones(len(masks)),
@@ -59,8 +90,6 @@ def annotated_sample(
         class_names=class_names,
         masks=masks,
     )
-    numbers = tuple(range(1, len(masks) + 1))
-    return Sample(image_id, path, masks.size_hw, objects, masks.areas_px().double(), numbers, objects[:0])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE, Goal, check_calibration
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
@@ -41,6 +41,7 @@ class CalibrateRequest:
     format: Format | None = None
     predictions: Path | None = None
     overwrite: bool = False
+    reading: ReadingOptions = AS_WRITTEN
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.goal is not None:
@@ -102,6 +103,7 @@ def calibrate(
     format: Format | None = None,
     predictions: str | Path | None = None,
     overwrite: bool = False,
+    reading: ReadingOptions = AS_WRITTEN,
     tell: Tell = ignore,
 ) -> CalibrateResult:
     """Calibrate a model: a threshold, probabilities, and intervals for counts: `halfpixel calibrate`.
@@ -119,6 +121,7 @@ def calibrate(
         format: of the annotations. Default: found by looking.
         predictions: take the predictions of this COCO file, which the model made, and do not run it.
         overwrite: replace earlier files.
+        reading: how the annotations are taken.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -136,6 +139,7 @@ def calibrate(
         format=format,
         predictions=None if predictions is None else Path(predictions),
         overwrite=overwrite,
+        reading=reading,
     )
     return run(request, tell)
 
@@ -150,12 +154,11 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     out, plot, numbers, predictions = request.out, request.plot, request.numbers, request.predictions
     goal = None if request.goal is None else Goal.parse(request.goal)
     runner = Runner(tell)
-    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     check_enough(len(dataset.samples), request.level, str(dataset.path))
     predictor = open_model(request.model, tell)
-    check_classes(dataset, predictor.class_names, f"the model {request.model}")
     limits = DetectionLimits.resolve(LOWEST_SCORE, None, predictor.info)
-    dataset, found = _find(runner, predictor, dataset, predictions, limits)
+    dataset, found = _find(runner, predictor, dataset, predictions, limits, f"the model {request.model}")
     about = {
         "model": request.model,
         "data": str(request.data),
@@ -175,15 +178,20 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
 
 
 def _find(
-    runner: Runner, predictor: Predictor, dataset: Dataset, predictions: Path | None, limits: DetectionLimits
+    runner: Runner,
+    predictor: Predictor,
+    dataset: Dataset,
+    predictions: Path | None,
+    limits: DetectionLimits,
+    whose: str,
 ) -> tuple[Dataset, list[Instances]]:
     """Predictions of the model, or from the file that it made."""
     from halfpixel.data.formats.coco_results import read_coco_results
     from halfpixel.jobs.collect import lowest_score, predict_dataset
 
     if predictions is None:
-        return predict_dataset(runner, predictor, dataset, limits)
-    found = [one[: limits.limit] for one in read_coco_results(predictions, dataset)]
+        return predict_dataset(runner, predictor, dataset, limits, whose)
+    found = [one[: limits.limit] for one in read_coco_results(predictions, dataset, runner.warn)]
     lowest = lowest_score(found)
     if lowest > 2 * LOWEST_SCORE:
         text = f"{predictions}: no object scores under {lowest:.2g}"

@@ -12,7 +12,7 @@ from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ImageError
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.events import Event, Progress, Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
@@ -42,6 +42,7 @@ class CheckRequest:
     model: Predictor | str | None = None
     out: Path | None = None
     overwrite: bool = False
+    reading: ReadingOptions = AS_WRITTEN
 
 
 def check(
@@ -53,6 +54,7 @@ def check(
     model: Predictor | str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    reading: ReadingOptions = AS_WRITTEN,
     progress: Callable[[int, int], None] | None = None,
 ) -> DatasetCheck:
     """Look for what would spoil a training: broken images, faulty annotations, the same image in train and val.
@@ -66,6 +68,7 @@ def check(
             objects.
         out: a folder for check.json and contact-sheet.png, the worst images with the faulty objects outlined.
         overwrite: replace an earlier check in the folder.
+        reading: how the annotations are taken.
         progress: is told the number of images done and of all.
 
     Raises:
@@ -86,6 +89,7 @@ def check(
         model=str(model) if isinstance(model, Path) else model,
         out=None if out is None else Path(out),
         overwrite=overwrite,
+        reading=reading,
     )
     return run(request, tell)
 
@@ -151,7 +155,9 @@ def sheet_header(found: DatasetCheck) -> str | None:
 
 
 def _opened(request: CheckRequest, data: Data) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, request.images, request.format)
+    if isinstance(data, Dataset):
+        return data
+    return open_dataset(data, request.images, request.format, reading=request.reading)
 
 
 def _limits_of(model: Predictor | str | None, tell: Tell) -> dict[str, Any]:

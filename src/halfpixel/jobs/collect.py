@@ -10,6 +10,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.engine.predictor import Predictor
 from halfpixel.evaluation.evaluation import AP_SCORE
+from halfpixel.jobs.annotated import matched_names
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.image_names import output_names
 from halfpixel.jobs.runner import Runner
@@ -21,12 +22,17 @@ SAME_IMAGES = 0.05
 
 
 def predict_dataset(
-    runner: Runner, predictor: Predictor, dataset: Dataset, limits: DetectionLimits
+    runner: Runner, predictor: Predictor, dataset: Dataset, limits: DetectionLimits, whose: str = "the model"
 ) -> tuple[Dataset, list[Instances]]:
     """The images that could be used, and all their objects from AP's low scores up; the runner keeps the others.
 
-    An image counts as saturated only where the limit was reached above the threshold, the one that counts are made at.
+    The objects' classes are called as the data set calls them, see `matched_names`. An image counts as saturated only
+    where the limit was reached above the threshold, the one that counts are made at.
+
+    Raises:
+        AnnotationError: the model has no class in common with the data set.
     """
+    names = matched_names(dataset, predictor.class_names, whose, runner.warn)
     waiting: dict[Path, list[int]] = {}
     for k, sample in enumerate(dataset.samples):
         waiting.setdefault(sample.path, []).append(k)
@@ -40,7 +46,7 @@ def predict_dataset(
             runner.fail(path, f"{path}: {true_width} x {true_height} pixels, but annotated as {width} x {height}")
             continue
         samples.append(sample)
-        predictions.append(objects.without_probabilities())
+        predictions.append(replace(objects.without_probabilities(), class_names=names))
     return replace(dataset, samples=tuple(samples)), predictions
 
 
@@ -55,7 +61,7 @@ def read_predictions(runner: Runner, path: Path, dataset: Dataset) -> list[Insta
     Raises:
         AnnotationError: see `halfpixel.data.formats.coco_results.read_coco_results`.
     """
-    found = read_coco_results(path, dataset)
+    found = read_coco_results(path, dataset, runner.warn)
     lowest = lowest_score(found)
     if lowest > 2 * AP_SCORE:
         runner.warn(f"{path}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
-from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
@@ -41,6 +41,7 @@ class CompareRequest:
         limit: at most this many objects an image. Default: each model's own.
         slice_by: an attribute of the images; everything is also measured for each of its values.
         overwrite: replace an earlier comparison in the folder.
+        reading: how the annotations are taken.
     """
 
     data: Path
@@ -52,6 +53,7 @@ class CompareRequest:
     limit: int | None = None
     slice_by: str = "modality"
     overwrite: bool = False
+    reading: ReadingOptions = AS_WRITTEN
 
     def __post_init__(self) -> None:
         for threshold in self.thresholds or (None,):
@@ -100,7 +102,7 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
 
     thresholds: list[float | None] = [*request.thresholds] or [None]
     runner = Runner(tell)
-    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     contenders = [
         _open(runner, source, dataset, own, request.limit)
         for source, own in zip(request.sources, thresholds * 2, strict=False)  # one for both, or two
@@ -156,7 +158,7 @@ class _Contender:
             return dataset, self.predictions
         from halfpixel.jobs.collect import predict_dataset
 
-        dataset, found = predict_dataset(runner, self.predictor, dataset, self.limits)
+        dataset, found = predict_dataset(runner, self.predictor, dataset, self.limits, f"the model {self.name}")
         return dataset, dict(zip(dataset.samples, found, strict=True))
 
     def on(self, dataset: Dataset, found: Mapping[Sample, Instances]) -> Candidate:
@@ -177,6 +179,5 @@ def _open(
         found = dict(zip(dataset.samples, read_predictions(runner, source, dataset), strict=True))
         return _Contender(str(source), None, found, DetectionLimits.resolve(threshold, limit, None))
     predictor = open_model(source, runner.tell)
-    check_classes(dataset, predictor.class_names, f"the model {source}")
     limits = DetectionLimits.resolve(threshold, limit, predictor.info)
     return _Contender(describe_model(source), predictor, {}, limits)

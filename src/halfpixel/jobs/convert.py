@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from halfpixel.data.formats.format_names import Format, WritableFormat
 from halfpixel.errors import AnnotationError, ArgumentError
-from halfpixel.jobs.annotated import check_data, open_dataset
+from halfpixel.files import is_regular
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.events import Tell, Warned, ignore
 from halfpixel.jobs.image_names import output_names, output_stems
 from halfpixel.jobs.output_folder import check_folder
@@ -30,6 +31,7 @@ class ConvertRequest:
     out: Path
     images: Path | None = None
     format: Format | None = None
+    reading: ReadingOptions = AS_WRITTEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ def convert(
     *,
     images: str | Path | None = None,
     format: Format | None = None,
+    reading: ReadingOptions = AS_WRITTEN,
     tell: Tell = ignore,
 ) -> Conversion:
     """Bring annotated images to another format; the new folder is a whole data set, with copies of the images.
@@ -66,6 +69,7 @@ def convert(
         out: a new or empty folder. When something fails, it is left as it was.
         images: the folder of the images, where they are not beside the annotations.
         format: of the data. Default: found by looking.
+        reading: how the annotations are taken.
         tell: hears of issues with the data, which are in `Conversion.dataset.warnings`, too.
 
     Raises:
@@ -73,7 +77,7 @@ def convert(
         AnnotationError: the data cannot be read, or has no images that are there, or one twice.
     """
     folder = None if images is None else Path(images)
-    return run(ConvertRequest(Path(data), to, Path(out), folder, format), tell)
+    return run(ConvertRequest(Path(data), to, Path(out), folder, format, reading), tell)
 
 
 def run(request: ConvertRequest, tell: Tell = ignore) -> Conversion:
@@ -87,9 +91,9 @@ def run(request: ConvertRequest, tell: Tell = ignore) -> Conversion:
     from halfpixel.outputs.write_dataset import write_dataset
 
     read_as = detect(data, images) if request.format is None else request.format
-    dataset = open_dataset(data, images, read_as, lambda text: tell(Warned(text)))
-    missing = tuple(sample.path for sample in dataset.samples if not sample.path.is_file())
-    complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
+    dataset = open_dataset(data, images, read_as, lambda text: tell(Warned(text)), request.reading)
+    missing = tuple(sample.path for sample in dataset.samples if not is_regular(sample.path))
+    complete = replace(dataset, samples=tuple(sample for sample in dataset.samples if is_regular(sample.path)))
     lost = reader_of(read_as).unread(dataset.path)
     with _filled_at_once(out) as folder:
         lost += write_dataset(complete, folder, new_stems([sample.path for sample in complete.samples]), request.to)

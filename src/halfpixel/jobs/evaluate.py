@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
-from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import (
@@ -52,6 +52,7 @@ class EvaluateRequest:
         boundary: also compute boundary AP.
         overwrite: replace an earlier report in the folder.
         speed: what the model runs on, and how fast.
+        reading: how the annotations are taken.
     """
 
     data: Path
@@ -67,6 +68,7 @@ class EvaluateRequest:
     boundary: bool = False
     overwrite: bool = False
     speed: SpeedOptions = AS_USUAL
+    reading: ReadingOptions = AS_WRITTEN
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -131,7 +133,7 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
     from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
 
     runner = Runner(tell)
-    dataset = open_dataset(request.data, request.images, request.format, runner.warn)
+    dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     computed = None
     if request.predictions is not None:
         found = read_predictions(runner, request.predictions, dataset)
@@ -140,9 +142,8 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
     else:
         name = request.model or DEFAULT_MODEL
         predictor = open_with_prefilter(name, request.first_pass, request.speed, tell)
-        check_classes(dataset, predictor.class_names, f"the model {name}")
         limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
-        dataset, found = predict_dataset(runner, predictor, dataset, limits)
+        dataset, found = predict_dataset(runner, predictor, dataset, limits, f"the model {name}")
         whose, computed = describe_model(name), Computed.by(predictor, request.speed)
         if not found:
             return EvaluateResult(runner.outcome(), whose, dataset, found, None, computed, request.first_pass)

@@ -11,7 +11,7 @@ from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import AnnotationError, ArgumentError
 from halfpixel.evaluation.thresholds.goals import Goal, check_wishes, thresholds_between
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
@@ -46,6 +46,7 @@ class SweepRequest:
     limit: int | None = None
     predictions: Path | None = None
     overwrite: bool = False
+    reading: ReadingOptions = AS_WRITTEN
 
     def __post_init__(self) -> None:
         check_limits(None, self.limit)
@@ -114,6 +115,7 @@ def sweep(
     limit: int | None = None,
     predictions: str | Path | None = None,
     overwrite: bool = False,
+    reading: ReadingOptions = AS_WRITTEN,
     tell: Tell = ignore,
 ) -> SweepResult:
     """Show what each score threshold does to counts and accuracy, and recommend one: `halfpixel sweep`.
@@ -134,6 +136,7 @@ def sweep(
         limit: at most this many objects an image. Default: the model's own.
         predictions: sweep the predictions of this COCO file, and run no model.
         overwrite: replace an earlier sweep in the folder.
+        reading: how the annotations are taken.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -154,6 +157,7 @@ def sweep(
         limit=limit,
         predictions=None if predictions is None else Path(predictions),
         overwrite=overwrite,
+        reading=reading,
     )
     return run(request, tell)
 
@@ -220,13 +224,11 @@ def _find(runner: Runner, request: SweepRequest, dataset: Dataset | None, lowest
     if dataset is None and not files:
         return _Found(describe_model(name), None, [], 0)
     predictor = open_model(name, runner.tell)
-    if dataset is not None:
-        check_classes(dataset, predictor.class_names, f"the model {name}")
     limits = DetectionLimits.resolve(lowest, request.limit, predictor.info)
     if dataset is not None:
         from halfpixel.jobs.collect import predict_dataset
 
-        dataset, objects = predict_dataset(runner, predictor, dataset, limits)
+        dataset, objects = predict_dataset(runner, predictor, dataset, limits, f"the model {name}")
     else:
         pairs = runner.predict(predictor, files, limits)
         objects = [one for _, one in pairs]
@@ -240,7 +242,7 @@ def _read(runner: Runner, path: Path, dataset: Dataset | None, lowest: float, li
     from halfpixel.jobs.collect import lowest_score
 
     limits = DetectionLimits.resolve(lowest, limit, None)
-    objects = [one[: limits.limit] for one in read_coco_results(path, dataset)]
+    objects = [one[: limits.limit] for one in read_coco_results(path, dataset, runner.warn)]
     least = lowest_score(objects)
     if least > lowest:
         runner.warn(f"{path}: no object scores under {least:.2g}, so nothing changes below that threshold")
@@ -268,9 +270,9 @@ def _open_if_annotated(runner: Runner, request: SweepRequest) -> Dataset | None:
                 if any(path.glob("*.json")) or (path / "labels").is_dir() or (path / "masks").is_dir():
                     raise
                 return None
-        elif path.suffix.lower() not in (".json", ".yaml", ".yml"):
+        elif path.suffix.lower() not in (".json", ".yaml", ".yml", ".txt"):
             return None
-    return open_dataset(path, request.images, request.format, runner.warn)
+    return open_dataset(path, request.images, request.format, runner.warn, request.reading, "val")
 
 
 def _doubt(swept: Sweep) -> str | None:

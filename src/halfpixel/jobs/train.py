@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.format_names import Format, Split
 from halfpixel.errors import ArgumentError
-from halfpixel.jobs.annotated import check_classes, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, matched_names, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Announced, Progress, Tell, Trained, ignore
 from halfpixel.jobs.input_options import AS_BEFORE, InputOptions
@@ -33,7 +33,8 @@ class TrainRequest:
     Attributes:
         data: annotated images: a file or a folder, in any format that `read_dataset` reads.
         out: the folder for model.safetensors and the record of the run, see `halfpixel.train.loop.train_network`.
-        val: annotated images to measure on while training; the best averaged weights are kept.
+        val: annotated images to measure on while training; the best averaged weights are kept. Default: the split
+            `val` of data that name one, unless images are held out.
         hold_out: instead of `val`: take this many images, chosen by the seed, out of `data`.
         resume: go on with the run in `out`, if it was begun, with the same request.
         model: where to start: a named model, a model file, or a network to train from scratch.
@@ -45,6 +46,7 @@ class TrainRequest:
         tensorboard: also write events for TensorBoard, which has to be installed.
         inputs: how images are brought to the network. Default: as for the start model.
         recipe: fields of `halfpixel.Recipe`. What is not here is as it suits the network (its `RECIPE`), or as usual.
+        reading: how the annotations are taken.
     """
 
     data: Path
@@ -61,6 +63,7 @@ class TrainRequest:
     tensorboard: bool = False
     inputs: InputOptions = AS_BEFORE
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    reading: ReadingOptions = AS_WRITTEN
 
     def __post_init__(self) -> None:
         check_recipe(self.recipe)
@@ -154,23 +157,36 @@ def _check_files(request: TrainRequest) -> None:
 
 def _open(request: TrainRequest, runner: Runner) -> tuple[Dataset, Dataset | None]:
     """The images to train on, and those to measure on."""
+    from halfpixel.data.formats.detect import detect, splits_of
+    from halfpixel.data.relabel import rename_classes
     from halfpixel.data.split import hold_out
 
-    dataset = _open_sound(request, request.data, runner)
+    format = request.format or detect(request.data, request.images)
+    dataset = _open_sound(request, request.data, runner, format, "train")
     if request.hold_out is not None:
         return hold_out(dataset, request.hold_out, request.seed)
-    if request.val is None:
+    if request.val is not None:
+        held_out = _open_sound(request, request.val, runner, request.format, "val")
+    elif request.images is None and "val" in splits_of(request.data, format):
+        held_out = _open_sound(request, request.data, runner, format, "val")
+        n = plural(len(held_out.samples), "image")
+        runner.tell(Announced(f"Measuring on the split `val` of {held_out.path}: {n}."))
+    else:
         return dataset, None
-    held_out = _open_sound(request, request.val, runner)
-    check_classes(held_out, dataset.class_names, str(dataset.path))
-    return dataset, held_out
+    twice = {one.path.resolve() for one in dataset.samples} & {one.path.resolve() for one in held_out.samples}
+    if twice:
+        runner.warn(f"{plural(len(twice), 'image')} to measure on are trained on, too: accuracy will look too good")
+    names = matched_names(held_out, dataset.class_names, str(dataset.path), runner.warn)
+    return dataset, rename_classes(
+        held_out, {old: new for old, new in zip(names, dataset.class_names, strict=True) if old != new}
+    )
 
 
-def _open_sound(request: TrainRequest, data: Path, runner: Runner) -> Dataset:
+def _open_sound(request: TrainRequest, data: Path, runner: Runner, format: Format | None, split: Split) -> Dataset:
     """A data set on which a long run will not stop in the middle."""
     from halfpixel.data.checks.dataset_check import check_before_training
 
-    dataset = open_dataset(data, request.images, request.format, runner.warn)
+    dataset = open_dataset(data, request.images, format, runner.warn, request.reading, split)
     name = dataset.path.name
     check_before_training(dataset, lambda done, total: runner.tell(Progress("check", done, total, name)))
     return dataset

@@ -36,11 +36,18 @@ def encode_crop(crop: Crop, offset_xy: tuple[int, int], size_hw: tuple[int, int]
     return counts[:-1] if counts[-1] == 0 else counts
 
 
-def decode_to_crop(counts: Counts, size_hw: tuple[int, int]) -> tuple[Crop, tuple[int, int]]:
+def decode_to_crop(
+    counts: Counts, size_hw: tuple[int, int], at_most_px: int | None = None
+) -> tuple[Crop, tuple[int, int]]:
     """The tight crop of a run-length mask and its first pixel `(x, y)`; an empty mask gives a 0 x 0 crop at (0, 0).
 
+    Args:
+        counts: the run lengths.
+        size_hw: the canvas.
+        at_most_px: refuse a mask whose columns hold more pixels of the canvas. Default: no limit.
+
     Raises:
-        ValueError: the runs are negative or do not add up to the canvas.
+        ValueError: the runs are negative or do not add up to the canvas, or the mask is too large.
     """
     height, width = size_hw
     counts = np.asarray(counts, dtype=np.int64)
@@ -53,11 +60,13 @@ def decode_to_crop(counts: Counts, size_hw: tuple[int, int]) -> tuple[Crop, tupl
     if len(starts) == 0:
         return np.zeros((0, 0), dtype=np.bool_), (0, 0)
     left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
-    columns = np.zeros((right - left) * height + 1, dtype=np.int8)
-    base = left * height
-    np.add.at(columns, starts - base, 1)
-    np.add.at(columns, ends - base, -1)
-    strip = np.cumsum(columns[:-1], dtype=np.int8).astype(np.bool_).reshape(right - left, height).T
+    if at_most_px is not None and (right - left) * height > at_most_px:
+        raise ValueError(
+            f"a mask over {right - left} columns of {height} pixels; at most {at_most_px} pixels can be held"
+        )
+    edges = np.concatenate([[left * height], np.stack([starts, ends], axis=1).ravel(), [right * height]])
+    is_object = np.arange(len(edges) - 1) % 2 == 1
+    strip = np.repeat(is_object, np.diff(edges)).reshape(right - left, height).T
     rows = np.flatnonzero(strip.any(axis=1))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     return np.ascontiguousarray(strip[top:bottom]), (left, top)

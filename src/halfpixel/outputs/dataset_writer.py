@@ -9,6 +9,9 @@ from pathlib import Path
 
 from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import WritableFormat
+from halfpixel.data.images.container import open_image
+from halfpixel.data.images.embedded import suffix_of
+from halfpixel.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,15 @@ class DatasetWriter:
 
 def copy_image(image: Path, out: Path, stem: str) -> str:
     """Copy an image into `out/images/` under a new name, given without its suffix; the name it has there."""
-    copy = out / "images" / f"{stem}{image.suffix}"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image, copy)
-    return f"{stem}{image.suffix}"
+    folder = out / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    if image.suffix.lower() != ".json":
+        shutil.copyfile(image, folder / f"{stem}{image.suffix}")
+        return f"{stem}{image.suffix}"
+    with open_image(image) as (file, magic):  # LabelMe keeps pictures in its own files
+        name = f"{stem}{suffix_of(magic)}"
+        write_whole(folder / name, file.read())
+    return name
 
 
 def lost_beside_masks(dataset: Dataset) -> list[Issue]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs import compare as job
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.compare import CompareRequest, CompareResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.wording import plural
@@ -26,6 +27,7 @@ def compare(
     slice_by: str = "modality",
     pictures: int = 8,
     overwrite: bool = False,
+    reading: ReadingOptions = AS_WRITTEN,
     tell: Tell = ignore,
 ) -> CompareResult:
     """Compare two models on annotated images, and write a page about it: `halfpixel compare`.
@@ -45,6 +47,7 @@ def compare(
         slice_by: an attribute of the images; everything is also measured for each of its values.
         pictures: how many images the page shows, of those on which the two differ most, at most.
         overwrite: replace an earlier comparison in the folder.
+        reading: how the annotations are taken.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -63,6 +66,7 @@ def compare(
         limit=limit,
         slice_by=slice_by,
         overwrite=overwrite,
+        reading=reading,
     )
     result = job.run(request, tell)
     _write_page(result, request.out, pictures)

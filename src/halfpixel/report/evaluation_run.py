@@ -7,6 +7,7 @@ from pathlib import Path
 from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs import evaluate
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.evaluate import EvaluateRequest, EvaluateResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import AS_USUAL, SpeedOptions
@@ -29,6 +30,7 @@ def evaluate_model(
     pictures: int = 8,
     overwrite: bool = False,
     speed: SpeedOptions = AS_USUAL,
+    reading: ReadingOptions = AS_WRITTEN,
     tell: Tell = ignore,
 ) -> EvaluateResult:
     """Compare what a model finds with annotations, and write a page about it: `halfpixel evaluate`.
@@ -49,6 +51,7 @@ def evaluate_model(
         pictures: how many of the worst images the page shows, at most.
         overwrite: replace an earlier report in the folder.
         speed: what the model runs on, and how fast.
+        reading: how the annotations are taken.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -60,7 +63,7 @@ def evaluate_model(
     request = EvaluateRequest(
         Path(data), Path(out), None if model is None else str(model), first_pass,
         None if images is None else Path(images), format, threshold, limit,
-        None if predictions is None else Path(predictions), slice_by, boundary, overwrite, speed,
+        None if predictions is None else Path(predictions), slice_by, boundary, overwrite, speed, reading,
     )  # fmt: skip
     result = evaluate.run(request, tell)
     if result.evaluation is not None:

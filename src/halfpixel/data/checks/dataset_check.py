@@ -16,6 +16,7 @@ from halfpixel.data.checks.object_checks import check_outlines, check_sample
 from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ImageError
+from halfpixel.files import is_regular
 
 LARGEST_IMBALANCE = 100
 """Objects of the most frequent class for each one of the rarest."""
@@ -98,9 +99,11 @@ def _group(issues: Iterable[Issue], dataset: Dataset) -> tuple[IssueGroup, ...]:
     for kind, some in by_kind.items():
         entry = KINDS.get(kind) or Kind("warning", kind.replace("_", " "), LOOK_AT_IT)
         severity = entry.severity
+        n_objects = sum(len(one.objects) for one in dataset.samples)
         if kind.endswith("than_anchors"):
-            share = len(some) / sum(len(one.objects) for one in dataset.samples)
-            severity = "warning" if share > LARGEST_SHARE else "note"
+            severity = "warning" if len(some) > LARGEST_SHARE * n_objects else "note"
+        if kind == "crowd_region":
+            severity = "warning" if len(some) >= n_objects else "note"
         groups.append(IssueGroup(kind, severity, entry.what, entry.advice, tuple(some)))
     rank = {"error": 0, "warning": 1, "note": 2}
     order = {kind: k for k, kind in enumerate(KINDS)}
@@ -113,6 +116,9 @@ def _check_counts(sample: Sample, limit: int) -> Iterator[Issue]:
         yield Issue("over_limit", sample.path, "", f"{n:,} objects, the limit is {limit:,}", sample.path)
     if n == 0:
         yield Issue("image_without_objects", sample.path, "", "no objects", sample.path)
+    for k in range(1, len(sample.ignored) + 1):
+        what = "neither object nor background (in COCO files iscrowd: 1)"
+        yield Issue("crowd_region", sample.path, f"crowd region {k}", what, sample.path)
 
 
 def _check_categories(dataset: Dataset, val: Dataset | None) -> Iterator[Issue]:
@@ -195,7 +201,7 @@ def _check_images(
 def _check_image(sample: Sample, read: bool) -> tuple[Issue | None, npt.NDArray[np.uint8] | None]:
     """What is wrong with an image file, and its pixels if it was read."""
     path = sample.path
-    if not path.is_file():
+    if not is_regular(path):
         return Issue("missing_image", path, "", "no such file", path), None
     if not read:
         return None, None

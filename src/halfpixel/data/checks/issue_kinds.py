@@ -62,6 +62,9 @@ KINDS: Mapping[str, Kind] = {
     "unusable_area": Kind(
         "warning", "annotations with an unusable area", "correct the areas, or leave them out of the file"
     ),
+    "unusable_crowd": Kind(
+        "warning", "annotations with an 'iscrowd' that is neither 0 nor 1", "correct it: they were taken as objects"
+    ),
     "outside_image": Kind("warning", "annotations wholly outside of their image", LOOK_AT_IT),
     "empty_mask": Kind(
         "warning", "annotations whose mask has no pixels", "remove them; a polygon takes three points and an area"
@@ -76,6 +79,14 @@ KINDS: Mapping[str, Kind] = {
     "no_class_names": Kind("warning", "class names that are not given", "give the classes names"),
     "touching_objects": Kind(
         "warning", "masks that do not tell touching objects apart", "give each object its own mask"
+    ),
+    "several_annotations": Kind(
+        "warning", "images that several people annotated", "export the annotations of one of them"
+    ),
+    "soft_mask": Kind(
+        "warning",
+        "masks in grey levels, as JPEG and resizing leave them",
+        "save masks as PNG or TIFF, and never resized",
     ),
     # objects that are probably wrong
     "duplicate_object": Kind("warning", "objects annotated twice", "remove one of the two"),
@@ -111,6 +122,17 @@ KINDS: Mapping[str, Kind] = {
     "larger_than_anchors": Kind(
         "warning", "objects far larger than the largest anchor", "lower the input scale (--scale)"
     ),
+    "crowd_region": Kind(
+        "note", "crowd regions, which are neither objects nor background", "CVAT marks brush masks so: --crowd objects"
+    ),
+    "void_region": Kind(
+        "note", "masks with a border of the number 255", "nothing to do: as in Pascal VOC, it is not looked at"
+    ),
+    "stuff_region": Kind(
+        "note", "masks with Cityscapes' numbers of what is no object", "nothing to do: they are left out"
+    ),
+    "root_category": Kind("note", "categories above the others, without objects", "nothing to do: it is left out"),
+    "split_taken": Kind("note", "splits of which one was taken", "name the folder of another split to take that"),
     "category_ids": Kind(
         "note", "category ids that are not 1, 2, 3, ...", "nothing to do: classes go by name and order here"
     ),

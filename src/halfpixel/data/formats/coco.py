@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,17 +19,31 @@ from halfpixel.data.formats.coco_entries import (
     is_id,
     key_issue,
     list_of,
+    with_numbers,
 )
-from halfpixel.data.formats.coco_objects import Box, CocoObject, read_box, read_mask, tight_box, to_instances
+from halfpixel.data.formats.coco_objects import (
+    Box,
+    CocoObject,
+    read_area,
+    read_box,
+    read_mask,
+    tight_box,
+    to_instances,
+)
 from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.image_finder import ImageFinder
 from halfpixel.data.formats.json_files import json_type, load_json, mentions_keys
 from halfpixel.data.formats.labelme import LABELME_KEYS
-from halfpixel.data.formats.polygons import check_numbers, lies_outside
+from halfpixel.data.formats.mask_sizes import checked_size_hw
+from halfpixel.data.formats.polygons import lies_outside
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
 
 IMAGE_KEYS: Keys = {"id": int, "file_name": str, "width": int, "height": int}
 ANNOTATION_KEYS: Keys = {"id": int, "image_id": int, "category_id": int, "segmentation": (list, dict)}
+
+HAS_CATEGORY: Keys = {"category_id": int}
+ROBOFLOW_FILE = "_annotations.coco.json"
 
 READ = {
     "images": None,  # all keys of an image are kept as its attributes
@@ -52,55 +65,57 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
     """Read a COCO data set of polygons, compressed or uncompressed run lengths.
 
     Boxes and areas are taken as the file gives them (in pixels), boxes cut to the image; where they are missing, or a
-    box has no area, the mask's are taken. Regions with `iscrowd` become `Sample.ignored`. Labels count the categories
-    by ascending id. What an image's entry holds beyond the usual keys becomes `Sample.attributes`.
+    box has no area, the mask's are taken, and also where they make no sense, with an issue `unusable_box` or
+    `unusable_area`. Regions with `iscrowd` become `Sample.ignored`; what is neither 0 nor 1 is an issue
+    `unusable_crowd`, and the object is kept. Labels count the categories by ascending id; Roboflow's root category,
+    which has no objects, is left out (`root_category`). Numbers may be written as text or floats. What an image's entry
+    holds beyond the usual keys becomes `Sample.attributes`.
 
     What is wrong with one annotation alone leaves it out and becomes an issue in `Dataset.warnings`. The kinds:
     `unusable_annotation` (a key that is missing or of the wrong type), `unknown_image` and `unknown_category` (not in
-    the file), `unusable_box` (not four finite numbers, or a negative side), `unusable_polygon` (an odd number of
-    coordinates, NaN), `unusable_run_lengths` (they do not fit the image), `unusable_area`, `outside_image` (nothing of
-    the object is on it), `empty_mask` (no pixels, for example all polygons have less than three points). Annotations
-    that share an id are all kept, with an issue `repeated_id`.
+    the file), `unusable_polygon` (an odd number of coordinates, NaN), `unusable_run_lengths` (they do not fit the
+    image), `outside_image` (nothing of the object is on it), `empty_mask` (no pixels, for example all polygons have
+    less than three points). Annotations that share an id are all kept, with an issue `repeated_id`.
 
     Args:
         annotations: the JSON file.
-        images: the folder that the file names start from. Default: `images` beside the annotation file, or else the
-            folder that it lies in. Whether the images exist is not looked at.
+        images: the folder that the file names start from. Default: where `ImageFinder` finds them. Images that are
+            not there are no error.
 
     Raises:
-        AnnotationError: the file is not COCO JSON, an image or category lacks a key, or two of them share an id.
+        AnnotationError: the file is not COCO JSON, an image or category lacks a key, two of them share an id, an
+            image is absurdly large, or it is unclear which file an image is.
     """
     path = Path(annotations)
     content = load_json(path)
     if not isinstance(content, dict):
         raise AnnotationError(f"{path}: expected a COCO data set (a JSON object), got a JSON {json_type(content)}")
-    if images is None:
-        images = path.parent / "images" if (path.parent / "images").is_dir() else path.parent
     image_entries = checked_entries(path, content, "images", IMAGE_KEYS)
-    categories = sorted(checked_entries(path, content, "categories", CATEGORY_KEYS), key=lambda entry: int(entry["id"]))
-    sizes_hw = {entry["id"]: (entry["height"], entry["width"]) for entry in image_entries}
-    for image_id, (height, width) in sizes_hw.items():
-        if height < 1 or width < 1:
-            raise AnnotationError(f"{path}: image {image_id}: a size of {width} x {height} pixels")
-    labels = {entry["id"]: k for k, entry in enumerate(categories)}
-
-    files = {entry["id"]: images / entry["file_name"] for entry in image_entries}
-    found: dict[int, list[tuple[Entry, CocoObject]]] = {image_id: [] for image_id in sizes_hw}
-    entries = list_of(path, content, "annotations")
+    entries = [with_numbers(entry, ANNOTATION_KEYS) for entry in list_of(path, content, "annotations")]
     warnings = _repeated_ids(path, entries)
+    categories = checked_entries(path, content, "categories", CATEGORY_KEYS)
+    categories = sorted(_without_root(path, categories, entries, warnings), key=lambda entry: int(entry["id"]))
+    sizes_hw = {entry["id"]: _size_hw(path, entry) for entry in image_entries}
+    labels = {entry["id"]: k for k, entry in enumerate(categories)}
+    finder = ImageFinder(path, images)
+    files = {entry["id"]: finder.find(entry["file_name"]) for entry in image_entries}
+
+    found: dict[int, list[tuple[Entry, CocoObject]]] = {image_id: [] for image_id in sizes_hw}
     for k, entry in enumerate(entries):
+        numbers = entry if isinstance(entry, dict) else {}
+        where = f"annotation {numbers['id']}" if is_id(numbers.get("id")) else f"annotations[{k}]"
+        image = files.get(numbers["image_id"]) if is_id(numbers.get("image_id")) else None
+        mended: list[tuple[str, str]] = []
         try:
             if (issue := key_issue(entry, ANNOTATION_KEYS)) is not None:
                 raise _LeftOutError("unusable_annotation", f"it {issue}")
-            read = _read_annotation(entry, sizes_hw, labels)
+            read = _read_annotation(entry, sizes_hw, labels, mended)
             found[entry["image_id"]].append((entry, read))
+            warnings += [Issue(kind, path, where, what, image) for kind, what in mended]
         except _LeftOutError as reason:
-            numbers = entry if isinstance(entry, dict) else {}
-            where = f"annotation {numbers['id']}" if is_id(numbers.get("id")) else f"annotations[{k}]"
-            image = files.get(numbers["image_id"]) if is_id(numbers.get("image_id")) else None
             warnings.append(Issue(reason.kind, path, where, f"left out, {reason}", image))
     class_names = tuple(str(entry["name"]) for entry in categories)
-    samples = tuple(_sample(entry, images, found.pop(entry["id"]), class_names) for entry in image_entries)
+    samples = tuple(_sample(entry, files[entry["id"]], found.pop(entry["id"]), class_names) for entry in image_entries)
     return Dataset(path, class_names, tuple(labels), samples, tuple(warnings))
 
 
@@ -118,14 +133,14 @@ def read_coco_polygons(annotations: Path) -> dict[tuple[int, int], list[list[flo
     entries = content.get("annotations") if isinstance(content, dict) else None
     return {
         (entry["image_id"], entry["id"]): entry["segmentation"]
-        for entry in (entries if isinstance(entries, list) else [])
+        for entry in (with_numbers(one, ANNOTATION_KEYS) for one in (entries if isinstance(entries, list) else []))
         if key_issue(entry, ANNOTATION_KEYS) is None and isinstance(entry["segmentation"], list)
     }
 
 
 def unread_keys(path: Path) -> list[Issue]:
     """What a COCO file says that `read_coco` has no place for, such as scores: one issue for each sort of key."""
-    content = json.loads(path.read_bytes())
+    content = load_json(path)
     lost = [Issue("key", path, name, "not read") for name in content if name not in READ]
     for name, known in READ.items():
         if known is None:
@@ -146,27 +161,63 @@ def _repeated_ids(path: Path, entries: list[Any]) -> list[Issue]:
     ]
 
 
-def _read_annotation(entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labels: Mapping[int, int]) -> CocoObject:
+def _without_root(path: Path, categories: list[Entry], entries: list[Any], issues: list[Issue]) -> list[Entry]:
+    """The categories without the one that Roboflow puts above the others: no class to learn, as it has no objects."""
+    used = {entry["category_id"] for entry in entries if key_issue(entry, HAS_CATEGORY) is None}
+    above = {entry.get("supercategory") for entry in categories if isinstance(entry.get("supercategory"), str)}
+    kept = []
+    for entry in categories:
+        is_root = entry["name"] in above or (path.name == ROBOFLOW_FILE and entry["id"] == 0)
+        if is_root and entry["id"] not in used and len(categories) > 1 and _is_top(entry):
+            where = f"category {entry['id']} ({entry['name']})"
+            issues.append(
+                Issue("root_category", path, where, "left out, it stands above the others and has no objects")
+            )
+        else:
+            kept.append(entry)
+    return kept
+
+
+def _is_top(category: Entry) -> bool:
+    return category.get("supercategory") in (None, "", "none", category["name"])
+
+
+def _size_hw(path: Path, image: Entry) -> tuple[int, int]:
+    try:
+        return checked_size_hw(image["height"], image["width"])
+    except ValueError as error:
+        raise AnnotationError(f"{path}: image {image['id']!r:.40}: {error}") from None
+
+
+def _read_annotation(
+    entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labels: Mapping[int, int], mended: list[tuple[str, str]]
+) -> CocoObject:
+    """An object with a mask; what is wrong beside that is added to `mended`, each kind and cause."""
     if entry["image_id"] not in sizes_hw:
         raise _LeftOutError("unknown_image", f"there is no image {entry['image_id']}")
     if entry["category_id"] not in labels:
         raise _LeftOutError("unknown_category", f"there is no category {entry['category_id']}")
     size_hw, segmentation = sizes_hw[entry["image_id"]], entry["segmentation"]
-    kind = "unusable_box"
     try:
-        box = _clip(read_box(entry["bbox"]), size_hw) if entry.get("bbox") else None
-        kind = "unusable_polygon" if isinstance(segmentation, list) else "unusable_run_lengths"
         crop, offset_xy = read_mask(segmentation, size_hw)
-        kind = "unusable_area"
-        if entry.get("area") is not None:
-            check_numbers("area", [entry["area"]])
     except ValueError as error:
+        kind = "unusable_polygon" if isinstance(segmentation, list) else "unusable_run_lengths"
         raise _LeftOutError(kind, str(error)) from None
     if crop.size == 0:
         raise _no_pixels(segmentation, size_hw)
-    area = int(np.count_nonzero(crop)) if entry.get("area") is None else entry["area"]
-    if box is None or box[0] == box[2] or box[1] == box[3]:
-        box = tight_box(crop, offset_xy)
+    box, area = tight_box(crop, offset_xy), float(np.count_nonzero(crop))
+    try:
+        given = _clip(read_box(entry["bbox"]), size_hw) if entry.get("bbox") else box
+        box = box if given[0] == given[2] or given[1] == given[3] else given
+    except ValueError as error:
+        mended.append(("unusable_box", f"{error}; that of its mask is taken"))
+    try:
+        area = area if entry.get("area") is None else read_area(entry["area"])
+    except ValueError as error:
+        mended.append(("unusable_area", f"{error}; that of its mask is taken"))
+    if entry.get("iscrowd") not in (None, 0, 1):
+        what = f"'iscrowd' must be 0 or 1, got {entry['iscrowd']!r:.40}; taken as an object"
+        mended.append(("unusable_crowd", what))
     return CocoObject(labels[entry["category_id"]], 1.0, box, (crop, offset_xy), area)
 
 
@@ -180,24 +231,27 @@ def _no_pixels(segmentation: Any, size_hw: tuple[int, int]) -> _LeftOutError:
 
 
 def _clip(box: Box, size_hw: tuple[int, int]) -> Box:
+    """The part of a box that is on the image.
+
+    Raises:
+        ValueError: there is none.
+    """
     height, width = size_hw
     x0, y0, x1, y1 = box
     if x0 < 0 >= x1 or y0 < 0 >= y1 or x0 >= width or y0 >= height:
-        raise _LeftOutError(
-            "outside_image",
-            f"its box (x {x0:g} to {x1:g}, y {y0:g} to {y1:g}) is outside of the {width} x {height} image",
-        )
+        corners = f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"
+        raise ValueError(f"its box ({corners}) is outside of the {width} x {height} image")
     return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
 
-def _sample(image: Entry, folder: Path, found: list[tuple[Entry, CocoObject]], class_names: tuple[str, ...]) -> Sample:
+def _sample(image: Entry, file: Path, found: list[tuple[Entry, CocoObject]], class_names: tuple[str, ...]) -> Sample:
     size_hw = (image["height"], image["width"])
-    kept = [(entry, one) for entry, one in found if not entry.get("iscrowd")]
-    crowd = [one for entry, one in found if entry.get("iscrowd")]
+    kept = [(entry, one) for entry, one in found if entry.get("iscrowd") != 1]
+    crowd = [one for entry, one in found if entry.get("iscrowd") == 1]
     objects = to_instances([one for _, one in kept], size_hw, class_names, with_masks=True)
     return Sample(
         image_id=image["id"],
-        path=folder / image["file_name"],
+        path=file,
         size_hw=size_hw,
         objects=objects,
         areas_px=torch.tensor([one.area_px for _, one in kept], dtype=torch.float64),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.formats.json_files import json_type
+from halfpixel.data.formats.json_files import json_type, whole
 from halfpixel.errors import AnnotationError
 
 Entry = dict[str, Any]
@@ -20,10 +20,12 @@ CATEGORY_KEYS: Keys = {"id": int, "name": str}
 def checked_entries(path: Path, content: Entry, name: str, keys: Keys, unique: bool = True) -> list[Entry]:
     """One of the file's lists, each entry checked for its keys and their types, ids for being unique.
 
+    Numbers that are written as text or floats become whole.
+
     Raises:
         AnnotationError: names the entry and what is wrong with it.
     """
-    entries = list_of(path, content, name)
+    entries = [with_numbers(entry, keys) for entry in list_of(path, content, name)]
     for k, entry in enumerate(entries):
         if (issue := key_issue(entry, keys)) is not None:
             which = f" (id {entry.get('id', 'unknown')})" if isinstance(entry, dict) else ""
@@ -48,6 +50,14 @@ def list_of(path: Path, content: Entry, name: str) -> list[Any]:
     if not isinstance(entries, list):
         raise AnnotationError(f"{path}: '{name}' must be a list, got a JSON {json_type(entries)}")
     return entries
+
+
+def with_numbers(entry: Any, keys: Keys) -> Any:
+    """An entry with whole numbers where its keys need them and it has text or floats that stand for one."""
+    if not isinstance(entry, dict):
+        return entry
+    numbers = {key: whole(entry[key]) for key, kind in keys.items() if kind is int and key in entry}
+    return entry | {key: number for key, number in numbers.items() if number is not None}
 
 
 def key_issue(entry: object, keys: Keys) -> str | None:

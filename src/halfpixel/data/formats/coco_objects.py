@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.data.formats.json_files import json_type
+from halfpixel.data.formats.mask_sizes import PlacedCrop, read_run_lengths
 from halfpixel.data.formats.polygons import check_numbers, rasterise
 from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
@@ -32,7 +31,7 @@ class CocoObject:
     label: int
     score: float
     box_xyxy: Box
-    mask: tuple[rle.Crop, tuple[int, int]] | None
+    mask: PlacedCrop | None
     area_px: float = math.nan
 
 
@@ -49,13 +48,25 @@ def read_box(bbox: Any) -> Box:
     return float(x), float(y), float(x + width), float(y + height)
 
 
+def read_area(area: Any) -> float:
+    """An area in pixels.
+
+    Raises:
+        ValueError: it is not a finite number from 0 up.
+    """
+    check_numbers("area", [area])
+    if area < 0:
+        raise ValueError(f"the area {area:g} is negative")
+    return float(area)
+
+
 def tight_box(crop: rle.Crop, offset_xy: tuple[int, int]) -> Box:
     """The corners of a crop."""
     x, y = offset_xy
     return float(x), float(y), float(x + crop.shape[1]), float(y + crop.shape[0])
 
 
-def read_mask(segmentation: object, size_hw: tuple[int, int]) -> tuple[rle.Crop, tuple[int, int]]:
+def read_mask(segmentation: object, size_hw: tuple[int, int]) -> PlacedCrop:
     """A mask of polygons or run lengths as a boolean crop `[h, w]` and its first pixel `(x, y)`.
 
     Raises:
@@ -64,21 +75,8 @@ def read_mask(segmentation: object, size_hw: tuple[int, int]) -> tuple[rle.Crop,
     if isinstance(segmentation, list):
         return rasterise(segmentation, size_hw)
     if isinstance(segmentation, dict):
-        return rle.decode_to_crop(_rle_counts(segmentation, size_hw), size_hw)
+        return read_run_lengths(segmentation, size_hw)
     raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {json_type(segmentation)}")
-
-
-def _rle_counts(segmentation: Entry, size_hw: tuple[int, int]) -> rle.Counts:
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if size != list(size_hw):
-        raise ValueError(f"the run lengths are for a size [height, width] of {size}, the image has {list(size_hw)}")
-    if isinstance(counts, str):
-        return rle.decompress(counts)
-    if not isinstance(counts, list) or any(type(one) is not int or one < 0 for one in counts):
-        raise ValueError("the run lengths' 'counts' must be a string or a list of whole numbers from 0 up")
-    if sum(counts) != size_hw[0] * size_hw[1]:  # here, as larger numbers than 64 bits hold may come in
-        raise ValueError(f"the run lengths add up to {sum(counts)} pixels, the image has {size_hw[0] * size_hw[1]}")
-    return np.array(counts, dtype=np.int64)
 
 
 def to_instances(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_entries import CATEGORY_KEYS, Entry, Keys, checked_entries
 from halfpixel.data.formats.coco_objects import CocoObject, read_box, read_mask, tight_box, to_instances
+from halfpixel.data.formats.image_finder import plain_name
 from halfpixel.data.formats.json_files import json_type, load_json
 from halfpixel.data.formats.polygons import check_numbers
 from halfpixel.errors import AnnotationError
@@ -15,13 +18,14 @@ from halfpixel.structures.instances import Instances
 RESULT_KEYS: Keys = {"image_id": int, "category_id": int, "score": (int, float)}
 
 
-def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
+def read_coco_results(path: Path, dataset: Dataset, warn: Callable[[str], None] | None = None) -> list[Instances]:
     """Read predictions for the images of a data set.
 
     Args:
         path: a COCO results list (with boxes, masks or both), or a COCO data set whose annotations have a `score`, as
             `write_coco` makes it. In the latter, images and classes are paired with the data set's by name.
         dataset: what the predictions are for.
+        warn: hears that the one class of either was taken for the same, under two names.
 
     Returns:
         For each sample, in the data set's order, its predictions by descending score (equal scores keep the file's
@@ -35,7 +39,7 @@ def read_coco_results(path: Path, dataset: Dataset) -> list[Instances]:
     content = load_json(path)
     if isinstance(content, dict):
         samples = _pair_images(path, checked_entries(path, content, "images", {"id": int, "file_name": str}), dataset)
-        labels = _pair_categories(checked_entries(path, content, "categories", CATEGORY_KEYS), dataset)
+        labels = _pair_categories(path, checked_entries(path, content, "categories", CATEGORY_KEYS), dataset, warn)
         entries = checked_entries(path, content, "annotations", RESULT_KEYS, unique=False)
     elif isinstance(content, list):
         samples = {sample.image_id: k for k, sample in enumerate(dataset.samples)}
@@ -69,8 +73,8 @@ def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int
         by_name.setdefault(sample.path.name, []).append(k)
     paired = {}
     for entry in entries:
-        name = Path(entry["file_name"]).name
-        same = by_name.get(name, [])
+        name = plain_name(entry["file_name"])
+        same = by_name.get(name) or by_name.get(unquote(name), [])
         if len(same) > 1:  # in several folders: the id has to say which
             same = [k for k in same if dataset.samples[k].image_id == entry["id"]]
         if not same:
@@ -79,8 +83,16 @@ def _pair_images(path: Path, entries: list[Entry], dataset: Dataset) -> dict[int
     return paired
 
 
-def _pair_categories(entries: list[Entry], dataset: Dataset) -> dict[int, int]:
+def _pair_categories(
+    path: Path, entries: list[Entry], dataset: Dataset, warn: Callable[[str], None] | None
+) -> dict[int, int]:
+    """For each category of the predictions the data set's label."""
     labels = {name: k for k, name in enumerate(dataset.class_names)}
+    if len(entries) == len(labels) == 1 and entries[0]["name"] not in labels:
+        if warn is not None:
+            own = entries[0]["name"]
+            warn(f"{path}: its one class, {own}, was taken for the one of {dataset.path}, {dataset.class_names[0]}")
+        return {entries[0]["id"]: 0}
     return {entry["id"]: labels[entry["name"]] for entry in entries if entry["name"] in labels}
 
 

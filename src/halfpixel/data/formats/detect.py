@@ -6,8 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.data.formats import coco, label_images, labelme, mask_folders, semantic, yolo
-from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats import coco, label_images, label_studio, labelme, mask_folders, semantic, via, yolo
+from halfpixel.data.formats.format_names import Format, Split
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError, ArgumentError
 
@@ -15,6 +15,8 @@ READERS: tuple[Reader, ...] = (
     coco.READER,
     yolo.READER,
     labelme.READER,
+    via.READER,
+    label_studio.READER,
     mask_folders.READER,
     label_images.READER,
     semantic.READER,
@@ -22,13 +24,17 @@ READERS: tuple[Reader, ...] = (
 """Every format that can be read, in the order in which they are looked for."""
 
 
-def read_dataset(path: Path, images: Path | None = None, format: Format | None = None) -> Dataset:
+def read_dataset(
+    path: Path, images: Path | None = None, format: Format | None = None, split: Split | None = None
+) -> Dataset:
     """Read annotated images of any format that halfpixel knows.
 
     Args:
         path: an annotation file or a data set's folder.
         images: the folder of the images, where they are not beside the annotations.
         format: how to read it. Default: what `detect` finds.
+        split: of a data set that says which parts it has, the part to take. Default, and where there is no such part:
+            the first of train, val and test.
 
     Raises:
         AnnotationError: it cannot be read, or it is unclear which format it is.
@@ -40,7 +46,18 @@ def read_dataset(path: Path, images: Path | None = None, format: Format | None =
         raise AnnotationError(f"{path}: No such file or folder")
     if reader.fits_file is None and not path.is_dir():
         raise AnnotationError(f"{path}: {reader.name} takes a folder")
+    if split is not None and reader.read_split is not None:
+        return reader.read_split(path, images, split)
     return reader.read(path, images)
+
+
+def splits_of(path: Path, format: Format | None = None) -> tuple[Split, ...]:
+    """The parts that a data set says it has; none where all of it is one.
+
+    Raises:
+        AnnotationError: it cannot be read, or it is unclear which format it is.
+    """
+    return reader_of(detect(Path(path)) if format is None else format).splits(Path(path))
 
 
 def reader_of(format: Format) -> Reader:

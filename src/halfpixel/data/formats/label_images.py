@@ -16,24 +16,28 @@ from skimage.measure import label
 
 from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue
 from halfpixel.data.formats.format_names import Format
-from halfpixel.data.formats.mask_files import files_in, read_labels, read_numbers, read_size_hw
+from halfpixel.data.formats.mask_files import files_in, read_size_hw
+from halfpixel.data.formats.mask_values import read_mask
 from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import InputError
 from halfpixel.structures.masks import CropMasks
 
-ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
+ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_gtFine_instanceIds")
 """What a mask's name may have more than its image's."""
-FOLDERS = ("masks", "labels")
+IMAGE_ENDINGS = ("_img", "_leftImg8bit")
+"""What an image's name may have more than its mask's."""
+FOLDERS = ("masks", "labels", "PedMasks", "SegmentationObject")
+IMAGE_FOLDERS = ("images", "PNGImages", "JPEGImages")
 
 
 def read_label_images(path: Path, images: Path | None = None) -> Dataset:
-    """Read label images of 8, 16 or 32 bits, PNG or TIFF (of a palette image the indices).
+    """Read label images of whole numbers, PNG or TIFF (of a palette image the indices).
 
-    Each positive number in a file is one object, also where its pixels do not hang together. There is one class,
-    `object`. Left out with an issue are files that are broken, have colours or are of another size than their image
-    (`unusable_file`), images without masks (`image_without_annotation`) and masks without images
-    (`annotation_without_image`).
+    Each positive number in a file is one object, also where its pixels do not hang together; what `read_mask` makes of
+    files from elsewhere comes with an issue. There is one class, `object`. Left out with an issue are files that are
+    broken, have colours or are of another size than their image (`unusable_file`), images without masks
+    (`image_without_annotation`) and masks without images (`annotation_without_image`).
 
     Args:
         path: a folder with `images/` and `masks/` or `labels/`, or with pairs such as `a.png` and `a_masks.tif`.
@@ -46,8 +50,10 @@ def read_label_images(path: Path, images: Path | None = None) -> Dataset:
     pairs = dict(pair_masks(Path(path), images, issues))
 
     def read(image: Path) -> Annotated:
-        masks = CropMasks.from_label_image(torch.from_numpy(read_labels(pairs[image], read_size_hw(image))))
-        return Annotated(image, masks, [ONE_CLASS] * len(masks))
+        values = read_mask(pairs[image], read_size_hw(image), image)
+        issues.extend(values.issues)
+        masks = CropMasks.from_label_image(torch.from_numpy(values.numbers))
+        return Annotated(image, masks, [ONE_CLASS] * len(masks), values.ignored)
 
     return read_each(Path(path), list(pairs), read, issues, [ONE_CLASS])
 
@@ -55,7 +61,7 @@ def read_label_images(path: Path, images: Path | None = None) -> Dataset:
 def pair_masks(path: Path, images: Path | None = None, issues: list[Issue] | None = None) -> list[tuple[Path, Path]]:
     """Each image of a folder and its mask file, in natural order; what is left over is added to `issues`."""
     mask_folder = next((path / name for name in FOLDERS if (path / name).is_dir()), path)
-    image_folder = images or (path / "images" if (path / "images").is_dir() else path)
+    image_folder = images or next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path)
     apart = mask_folder.resolve() != image_folder.resolve()
     masks: dict[str, Path] = {}
     for file in files_in(mask_folder):
@@ -71,7 +77,8 @@ def pair_masks(path: Path, images: Path | None = None, issues: list[Issue] | Non
         if not apart and file in taken:
             continue
         name = file.relative_to(image_folder).with_suffix("").as_posix()
-        mask = masks.get(name) or masks.get(name.removesuffix("_img"))
+        names = (name, *(name.removesuffix(one) for one in IMAGE_ENDINGS))
+        mask = next((masks[one] for one in names if one in masks), None)
         if mask is not None:
             pairs.append((file, mask))
             used.add(mask)
@@ -94,11 +101,12 @@ def _could_be_objects(masks: Sequence[Path]) -> bool:
     apart = False
     for file in masks:
         with contextlib.suppress(InputError):  # the reader names what is broken
-            array = read_numbers(file)
-            if array.ndim == 3 or array.dtype.kind not in "bui":
-                continue
+            mask = read_mask(file)
+            if any(one.kind == "stuff_region" for one in mask.issues):  # Cityscapes counts objects
+                return True
+            array = mask.numbers
             found = np.unique(array[array > 0]).tolist()
-            values.update(int(one) for one in found)
+            values.update(found)
             if len(values) > 2:
                 return True
             apart = apart or int(label(array, connectivity=2).max()) > len(found)

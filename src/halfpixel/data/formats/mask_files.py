@@ -20,6 +20,7 @@ from halfpixel.data.images.container import (
     open_with_pillow,
     orient,
 )
+from halfpixel.data.images.embedded import decode_picture
 from halfpixel.data.images.picture import open_stacks
 from halfpixel.data.images.rgb8 import SUFFIXES, natural_order
 from halfpixel.errors import AnnotationError, ImageError
@@ -54,7 +55,7 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
 
     Raises:
         ImageError: the file is missing, damaged or not an image.
-        AnnotationError: it is a stack of planes.
+        AnnotationError: it is a stack of several planes.
     """
     with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
@@ -62,37 +63,55 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
                 if not tiff.series:
                     raise ImageError("the TIFF holds no image, or is cut short")
                 series = tiff.series[0]
-                array, axes = series.asarray(), series.axes
+                array, axes = series.asarray(squeeze=False), series.get_axes(squeeze=False)
                 tag = series.keyframe.tags.get("Orientation")
             orientation = 1 if tag is None else int(tag.value)
         else:
             image = open_with_pillow(file, magic)
             check_area(*image.size)
-            orientation, axes = exif_orientation(image), "YX"
+            orientation = exif_orientation(image)
             if image.mode.startswith("I;16"):  # Pillow would drop the low byte of 16-bit PNG with alpha or colour only
                 file.seek(0)
                 array = imagecodecs.png_decode(file.read())
             else:
                 array = np.asarray(image)
+            axes = "YXS"[: array.ndim]
+    kept = [k for k, axis in enumerate(axes) if axis in "YX" or array.shape[k] > 1]
+    axes, array = "".join(axes[k] for k in kept), array.reshape([array.shape[k] for k in kept])
     if axes not in ("YX", "YXS"):
         raise AnnotationError(f"{path}: a stack with the axes {axes}, expected one plane of numbers")
     return orient(array, orientation)
 
 
-def read_labels(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """The whole numbers `[h, w]` of a label image or semantic mask for an image of a known size.
+def read_embedded_mask(data: str) -> npt.NDArray[np.bool_]:
+    """The mask `[h, w]` in base64 text of a PNG file: its pixels that are not 0.
 
     Raises:
-        ImageError: the file is missing, damaged or not an image.
-        AnnotationError: its numbers are not whole, it has colours, or it is of another size.
+        ImageError: it is not that.
     """
-    array = read_numbers(path)
-    if array.ndim == 3:
-        raise AnnotationError(f"{path}: {array.shape[2]} channels a pixel; a label image has one number, not a colour")
-    if array.dtype.kind not in "bui":
-        raise AnnotationError(f"{path}: expected whole numbers, got {array.dtype}")
-    check_size(path, array.shape[:2], size_hw)
-    return array.astype(np.int64)
+    file = decode_picture(data)
+    try:
+        magic = file.read(16)
+        file.seek(0)
+        image = open_with_pillow(file, magic)
+        check_area(*image.size)
+        array = np.asarray(image)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise ImageError(f"the picture is damaged ({error})") from None
+    mask: npt.NDArray[np.bool_] = array != 0
+    return mask.any(axis=2) if mask.ndim == 3 else mask
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether an image file's kind changes pixels: JPEG, and WebP but for its lossless form.
+
+    Raises:
+        ImageError: the file is missing or empty.
+    """
+    with open_image(path) as (_, magic):
+        return magic.startswith(b"\xff\xd8\xff") or (magic[8:12] == b"WEBP" and magic[12:16] != b"VP8L")
 
 
 def check_size(path: Path, found_hw: tuple[int, ...], size_hw: tuple[int, int]) -> None:

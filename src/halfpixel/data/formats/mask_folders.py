@@ -13,7 +13,8 @@ import torch
 
 from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue
 from halfpixel.data.formats.format_names import Format
-from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, read_numbers, read_size_hw
+from halfpixel.data.formats.mask_files import check_size, files_in, folders_in, is_lossy, read_numbers, read_size_hw
+from halfpixel.data.formats.mask_values import read_mask
 from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError, ArgumentError, InputError
@@ -49,7 +50,7 @@ def _read_folder(folder: Path, issues: list[Issue]) -> Annotated:
     parts = []
     for file in files_in(folder / "masks"):
         try:
-            one = _read_mask(file, size_hw)
+            one = _read_mask(file, size_hw, images[0], issues)
         except InputError as error:
             cause = str(error).removeprefix(f"{file}: ")
             issues.append(Issue("unusable_mask", file, "", f"left out, {cause}", images[0]))
@@ -62,13 +63,17 @@ def _read_folder(folder: Path, issues: list[Issue]) -> Annotated:
     return Annotated(images[0], CropMasks(crops, offsets_xy, size_hw), [ONE_CLASS] * len(crops))
 
 
-def _read_mask(file: Path, size_hw: tuple[int, int]) -> CropMasks:
+def _read_mask(file: Path, size_hw: tuple[int, int], image: Path, issues: list[Issue]) -> CropMasks:
     """One mask, or none where no pixel is set."""
     array = read_numbers(file)
     check_size(file, array.shape[:2], size_hw)
-    if array.ndim == 3:  # what is opaque says nothing: look at grey or colours
-        array = array[..., : 1 if array.shape[2] < 3 else 3].max(axis=2)
-    return CropMasks.from_label_image(torch.from_numpy((array > 0).astype(np.int32)))
+    if array.ndim == 3 and not is_lossy(file):  # what is opaque says nothing: look at grey or colours
+        numbers = array[..., : 1 if array.shape[2] < 3 else 3].max(axis=2)
+    else:
+        values = read_mask(file, size_hw, image)
+        issues.extend(values.issues)
+        numbers = values.numbers
+    return CropMasks.from_label_image(torch.from_numpy((numbers > 0).astype(np.int32)))
 
 
 def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from halfpixel.data.dataset import Dataset, Issue, annotated_sample
+from halfpixel.data.formats.json_files import whole
 from halfpixel.errors import AnnotationError, InputError
 from halfpixel.structures.masks import CropMasks
 
@@ -20,11 +24,13 @@ class Annotated:
         image: the image file.
         masks: its objects.
         classes: the name of each object's class.
+        ignored: `[h, w]` pixels that are neither objects of any class nor background, if there are any.
     """
 
     image: Path
     masks: CropMasks
     classes: Sequence[str]
+    ignored: npt.NDArray[np.bool_] | None = None
 
 
 def read_each(
@@ -63,11 +69,14 @@ def read_each(
         class_names = sorted({name for one in found for name in one.classes}, key=_numbers_first)
     labels = {name: k for k, name in enumerate(class_names)}
     samples = tuple(
-        annotated_sample(k, one.image, one.masks, [labels[name] for name in one.classes], tuple(class_names))
+        annotated_sample(
+            k, one.image, one.masks, [labels[name] for name in one.classes], tuple(class_names), one.ignored
+        )
         for k, one in enumerate(found, start=1)
     )
     return Dataset(path, tuple(class_names), tuple(range(1, len(class_names) + 1)), samples, tuple(issues))
 
 
 def _numbers_first(name: str) -> tuple[float, str]:
-    return (int(name) if name.isdecimal() else math.inf, name)
+    number = whole(name)
+    return (math.inf if number is None else number, name)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from hotcoco import mask as hotcoco_mask
 
+from halfpixel.data.formats.mask_sizes import PlacedCrop, decode_runs
 from halfpixel.ops import rle
 
 FURTHEST_PX = 1_000_000
-"""A polygon that goes further is a mistake; walking along its edge would fill the memory."""
+"""A polygon that goes further is a mistake."""
+LONGEST_OUTLINE_PX = 5_000_000
+"""The edges of an object are walked along in fifths of a pixel: longer ones would fill the memory."""
 
 BLOCK = 512
 """Edges of a polygon that are compared with all others at a time."""
 
 
-def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> tuple[rle.Crop, tuple[int, int]]:
+def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> PlacedCrop:
     """The pixels of the union of some polygons, by the rule of the COCO API.
 
     Args:
@@ -29,9 +33,10 @@ def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> tuple[rle
         A boolean crop `[h, w]` (0 by 0 when no pixel is covered) and its first pixel `(x, y)`.
 
     Raises:
-        ValueError: a polygon is not a list of an even number of finite numbers, or reaches absurdly far.
+        ValueError: a polygon is not a list of an even number of finite numbers, reaches absurdly far, or is absurdly
+            long; or the mask would fill the memory.
     """
-    usable = []
+    usable: list[list[float]] = []
     for k, polygon in enumerate(polygons):
         if not isinstance(polygon, list):
             raise ValueError(f"polygon {k} must be a list of coordinates, got {polygon!r:.60}")
@@ -43,9 +48,31 @@ def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> tuple[rle
         if len(polygon) >= 6:
             usable.append(polygon)
     if not usable:
-        return rle.decode_to_crop(np.array([size_hw[0] * size_hw[1]]), size_hw)
+        return decode_runs(np.array([size_hw[0] * size_hw[1]]), size_hw)
+    length_px = sum(_length_px(one) for one in usable)
+    if length_px > LONGEST_OUTLINE_PX:
+        raise ValueError(f"an outline of {length_px:g} pixels; at most {LONGEST_OUTLINE_PX:g} are followed")
     merged = hotcoco_mask.merge(hotcoco_mask.frPyObjects(usable, *size_hw))
-    return rle.decode_to_crop(rle.decompress(merged["counts"].decode("ascii")), size_hw)
+    return decode_runs(rle.decompress(merged["counts"].decode("ascii")), size_hw)
+
+
+def ellipse_outline(centre_xy: tuple[float, float], radii_xy: tuple[float, float], turned: float = 0.0) -> list[float]:
+    """An ellipse as a polygon `[x, y, x, y, ...]` that stays within a hundredth of a pixel of it.
+
+    Args:
+        centre_xy: its centre in pixels.
+        radii_xy: half of its width and height before it is turned.
+        turned: by this angle around its centre, in radians, from x to y.
+    """
+    (x, y), (a, b) = centre_xy, radii_xy
+    radius = max(a, b)
+    n = 32 + min(4 * math.ceil(radius), math.ceil(23 * math.sqrt(radius)))
+    angles = np.arange(n) * (2 * math.pi / n)
+    u, v = a * np.cos(angles), b * np.sin(angles)
+    points = np.stack(
+        [x + u * math.cos(turned) - v * math.sin(turned), y + u * math.sin(turned) + v * math.cos(turned)]
+    )
+    return [float(one) for one in points.T.ravel()]
 
 
 def check_numbers(name: str, values: object, n: int = 1) -> None:
@@ -101,6 +128,12 @@ def crossing(polygon: Sequence[float]) -> tuple[float, float] | None:
 
 def _points(polygon: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+
+
+def _length_px(polygon: Sequence[float]) -> float:
+    """The steps along a polygon's edges, each as many as its longer side has pixels."""
+    points = _points(polygon)
+    return float(np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum())
 
 
 def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:

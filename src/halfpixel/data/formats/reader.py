@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfpixel.data.dataset import Dataset, Issue
-from halfpixel.data.formats.format_names import Format
+from halfpixel.data.formats.format_names import Format, Split
 
 
 def _nothing(path: Path) -> list[Issue]:
     return []
+
+
+def _no_splits(path: Path) -> tuple[Split, ...]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Reader:
             it in the table that fit.
         fits_file: whether a file may be read so; None for formats that take folders only.
         unread: what a data set says that `read` has no place for.
+        splits: the parts that a data set says it has, of which `read` takes the first.
+        read_split: as `read`, taking another of them; None for formats without.
     """
 
     name: Format
@@ -35,3 +41,5 @@ class Reader:
     fits_folder: Callable[[Path, Path | None, Collection[Format]], bool]
     fits_file: Callable[[Path], bool] | None = None
     unread: Callable[[Path], list[Issue]] = _nothing
+    splits: Callable[[Path], tuple[Split, ...]] = _no_splits
+    read_split: Callable[[Path, Path | None, Split], Dataset] | None = None

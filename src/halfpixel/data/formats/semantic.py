@@ -13,7 +13,8 @@ from skimage.measure import label
 from halfpixel.data.dataset import ONE_CLASS, Dataset, Issue, Sample
 from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.label_images import pair_masks
-from halfpixel.data.formats.mask_files import read_labels, read_size_hw
+from halfpixel.data.formats.mask_files import read_size_hw
+from halfpixel.data.formats.mask_values import read_mask
 from halfpixel.data.formats.per_image_files import Annotated, read_each
 from halfpixel.data.formats.reader import Reader
 from halfpixel.structures.masks import CropMasks
@@ -40,11 +41,14 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
     pairs = dict(pair_masks(path, images, issues))
 
     def read(image: Path) -> Annotated:
-        values = read_labels(pairs[image], read_size_hw(image))
+        mask = read_mask(pairs[image], read_size_hw(image), image)
+        issues.extend(mask.issues)
+        values = mask.numbers
         regions = label(np.maximum(values, 0), connectivity=2)
         numbers, first = np.unique(regions, return_index=True)
         classes = values.ravel()[first[numbers > 0]].tolist()
-        return Annotated(image, CropMasks.from_label_image(torch.from_numpy(regions)), [str(one) for one in classes])
+        masks = CropMasks.from_label_image(torch.from_numpy(regions))
+        return Annotated(image, masks, [str(one) for one in classes], mask.ignored)
 
     dataset = read_each(path, list(pairs), read, issues)
     if len(dataset.class_names) > 1:
@@ -53,8 +57,8 @@ def read_semantic(path: Path, images: Path | None = None) -> Dataset:
 
 
 def _rename(sample: Sample) -> Sample:
-    objects = replace(sample.objects, class_names=(ONE_CLASS,))
-    return replace(sample, objects=objects, ignored=objects[:0])
+    objects, ignored = (replace(one, class_names=(ONE_CLASS,)) for one in (sample.objects, sample.ignored))
+    return replace(sample, objects=objects, ignored=ignored)
 
 
 def _fits_folder(folder: Path, images: Path | None, found: Collection[Format]) -> bool:

@@ -20,7 +20,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from halfpixel.data.images.embedded import embedded_picture, is_json_object
 from halfpixel.errors import ImageError
+from halfpixel.files import open_regular
 
 MAX_PIXELS = 500_000_000
 """Larger images are refused before they are decoded."""
@@ -46,10 +48,17 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 @contextmanager
 def open_image(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
-    """Open an image file and look at its first bytes; every failure inside becomes an `ImageError` naming the file."""
+    """Open an image file and look at its first bytes; every failure inside becomes an `ImageError` naming the file.
+
+    Of a JSON file with a picture in it, as LabelMe writes them, that is opened.
+    """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             magic = file.read(16)
+            if is_json_object(magic):
+                file.seek(0)
+                file = embedded_picture(file)
+                magic = file.read(16)
             if not magic:
                 raise ImageError("the file is empty")
             file.seek(0)
