@@ -100,8 +100,8 @@ def read_embedded_mask(data: str) -> npt.NDArray[np.bool_]:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
         raise ImageError(f"the picture is damaged ({error})") from None
-    mask: npt.NDArray[np.bool_] = array != 0
-    return mask.any(axis=2) if mask.ndim == 3 else mask
+    mask: npt.NDArray[np.bool_] = (array != 0).reshape(*array.shape[:2], -1).any(axis=2)
+    return mask
 
 
 def is_lossy(path: Path) -> bool:
