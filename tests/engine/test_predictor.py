@@ -309,7 +309,7 @@ DAMAGED = {
 """A part of the network, and the output that shows that there is NaN in it."""
 
 
-@pytest.mark.parametrize("part", DAMAGED)
+@pytest.mark.parametrize("part", [part for part in DAMAGED if part != "backbone"])  # which clamps infinity
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_computed_as_nan_is_no_empty_image(
     predictor: Predictor, part: str, precision: ComputePrecision
