@@ -297,19 +297,13 @@ def test_tiles_of_one_size_go_through_the_network_together(predictor: Predictor,
     assert (found.masks.dense() != expected.masks.dense()).float().mean() < 1e-3
 
 
-DAMAGED = {
-    "backbone": "candidates",
-    "pyramid.output.0": "candidates",
-    "rpn.objectness": "candidates",
-    "rpn.deltas": "candidates",
-    "box_head.logits": "candidates",
-    "box_head.deltas": "candidates",
-    "mask_head.logits": "masks",
-}
-"""A part of the network, and the output that shows that there is NaN in it."""
+COMPUTED = ("pyramid.output.0", "rpn.objectness", "rpn.deltas", "box_head.logits", "box_head.deltas")
+"""Parts of the network; the others make numbers of infinity, as they clamp."""
+
+DAMAGED = (*COMPUTED, "backbone", "mask_head.logits")
 
 
-@pytest.mark.parametrize("part", [part for part in DAMAGED if part != "backbone"])  # which clamps infinity
+@pytest.mark.parametrize("part", COMPUTED)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_computed_as_nan_is_no_empty_image(
     predictor: Predictor, part: str, precision: ComputePrecision
@@ -318,8 +312,21 @@ def test_what_is_computed_as_nan_is_no_empty_image(
     with torch.no_grad():
         next(huge.get_submodule(part).parameters()).fill_(3e38).reshape(-1)[::2] *= -1  # inf - inf
     broken = Predictor(huge, predictor.info, CPU, backend=TorchBackend(huge, CPU, precision))
-    with pytest.raises(ModelFileError, match=rf"not finite \({DAMAGED[part]}, with torch in {precision}\)"):
+    with pytest.raises(ModelFileError, match=rf"not finite \(candidates, with torch in {precision}\)"):
         broken.predict(photograph(), threshold=0.0)
+
+
+def test_an_output_that_is_nan_is_named(predictor: Predictor) -> None:
+    backend = TorchBackend(predictor.model, CPU, "fp32")
+    run = backend.run
+
+    def spoiled(batch: ImageBatch, limits: Limits) -> Outputs:
+        outputs = run(batch, limits)
+        return outputs | {"masks": outputs["masks"].index_fill(0, torch.tensor([1]), torch.nan)}
+
+    backend.run = spoiled  # type: ignore[method-assign]
+    with pytest.raises(ModelFileError, match=r"not finite \(masks, with torch in fp32\)"):
+        predictor.on(backend).predict(photograph())
 
 
 @pytest.mark.parametrize("part", DAMAGED)

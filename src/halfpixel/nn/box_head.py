@@ -89,13 +89,13 @@ def detect(
 
     Returns:
         `boxes_xyxy` `[m, 4]`, `scores`, `labels` (0 is the first real class), best first; and `candidates`, how many
-        there were before the limit, -1 where NaN was among the scores or boxes.
+        there were before the limit, -1 where NaN or infinity was among the logits or deltas.
     """
     scores = logits.softmax(dim=1)[:, 1:]
     decoded = boxes.decode(deltas, rois_xyxy[:, None], BOX_WEIGHTS)[:, 1:]
     decoded = boxes.clip(decoded, size_hw.to(rois_xyxy.device))
     rows, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)
-    finite = is_finite(logits, decoded)
+    finite = is_finite(logits, deltas)
     candidates, scores = decoded[rows, labels], scores[rows, labels]
     usable = boxes.large_enough(candidates, SMALLEST_PX)
     candidates, scores, labels = candidates[usable], scores[usable], labels[usable]

@@ -103,24 +103,21 @@ class RegionProposalNetwork(nn.Module):
             most: proposals kept.
 
         Returns:
-            Proposals of each image, best first, and how many there were before the last cut; -1 where NaN was among
-            the scores or boxes.
+            Proposals of each image, best first, and how many there were before the last cut; -1 where NaN or
+            infinity was among the logits or deltas.
         """
         proposals, counts, finite = [], [], []
         for image, size_hw in enumerate(sizes_hw.to(scored.logits[0].device)):
-            candidates, best_logits, levels = [], [], []
+            candidates, best_logits, best_deltas, levels = [], [], [], []
             for level, (anchors, logits, deltas) in enumerate(zip(*scored, strict=True)):
                 best, rows = logits[image].topk(torch.sym_min(per_level, anchors.shape[0]))
-                candidates.append(boxes.decode(deltas[image, rows], anchors[rows], BOX_WEIGHTS))
                 best_logits.append(best)
+                best_deltas.append(deltas[image, rows])
+                candidates.append(boxes.decode(best_deltas[-1], anchors[rows], BOX_WEIGHTS))
                 levels.append(torch.full_like(rows, level))
-            proposal, logit, level_of = (
-                boxes.clip(torch.cat(candidates), size_hw),
-                torch.cat(best_logits),
-                torch.cat(levels),
-            )
-            finite.append(is_finite(proposal, logit))
-            score = logit.sigmoid()
+            finite.append(is_finite(*best_logits, *best_deltas))
+            proposal, level_of = boxes.clip(torch.cat(candidates), size_hw), torch.cat(levels)
+            score = torch.cat(best_logits).sigmoid()
             usable = boxes.large_enough(proposal, SMALLEST_PX) & (score >= self.score_threshold)
             proposal, score, level_of = proposal[usable], score[usable], level_of[usable]
             kept = boxes.suppress(proposal, score, level_of, self.iou_threshold)
