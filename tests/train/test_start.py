@@ -130,7 +130,7 @@ def test_a_backbone_is_for_networks_from_scratch(dataset: Dataset, tmp_path: Pat
     assert same(dict(start.network.backbone.state_dict()), dict(weights))
     assert start.info.source.endswith("the backbone starting from backbone.safetensors")
     for model in (fresh(), "nuclei"):
-        with pytest.raises(ArgumentError, match="backbone is for networks from scratch") as raised:
+        with pytest.raises(ArgumentError, match="`backbone` is for networks from scratch") as raised:
             start_from(model, dataset, backbone=file)
         assert all(name in str(raised.value) for name in variant_names())
 

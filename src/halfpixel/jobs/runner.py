@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.images.picture import FIRST_PLANE, Picture, Reading
 from halfpixel.errors import ImageError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
@@ -15,6 +14,7 @@ from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_o
 from halfpixel.jobs.wording import name_some, one_line, plural
 
 if TYPE_CHECKING:
+    from halfpixel.data.images.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
     from halfpixel.structures.instances import Instances
 
@@ -68,6 +68,12 @@ class Outcome:
         return [{"path": one.path, "error": one.error} for one in self.failures]
 
 
+def _first_plane() -> Reading:
+    from halfpixel.data.images.picture import FIRST_PLANE
+
+    return FIRST_PLANE
+
+
 @dataclass
 class Runner:
     """Goes over images one by one, and keeps what is to be known of them.
@@ -81,7 +87,7 @@ class Runner:
     """
 
     tell: Tell = ignore
-    reading: Reading = FIRST_PLANE
+    reading: Reading = field(default_factory=_first_plane)
     notes: dict[str, Note] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from halfpixel.data.images.contrast import Rgb8
-from halfpixel.data.images.picture import Picture, Reading, read_pictures
-from halfpixel.data.images.planes import COLOURS
-from halfpixel.data.images.rgb8 import find_images
 from halfpixel.errors import ImageError
+
+if TYPE_CHECKING:
+    from halfpixel.data.images.contrast import Rgb8
+    from halfpixel.data.images.picture import Picture, Reading
 
 
 def as_patterns(paths: str | Path | Iterable[str | Path]) -> list[str]:
@@ -31,6 +32,8 @@ def find_all_images(
         fail: hears of each that stands for none, and why.
         skip: whether to leave out a file that a folder or a glob stands for; one that is named is never left out.
     """
+    from halfpixel.data.images.rgb8 import find_images
+
     found: dict[str, Path] = {}
     for pattern in patterns:
         try:
@@ -69,6 +72,8 @@ class Plane:
 
 def read_planes(paths: Sequence[Path], reading: Reading, skip: Callable[[Path, str], bool]) -> Iterator[Plane]:
     """All that is to be looked at, read when it is asked for."""
+    from halfpixel.data.images.picture import read_pictures
+
     for number, path in enumerate(paths):
         try:
             for picture in read_pictures(path, reading):
@@ -87,6 +92,8 @@ def label_of(path: Path, plane: str) -> str:
 
 def false_colours(picture: Picture) -> str:
     """A file and its channels, where the first three are not red, green and blue; else an empty text."""
+    from halfpixel.data.images.planes import COLOURS
+
     seen = picture.channel_names[: len(COLOURS)]
     unseen = len(picture.channel_names) - len(seen)
     if len(seen) == 1 or all(name.casefold() == colour for name, colour in zip(seen, COLOURS, strict=False)):

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.jobs.events import Progress, Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
@@ -123,6 +122,8 @@ def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
 
 def _read(runner: Runner, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]:
     """The pixels of so many images that can be used, evenly spread over all, by their path."""
+    from halfpixel.data.images.rgb8 import read_image
+
     files = runner.find(paths)
     n = min(at_most, len(files))
     images = {}
