@@ -39,7 +39,7 @@ class DataYaml:
 
     def choose(self, wanted: Split | None) -> Split:
         """The split that is wanted, if it is there; otherwise the first one."""
-        return wanted if wanted in self.splits else next(one for one in SPLITS if one in self.splits)
+        return next(one for one in (wanted, *SPLITS) if one is not None and one in self.splits)
 
     def places(self, split: Split) -> list[Path]:
         """The folders and files that a split names.

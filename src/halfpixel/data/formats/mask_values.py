@@ -113,7 +113,7 @@ def _whole_numbers(array: npt.NDArray[Any], path: Path) -> Numbers:
 def _is_black_and_white(numbers: Numbers) -> bool:
     """Whether nearly everything is nearly black or nearly white, or all is black."""
     grey, white = np.count_nonzero((numbers >= 64) & (numbers < 192)), np.count_nonzero(numbers >= 192)
-    return not numbers.any() or (white > 0 and grey < white / 2)
+    return not numbers.any() or bool(white > 0 and grey < white / 2)
 
 
 def _is_soft(numbers: Numbers, white: int) -> bool:
@@ -125,7 +125,7 @@ def _is_soft(numbers: Numbers, white: int) -> bool:
     inner, middle = grey[1:-1, 1:-1], numbers[1:-1, 1:-1]
     around = (numbers[:-2, 1:-1], numbers[2:, 1:-1], numbers[1:-1, :-2], numbers[1:-1, 2:])
     flat = inner & np.logical_and.reduce([middle == one for one in around])
-    return np.count_nonzero(flat) < n / 10
+    return bool(np.count_nonzero(flat) < n / 10)
 
 
 def _cityscapes(numbers: Numbers) -> npt.NDArray[np.bool_] | None:
@@ -144,4 +144,4 @@ def _has_void(numbers: Numbers) -> bool:
     if not void.any() or not others.any() or numbers[others].max() == VOID - 1:
         return False
     near = binary_dilation(others, iterations=VOID_BORDER_PX)
-    return np.count_nonzero(near & void) > np.count_nonzero(void) / 2
+    return bool(np.count_nonzero(near & void) > np.count_nonzero(void) / 2)
