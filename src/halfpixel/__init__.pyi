@@ -12,6 +12,7 @@ from .engine.load import load as load
 from .engine.load import open_backend as open_backend
 from .engine.predictor import Predictor as Predictor
 from .evaluation.evaluation import evaluate as evaluate
+from .jobs.annotated import ReadingOptions as ReadingOptions
 from .jobs.calibrate import calibrate as calibrate
 from .jobs.check import check as check
 from .jobs.convert import convert as convert

@@ -134,7 +134,9 @@ def test_unusable_wishes_are_one_line(
     content = json.loads(data.read_text())
     few, other = tmp_path / "few.json", tmp_path / "other.json"
     few.write_text(json.dumps(content | {"images": content["images"][:13], "annotations": []}))
-    other.write_text(json.dumps(content | {"categories": [{"id": 1, "name": "bolt"}]}))
+    two = [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut"}]
+    turned = [content["annotations"][0] | {"category_id": 2}, *content["annotations"][1:]]
+    other.write_text(json.dumps(content | {"categories": two, "annotations": turned}))
     out = tmp_path / "made" / "lab.safetensors"
     for arguments, message in (
         ((few, "--out", out), "13 images with objects are too few for intervals that hold for 90% of images; it takes"),

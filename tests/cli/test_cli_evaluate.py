@@ -111,7 +111,9 @@ def test_unusable_data_is_one_line(halfpixel: Halfpixel, tiny_model: Path, annot
     content = json.loads(annotated.read_text())
     content["annotations"].pop()
     other = annotated.with_name("other.json")
-    other.write_text(json.dumps(content | {"categories": [{"id": 7, "name": "bolt"}]}))
+    two = [{"id": 7, "name": "bolt"}, {"id": 8, "name": "nut"}]
+    turned = [content["annotations"][0] | {"category_id": 8}, *content["annotations"][1:]]
+    other.write_text(json.dumps(content | {"categories": two, "annotations": turned}))
     broken = annotated.with_name("broken.json")
     broken.write_text('{"images": [}')
     empty = tmp_path / "empty"
@@ -121,13 +123,27 @@ def test_unusable_data_is_one_line(halfpixel: Halfpixel, tiny_model: Path, annot
         (empty, "found 0"),
         (annotated.parent, "found 3: broken.json, instances.json, other.json; name one of them"),
         (broken, "broken JSON in line 1"),
-        (other, "its classes (bolt) have none in common with the model"),
+        (other, "its classes (bolt, nut) have none in common with the model"),
     ):
         ran = halfpixel("evaluate", data, "--model", tiny_model, "--out", tmp_path / "out")
         assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
         assert ran.err.startswith("halfpixel: error: ")
         assert message in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_one_class_under_another_name(halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path) -> None:
+    content = json.loads(annotated.read_text())
+    content["annotations"].pop()
+    numbers = []
+    for name, options in (("nucleus", ()), ("Cell", ()), ("Cell", ("--class-map", "Cell=nucleus"))):
+        annotated.write_text(json.dumps(content | {"categories": [{"id": 7, "name": name}]}))
+        out = tmp_path / str(len(numbers))
+        ran = halfpixel("evaluate", annotated, "--model", tiny_model, "--out", out, "--pictures", 0, *options)
+        assert ran.code == 0
+        assert ("its one class, Cell, was taken for the one of" in ran.err) == (name == "Cell" and not options)
+        numbers.append(json.loads((out / "report.json").read_text())["mask_ap"])
+    assert numbers[0] == numbers[1] == numbers[2]
 
 
 def test_slices_and_pictures_are_chosen(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_how_it_shows(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize("names", [[], ["a", "a"], "abc", [1, 2], [""]])
 def test_class_names_must_be_different_texts(predictor: Predictor, names: Any) -> None:
-    with pytest.raises(ArgumentError, match="class.names"):
+    with pytest.raises(ArgumentError, match=r"class.names"):
         predictor.with_classes(names)
 
 
@@ -195,7 +195,7 @@ def test_other_classes_keep_all_other_weights(predictor: Predictor, tmp_path: Pa
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
 def test_classes_must_be_different_and_at_least_one(predictor: Predictor, names: list[str]) -> None:
-    with pytest.raises(ArgumentError, match="class.names"):
+    with pytest.raises(ArgumentError, match=r"class.names"):
         predictor.with_classes(names)
 
 

@@ -126,6 +126,8 @@ def _annotations(folder: Path) -> Iterator[Seed]:
         write_dataset(dataset, out, ("a", "b"), writer.name)
         yield _seed_of(out, f"written {writer.name}")
     yield _seed_of(_labelme(folder / "labelme"), "labelme")
+    yield _seed_of(_via(folder / "via"), "via")
+    yield _seed_of(_label_studio(folder / "label_studio"), "label_studio")
     yield _seed_of(_semantic(folder / "semantic"), "semantic")
     yolo = folder / "written-yolo" / "data.yaml"
     if yolo.is_file():
@@ -161,6 +163,42 @@ def _labelme(folder: Path) -> Path:
         (folder / f"{name}.json").write_text(
             json.dumps(content | {"imageHeight": SIZE_HW[0], "imageWidth": SIZE_HW[1]})
         )
+    return folder
+
+
+def _with_picture(folder: Path) -> Path:
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    return folder
+
+
+def _via(folder: Path) -> Path:
+    shapes = (
+        {"name": "polygon", "all_points_x": [1, 9, 9], "all_points_y": [1, 1, 8.5]},
+        {"name": "rect", "x": 2, "y": 12, "width": 5, "height": 6},
+        {"name": "ellipse", "cx": 20, "cy": 10, "rx": 5, "ry": 3, "theta": 0.3},
+    )
+    regions = [{"shape_attributes": shape, "region_attributes": {"class": "cell"}} for shape in shapes]
+    content = {"a.png9": {"filename": "a.png", "size": 9, "regions": regions, "file_attributes": {}}}
+    (_with_picture(folder) / "via.json").write_text(json.dumps(content))
+    return folder
+
+
+def _label_studio(folder: Path) -> Path:
+    height, width = SIZE_HW
+    # one run of white over all of the picture, in the packing of brushes
+    bits = (
+        f"{4 * height * width:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}1" + f"11{4 * height * width - 1:016b}{255:08b}"
+    )
+    bits += "0" * (-len(bits) % 8)
+    brush = {"format": "rle", "rle": [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)], "brushlabels": ["b"]}
+    polygon = {"points": [[5, 5], [40, 5], [40, 60]], "polygonlabels": ["a"]}
+    size = {"original_width": width, "original_height": height, "from_name": "label"}
+    drawn = (("polygonlabels", polygon), ("brushlabels", brush))
+    result = [{"id": str(k), "type": kind, "value": value} | size for k, (kind, value) in enumerate(drawn)]
+    tasks = [{"id": 1, "data": {"image": "/data/upload/1/a.png"}, "annotations": [{"result": result}]}]
+    (_with_picture(folder) / "export.json").write_text(json.dumps(tasks))
     return folder
 
 

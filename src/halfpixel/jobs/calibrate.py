@@ -11,7 +11,7 @@ from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE, Goal, check_calibration
 from halfpixel.files import write_with_folder
-from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, open_dataset
+from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, matched_names, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
@@ -191,6 +191,7 @@ def _find(
 
     if predictions is None:
         return predict_dataset(runner, predictor, dataset, limits, whose)
+    matched_names(dataset, predictor.class_names, whose, runner.warn)
     found = [one[: limits.limit] for one in read_coco_results(predictions, dataset, runner.warn)]
     lowest = lowest_score(found)
     if lowest > 2 * LOWEST_SCORE:

@@ -39,9 +39,7 @@ class DataYaml:
 
     def choose(self, wanted: Split | None) -> Split:
         """The split that is wanted, if it is there; otherwise the first one."""
-        if wanted is not None and wanted in self.splits:
-            return wanted
-        return next(one for one in SPLITS if one in self.splits)
+        return next(one for one in (wanted, *SPLITS) if one is not None and one in self.splits)
 
     def places(self, split: Split) -> list[Path]:
         """The folders and files that a split names.

@@ -100,7 +100,8 @@ def read_embedded_mask(data: str) -> npt.NDArray[np.bool_]:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
         raise ImageError(f"the picture is damaged ({error})") from None
-    mask: npt.NDArray[np.bool_] = (array != 0).reshape(*array.shape[:2], -1).any(axis=2)
+    grey = array.max(axis=2) if array.ndim == 3 else array
+    mask: npt.NDArray[np.bool_] = grey != 0
     return mask
 
 

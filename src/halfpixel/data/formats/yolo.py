@@ -28,8 +28,8 @@ def read_yolo(path: Path, images: Path | None = None, split: Split | None = None
     """Read polygons of YOLO segmentation; an image without a label file has no objects.
 
     Class names come from `names` in a YAML file, or the lines of `classes.txt`, in the folder or one of the two above;
-    without them classes are called by their numbers, with an issue `no_class_names`. Of a YAML file that names splits
-    one is read, and an issue `split_taken` says which. Left out with an issue are lines that hold only a box
+    without them classes are called by their numbers, with an issue `no_class_names`. Of a YAML file that names several
+    splits one is read, and an issue `split_taken` says which. Left out with an issue are lines that hold only a box
     (`box_without_outline`) or make no sense (`unusable_polygon`, `unknown_category`), objects without a pixel on the
     image (`empty_mask`), images that cannot be opened (`unusable_file`) and label files without an image
     (`annotation_without_image`).
@@ -125,9 +125,9 @@ def _pair_split(data: DataYaml, wanted: Split | None, issues: list[Issue]) -> di
     places = data.places(split)
     pairs = _with_labels(image for place in places for image in images_at(place, data.root))
     others = [f"`{one}`" for one in data.splits if one != split]
-    left = f", not {' and '.join(others)}" if others else ""
-    n = len(pairs)
-    issues.append(Issue("split_taken", data.path, "", f"took `{split}` ({n:,} image{'s' * (n != 1)}){left}"))
+    if others:
+        n, left = len(pairs), " and ".join(others)
+        issues.append(Issue("split_taken", data.path, "", f"took `{split}` ({n:,} image{'s' * (n != 1)}), not {left}"))
     folders = [label_file_of(place / "any.png").parent for place in places if place.is_dir()]
     for folder in dict.fromkeys(one for one in folders if one.is_dir()):
         issues += _labels_without_image(folder, pairs)
