@@ -69,7 +69,7 @@ def test_bad_input_is_one_line_and_writes_nothing(halfpixel: Halfpixel, annotate
         ((annotated, "--to", "labelme", "--out", out), "labelme"),
         ((annotated, "--to", "coco", "--out", annotated.parent), "not empty"),
         ((annotated, "--to", "coco", "--out", annotated), "is a file"),
-        ((annotated, "--to", "coco", "--out", out, "--format", "yolo"), "no images"),
+        ((annotated, "--to", "coco", "--out", out, "--format", "yolo"), "yolo takes a folder"),
         ((annotated, "--to", "coco", "--out", out, "--images", tmp_path / "gone"), "there is no such folder"),
     ):
         ran = halfpixel("data", "convert", *arguments)

@@ -137,7 +137,7 @@ def test_odd_images(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path) -> N
         (["{noise}", "--threshold", "1.5"], "--threshold must be from 0"),
         (["{noise}", "--threshold", "nan"], "--threshold must be from 0"),
         (["{noise}", "--threshold", "high"], "high"),
-        (["{noise}", "--limit", "0"], "--limit must be at least 1"),
+        (["{noise}", "--limit", "0"], "--limit must be from 1"),
         (["{noise}", "--save", "coco,videos"], "there is no 'videos'"),
         (["{noise}", "--save", ","], "--save: it is empty"),
         (["{noise}", "--model", "nowhere.safetensors"], "neither a model file nor one of the named models"),

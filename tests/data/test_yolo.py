@@ -173,14 +173,14 @@ def test_the_splits_of_a_yaml_file_are_followed(splits, layout):
         data = read_yolo(path)
         assert names_of(data) == ["2", "10"]
         assert [str(one) for one in data.warnings] == [
-            f"{splits / 'data.yaml'}: took `train` (2 images), not `val`",
+            f"{splits / 'data.yaml'}: took 'train' (2 images), not 'val'",
         ]
         assert [len(sample.objects) for sample in data.samples] == [2, 0]
         val = read_yolo(path, split="val")
         assert names_of(val) == ["a"]
         assert len(val.samples[0].objects) == 1
-        assert val.warnings[0].what == "took `val` (1 image), not `train`"
-    assert "took `train`" in read_yolo(splits, split="test").warnings[0].what
+        assert val.warnings[0].what == "took 'val' (1 image), not 'train'"
+    assert "took 'train'" in read_yolo(splits, split="test").warnings[0].what
     assert splits_of(splits / "images/train") == ()
 
 

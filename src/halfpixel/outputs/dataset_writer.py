@@ -31,7 +31,7 @@ class DatasetWriter:
 def copy_image(image: Path, out: Path, stem: str) -> str:
     """Copy an image into `out/images/` under a new name, given without its suffix; the name it has there."""
     folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / stem).parent.mkdir(parents=True, exist_ok=True)
     if image.suffix.lower() != ".json":
         shutil.copyfile(image, folder / f"{stem}{image.suffix}")
         return f"{stem}{image.suffix}"

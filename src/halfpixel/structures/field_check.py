@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
     """What msgspec says, in the words of people."""
     text, _, place = str(error).partition(" - at `$")
     text, _, pattern = text.partition(" matching regex")
-    text = text.replace("Expected", "expected", 1) + (" without control characters" if pattern else "")
+    text = text.replace("Expected", "expected", 1).replace("`", "") + (" without control characters" if pattern else "")
     place = place.rstrip("`").lstrip(".")
     return f"{place}: {text}" if place else text
 

@@ -45,6 +45,8 @@ def read_yolo(path: Path, images: Path | None = None, split: Split | None = None
             is broken.
     """
     path = Path(path)
+    if path.is_file() and path.suffix.lower() not in (*YAML, ".txt"):
+        raise AnnotationError(f"{path}: yolo takes a folder, a .yaml file or a .txt file of the names of images")
     folder = path if path.is_dir() else path.parent
     file = _data_yaml(path)
     data = None if file is None else read_data_yaml(file)
@@ -124,10 +126,10 @@ def _pair_split(data: DataYaml, wanted: Split | None, issues: list[Issue]) -> di
     split = data.choose(wanted)
     places = data.places(split)
     pairs = _with_labels(image for place in places for image in images_at(place, data.root))
-    others = [f"`{one}`" for one in data.splits if one != split]
+    others = [f"'{one}'" for one, entries in data.splits.items() if list(entries) != list(data.splits[split])]
     if others:
         n, left = len(pairs), " and ".join(others)
-        issues.append(Issue("split_taken", data.path, "", f"took `{split}` ({n:,} image{'s' * (n != 1)}), not {left}"))
+        issues.append(Issue("split_taken", data.path, "", f"took '{split}' ({n:,} image{'s' * (n != 1)}), not {left}"))
     folders = [label_file_of(place / "any.png").parent for place in places if place.is_dir()]
     for folder in dict.fromkeys(one for one in folders if one.is_dir()):
         issues += _labels_without_image(folder, pairs)
