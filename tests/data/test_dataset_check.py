@@ -124,7 +124,7 @@ def renamed(key: str, old: object, new: object) -> Callable[[Content], None]:
 WIDE = {"segmentation": [square(60, 33, 40)], "bbox": [60, 33, 20, 27], "area": 540, "category_id": 2}
 TWICE = entry(900, 1, 1, 2, 3, 12)
 PLANTED = [
-    (changed(image_id="1"), "unusable_annotation", "annotation 100"),
+    (changed(image_id="one"), "unusable_annotation", "annotation 100"),
     (changed(image_id=9), "unknown_image", "no image 9"),
     (changed(category_id=9), "unknown_category", "no category 9"),
     (changed(bbox=[2, 3, -12, 12]), "unusable_box", "negative width"),
