@@ -44,7 +44,7 @@ def test_pixels_and_sizes_equal_torchvision(size_hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize("scale", [0.07, 0.3, 0.5, 0.9, 1.0, 1.7, 3.0])
 @pytest.mark.parametrize("gain", [1.0, 2.5])
 def test_every_scale_equals_torch_s_interpolation(scale: float, gain: float) -> None:
-    rules = InputRules(scale=scale, divisor=16)
+    rules = InputRules(scale=scale)
     image = np.random.default_rng(1).integers(0, 256, (83, 131, 3), dtype=np.uint8)
     batch, size = prepare_batch(image, rules, gain)
     expected = interpolate(normalise(to_float(image, gain), rules)[None], size.network_hw, mode="bilinear")

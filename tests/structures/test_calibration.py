@@ -113,7 +113,7 @@ def test_files_keep_the_names_that_earlier_versions_read() -> None:
 
 @pytest.mark.parametrize("value", [None, [], "x", 1.0, {}], ids=str)
 def test_no_calibration_at_all(value: object) -> None:
-    with pytest.raises(ArgumentError, match=r"calibration: (expected `object`|Object missing)"):
+    with pytest.raises(ArgumentError, match=r"calibration: (expected object|Object missing)"):
         Calibration.from_json(value)
     missing = KNOWN.to_json()
     del missing["reach"]

@@ -1,4 +1,7 @@
-"""Faster R-CNN (Ren et al. 2015, arXiv:1506.01497) with the parts of `mask_rcnn_lite`, to train in a test."""
+"""Faster R-CNN (Ren et al. 2015, arXiv:1506.01497), small enough to train in a test.
+
+Deviation: the parts of `mask_rcnn_lite`.
+"""
 
 from __future__ import annotations
 
