@@ -54,7 +54,7 @@ def test_evaluate(halfpixel: Halfpixel, cells: Path, run: Path, tmp_path: Path) 
     assert ran.code == 0, ran.err
     assert "COCO box AP" in ran.out
     assert "mask" not in ran.out
-    assert "boundary AP is not computed: the objects have no masks" in ran.err
+    assert "boundary AP is not computed: objects are compared by their boxes" in ran.err
     report = json.loads((out / "report.json").read_text())
     assert (report["compared_by"], report["mask_ap"], report["overall"]["mask_ap"]) == ("box", None, None)
     assert report["overall"]["box_ap"] == report["box_ap"]["ap"]
@@ -72,6 +72,7 @@ def test_compare_with_a_model_that_has_masks(halfpixel: Halfpixel, cells: Path, 
     ran = halfpixel("compare", cells, "--model", boxes, "--model", other, "--out", out, "--threshold", 0)
     assert ran.code == 0, ran.err
     assert "of boxes paired one to one" in ran.out
+    assert "one of the two finds boxes only, so both are compared by boxes" in ran.err
     assert json.loads((out / "report.json").read_text())["compared_by"] == "box"
     ran = halfpixel("compare", cells, "--model", boxes, "--model", boxes, "--out", out, "--threshold", 0, "--overwrite")
     assert ran.code == 0, ran.err

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.evaluation.detection.object_matching import match_image
-from halfpixel.evaluation.detection.overlaps import Indices, intersections, iou_from_areas
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, intersections, iou_from_areas
 from halfpixel.structures.instances import Instances
 
 ErrorType = Literal["miss", "false positive", "merge", "split", "duplicate", "localisation", "class confusion"]
@@ -80,6 +80,7 @@ def classify_errors(
     *,
     iou: float = IOU,
     localised_from: float = LOCALISED_FROM,
+    kind: Kind = "mask",
 ) -> ImageErrors:
     """Find the type of error of every object that was left without a partner.
 
@@ -101,12 +102,13 @@ def classify_errors(
         ignored: crowd regions.
         iou: of pairs, as for `match_image`.
         localised_from: from here to `iou` an object was found, but badly outlined.
+        kind: compare masks or boxes: all areas and overlaps above are theirs.
 
     Raises:
-        ArgumentError: objects of images of different sizes.
+        ArgumentError: objects without masks where masks are compared, or of images of different sizes.
     """
-    (match,) = match_image(truth, predicted, ignored, [iou])
-    common_px, truth_px, predicted_px = intersections(truth, predicted)
+    (match,) = match_image(truth, predicted, ignored, [iou], kind=kind)
+    common_px, truth_px, predicted_px = intersections(truth, predicted, kind)
     overlaps = iou_from_areas(common_px, truth_px, predicted_px)
     same = truth.labels.numpy()[:, None] == predicted.labels.numpy()[None, :]
     partner = np.zeros(same.shape, dtype=bool)
