@@ -242,7 +242,7 @@ def test_names_by_boxes_against_the_pixels_in_them():
 def test_boxes_merge_and_split():
     """One box over two objects, and two halves of one; by hand."""
     truth = blocks([(0, 0, 10, 10), (10, 0, 20, 10), (0, 20, 20, 30)], masks=False)
-    predicted = blocks([(0, 0, 20, 10), (0, 20, 10, 30), (10, 20, 20, 30)], masks=False)
+    predicted = blocks([(0, 0, 20, 10), (0, 20, 9, 30), (11, 20, 20, 30)], masks=False)
     found = classify_errors(truth, predicted, kind="box")
     assert [(k, whom.tolist()) for k, whom in found.merges] == [(0, [0, 1])]
     assert [(k, pieces.tolist()) for k, pieces in found.splits] == [(2, [1, 2])]

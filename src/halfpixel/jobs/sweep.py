@@ -129,8 +129,7 @@ def sweep(
         first: the lowest score threshold, from 0 up to `last`.
         last: the highest, below 1.
         step: from one threshold to the next, above 0.
-        iou: the IoU of masks (of boxes for models without masks) from which a found and an annotated object count as
-            the same, above 0 and at most 1.
+        iou: of masks or, without them, boxes: from here on found and annotated are the same; above 0 and at most 1.
         goal: what to recommend a threshold for: `f1`, `count` (the smallest mean absolute error of counts), or
             `precision=0.95` (the lowest threshold that is that precise).
         images: the folder of the images, where they are not beside the annotation file.
