@@ -87,3 +87,22 @@ def test_sweep(halfpixel: Halfpixel, cells: Path, run: Path, tmp_path: Path) -> 
     assert ran.code == 0, ran.err
     with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
         assert all(float(row["tp"]) + float(row["fn"]) == float(row["true"]) for row in csv.DictReader(file))
+
+
+def test_calibrate(halfpixel: Halfpixel, run: Path, tmp_path: Path) -> None:
+    """Of predictions that are near the truth, as four steps of training find too little."""
+    data = write_cells(tmp_path / "more", [touching_cells((96, 96), 8, seed=seed) for seed in range(16)])
+    found = json.loads(data.read_text())
+    for number, one in enumerate(found["annotations"]):
+        del one["segmentation"]
+        one["score"] = 0.06 + 0.9 * (number % 7) / 7
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps(found))
+    model, out = run / "model.safetensors", tmp_path / "calibrated.safetensors"
+    ran = halfpixel("calibrate", data, "--model", model, "--predictions", file, "--out", out)
+    assert ran.code == 0, ran.err
+    assert "compared by their boxes" in ran.out
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert written["compared_by"] == "box"
+    assert "its box overlaps" in written["definitions"]["calibration_error"]
+    assert written["n_real"] == written["n_listed"] > 0
