@@ -223,6 +223,32 @@ def test_names_against_pixel_sets():
     assert seen == set(ERROR_TYPES)
 
 
+def test_names_by_boxes_against_the_pixels_in_them():
+    seen = set()
+    for seed in range(40):
+        scene = [replace(one, boxes_xyxy=one.masks.boxes_xyxy()) for one in random_scene(seed)]
+        truth, predicted, crowd = (replace(one, masks=None) for one in scene)
+        found = classify_errors(truth, predicted, crowd, kind="box")
+        filled = [blocks(one.boxes_xyxy.int().tolist(), labels=one.labels.tolist(), names=CLASSES) for one in scene]
+        names_a, names_b, merged, cut = slow_names(*filled)
+        for named, expected in ((found.truths, names_a), (found.predictions, names_b)):
+            assert {k: name for name in ERROR_TYPES for k in named[name].tolist()} == expected
+        assert [(k, whom.tolist()) for k, whom in found.merges] == merged
+        assert [(k, pieces.tolist()) for k, pieces in found.splits] == cut
+        seen |= {*names_a.values(), *names_b.values()}
+    assert seen == set(ERROR_TYPES)
+
+
+def test_boxes_merge_and_split():
+    """One box over two objects, and two halves of one; by hand."""
+    truth = blocks([(0, 0, 10, 10), (10, 0, 20, 10), (0, 20, 20, 30)], masks=False)
+    predicted = blocks([(0, 0, 20, 10), (0, 20, 9, 30), (11, 20, 20, 30)], masks=False)
+    found = classify_errors(truth, predicted, kind="box")
+    assert [(k, whom.tolist()) for k, whom in found.merges] == [(0, [0, 1])]
+    assert [(k, pieces.tolist()) for k, pieces in found.splits] == [(2, [1, 2])]
+    assert not any(len(found.truths[name]) for name in ("miss", "localisation"))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_order_of_objects_plays_no_part(seed):
     truth, predicted, _ = random_scene(seed)

@@ -221,3 +221,21 @@ def test_boxes_of_whole_rectangles_are_measured_as_their_masks_are():
     written = by_boxes.to_json()
     assert (written["compared_by"], written["mask_ap"], written["overall"]["mask_ap"]) == ("box", None, None)
     assert "box IoU" in written["definitions"]["accuracy"]
+
+
+def test_annotations_without_masks_are_compared_by_boxes():
+    data, predictions = three_images()
+    bare = tuple(replace(one, objects=replace(one.objects, masks=None)) for one in data.samples)
+    by_boxes = evaluate(replace(data, samples=bare), predictions, threshold=0.2, max_detections=100)
+    expected = evaluate(data, [replace(one, masks=None) for one in predictions], threshold=0.2, max_detections=100)
+    assert by_boxes.compared_by == "box"
+    assert by_boxes.overall == expected.overall
+    assert by_boxes.sizes == expected.sizes
+
+
+def test_a_model_without_masks_that_finds_nothing_is_one():
+    data, predictions = three_images()
+    nothing = [replace(one[:0], masks=None) for one in predictions]
+    found = evaluate(data, nothing, threshold=0.2, max_detections=100)
+    assert (found.compared_by, found.mask_ap, found.box_ap.ap) == ("box", None, 0)
+    assert "compared by their boxes" in found.definitions["mask_ap"]

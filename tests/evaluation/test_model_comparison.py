@@ -234,7 +234,8 @@ def test_boxes_of_whole_rectangles_compare_as_their_masks_do():
     by_boxes = compare(data, candidate(found), candidate([replace(one, masks=None) for one in melted]))
     assert by_boxes.compared_by == "box"
     contrasts = by_boxes.overall.contrasts
-    assert set(contrasts) == set(MEASURES) - {"mask_ap"}
+    assert set(contrasts) == set(MEASURES) - {"mask_ap", "area_ratio", "median_area_ratio"}
+    assert "compared by their boxes" in by_boxes.definitions["area_ratio"]
     for name in set(contrasts) - {"box_ap"}:
         assert contrasts[name] == by_masks[name], name
     assert contrasts["box_ap"] == by_masks["mask_ap"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scenes import blocks, dataset, random_blobs, sample
 
+from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.detection.object_matching import (
     DetectionCounts,
     in_ignored,
@@ -13,6 +14,7 @@ from halfpixel.evaluation.detection.object_matching import (
     pooled_detection_counts,
 )
 from halfpixel.evaluation.detection.overlaps import iou_matrix
+from halfpixel.structures.masks import CropMasks
 
 
 def best_pairing(overlaps: np.ndarray, iou: float) -> tuple[int, float]:
@@ -120,13 +122,48 @@ def test_nothing_at_all_is_none():
     assert (missed.accuracy, missed.precision, missed.recall, missed.f1) == (0, None, 0, 0)
 
 
-def test_objects_without_masks_are_matched_by_their_boxes():
+def test_objects_without_masks():
+    with pytest.raises(ArgumentError, match="needs masks, and these 1 objects"):
+        match_image(blocks([(0, 0, 5, 5)]), blocks([(0, 0, 5, 5)], masks=False))
+    assert match_image(blocks([(0, 0, 5, 5)]), blocks([], masks=False), ious=[0.5])[0].counts.fn == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_box_matching_against_every_pairing(seed):
+    """Oracle: IoUs in plain Python, and the best of all pairings."""
+    rng = np.random.default_rng(seed)
+    corners = np.sort(rng.uniform(0, 14, (8, 2, 2)), axis=1).reshape(8, 4).tolist()
+    some = replace(blocks([(0, 0, 1, 1)] * 8, masks=False), boxes_xyxy=torch.tensor(corners))
+    truth, predicted = some[:4], some[4:]
+    overlaps = np.array([[plain_iou(a, b) for b in corners[4:]] for a in corners[:4]])
+    ious = (0.05, 0.1, 0.2, 0.3)
+    for iou, match in zip(ious, match_image(truth, predicted, ious=ious, kind="box"), strict=True):
+        tp, total = best_pairing(overlaps, iou)
+        assert (match.counts.tp, match.counts.fp, match.counts.fn) == (tp, 4 - tp, 4 - tp)
+        assert match.counts.iou_sum == pytest.approx(total, abs=1e-5)
+
+
+def plain_iou(a: list[float], b: list[float]) -> float:
+    common = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def test_boxes_of_whole_rectangles_are_matched_as_their_masks_are():
     corners = [(0, 0, 5, 5), (20, 20, 30, 30), (21, 20, 31, 30)]
     truth, found = blocks(corners[:2]), blocks([(0, 1, 5, 6), *corners[1:]])
     crowd = blocks([(20, 0, 40, 35)])
-    expected = match_image(truth, found, crowd)
-    for one, other in zip(match_image(truth, replace(found, masks=None), crowd), expected, strict=True):
+    boxes = [replace(one, masks=None) for one in (truth, found, crowd)]
+    for one, other in zip(match_image(*boxes, kind="box"), match_image(truth, found, crowd), strict=True):
         assert one.counts == other.counts
         assert one.pairs.tolist() == other.pairs.tolist()
         assert one.ignored.tolist() == other.ignored.tolist()
-    assert match_image(truth, blocks([], masks=False), ious=[0.5])[0].counts.fn == 2
+
+
+def test_a_data_set_is_compared_by_boxes_as_soon_as_there_are_no_masks():
+    """Diagonal strokes do not overlap; their boxes do."""
+    stroke, other = torch.eye(10, dtype=torch.bool), torch.eye(10, dtype=torch.bool).flip(1)
+    masks = [CropMasks.from_crops([(one.numpy(), (5, 5))], (40, 50)) for one in (stroke, other)]
+    truth, found = (replace(blocks([(5, 5, 15, 15)]), masks=one) for one in masks)
+    data = dataset(sample(truth))
+    assert pooled_detection_counts(data, [found], [0.5])[0].tp == 0
+    assert pooled_detection_counts(data, [replace(found, masks=None)], [0.5])[0].tp == 1

@@ -44,9 +44,12 @@ def test_lost_objects_are_those_of_dense_masks() -> None:
     assert 0.3 < float(torch.stack(found).mean()) < 0.7
 
 
-def test_objects_without_masks_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="boxes only"):
-        lost_objects(blocks([(0, 0, 5, 5)], masks=False), one_pass())
+def test_objects_without_masks_are_lost_by_their_boxes() -> None:
+    truth = blocks([(0, 0, 10, 10), (6, 0, 16, 10), (5, 0, 15, 10), (4, 0, 14, 10), (30, 30, 34, 34)])
+    for regions in [(), ((0, 0, 10, 40),), ((0, 0, 8, 20), (8, 0, 16, 20))]:
+        wanted = lost_objects(truth, one_pass(*regions)).tolist()
+        assert lost_objects(replace(truth, masks=None), one_pass(*regions)).tolist() == wanted
+    assert not lost_objects(replace(truth, masks=None), None).any()
 
 
 def test_savings_of_several_images() -> None:

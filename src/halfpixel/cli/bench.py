@@ -93,7 +93,10 @@ def _print(measured: Sequence[Measured], left_out: Sequence[LeftOut], default: C
         )
     show(table)
     say("  times as fast: torch fp32's seconds by this row's, same image, same round; the median and the quartiles")
-    say(f"  same objects: the share of both rows' objects that have a partner with a mask IoU of {SAME_IOU:g} or more")
+    kind = measured[0].compared_by
+    say(
+        f"  same objects: the share of both rows' objects that have a partner with a {kind} IoU of {SAME_IOU:g} or more"
+    )
     say("  counts off by: the differences of each image's count from torch fp32's, without their signs, added up")
     say()
     for left in left_out:

@@ -81,6 +81,9 @@ def _print(report: CalibrationReport, whose: str, n_images: int) -> None:
     why = "as given" if report.goal is None else f"the best for {report.goal} on the images of the fit"
     say(f"Score threshold {calibration.threshold:g}, {why}{say_tied(report.tied)}.")
     say()
+    if report.compared_by == "box":
+        say("Objects without masks are compared by their boxes: found ones are real from a box IoU of .5 upwards.")
+        say()
     error, mae, bias = report.calibration_error, report.count_mae, report.count_bias
     kinds = ("scores", "probabilities")
     table = plain_table("on the images that nothing was fitted on", *kinds, right=kinds)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
-from halfpixel.cli.evaluate import BY
 from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
-from halfpixel.jobs.wording import plural
+from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.model_comparison import Comparison
@@ -102,7 +101,7 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(label, a, b, difference, ratio, one.better or "")
     show(table)
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
-    what = BY[comparison.compared_by]
+    what = COMPARED[comparison.compared_by]
     say(f"  accuracy: TP / (TP + FP + FN) of {what} paired one to one, summed over images (not COCO AP)")
     say("  merge: objects that one prediction covers together; they are not counted as misses")
     say("  better: where the interval leaves no doubt; the page says how, and shows where the two differ")

@@ -13,7 +13,7 @@ from halfpixel.cli.savings_text import explain_savings
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import AS_USUAL
-from halfpixel.jobs.wording import plural
+from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SHOWN_IOUS = (0.5, 0.75)
 CLASSES_AT_MOST = 20
-BY = {"mask": "masks", "box": "boxes"}
 
 
 def evaluate(
@@ -124,7 +123,7 @@ def print_evaluation(evaluation: Evaluation, whose: str) -> None:
             table.add_section()
         table.add_row(name, *_cells(one))
     show(table)
-    what = BY[evaluation.compared_by]
+    what = COMPARED[evaluation.compared_by]
     say(f"  accuracy: TP / (TP + FP + FN) of {what} paired one to one, summed over images (not COCO AP)")
     say("  count MAE: mean over images of |found - annotated|; bias: mean of found - annotated, above 0 is too many")
     wrong = [f"{one.count.label} {one.count.events:,}" for one in overall.error_types if one.count.events]

@@ -11,7 +11,7 @@ from halfpixel.cli.console import Listener, number, plain_table, say, say_json, 
 from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
-from halfpixel.jobs.wording import plural
+from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
     from halfpixel.evaluation.thresholds.goals import Goal
@@ -47,7 +47,8 @@ def sweep(
         first: The lowest score threshold, from 0 up to --to.
         last: The highest, from --from up to, but not including, 1.
         step: From one threshold to the next, above 0.
-        iou: The mask IoU from which a found and an annotated object count as the same, above 0 and at most 1.
+        iou: The IoU of masks (of boxes for models without masks) from which a found and an annotated object count as
+            the same, above 0 and at most 1.
         goal: What to recommend a threshold for: f1, count (the smallest mean absolute error of counts), or
             precision=0.95 (the lowest threshold that is that precise).
         images: The folder of the images, where they are not beside the annotation file.
@@ -90,7 +91,8 @@ def _print(swept: Sweep, whose: str, goal: Goal, best: Recommendation | None) ->
         table.add_row(*cells)
     show(table)
     if annotated:
-        say(f"  of masks paired one to one at IoU {swept.iou:g}, summed over images; accuracy: TP / (TP + FP + FN)")
+        what = COMPARED[swept.compared_by]
+        say(f"  of {what} paired one to one at IoU {swept.iou:g}, summed over images; accuracy: TP / (TP + FP + FN)")
         say("  count bias: mean over images of found - annotated; MAE: of its absolute value")
     else:
         say("  no annotations here: how many objects survive, and nothing about how many are right")

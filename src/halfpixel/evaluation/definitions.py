@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from halfpixel.evaluation.detection.overlaps import Kind
 
 ERROR_TYPES = {
@@ -20,11 +22,21 @@ ERROR_TYPES = {
 }
 """Each type of error, see `error_types.classify_errors`."""
 
+NO_MASKS = "objects are compared by their boxes, as some have no masks"
+NOT_COMPUTED = f"Not computed: {NO_MASKS}."
+
+COMPARED_BY: Mapping[Kind, str] = {
+    "mask": "Objects are compared by their masks: every overlap, IoU and area is that of masks, unless it says boxes.",
+    "box": f"Here {NO_MASKS}: every overlap, IoU and area of predictions is that of boxes. Objects that touch each "
+    "other overlap more by their boxes than by their masks.",
+}
+"""What a comparison goes by."""
+
 PREFILTER = (
     "What a first pass saved and lost. looked_at_px: pixels that the network looked at. seconds: what both took on the "
     "images where it did not look everywhere; seconds_saved: about how many more the network alone would have taken on "
-    "them, judged by area. lost: annotated objects of whose masks half or more lies where it did not look; ignored "
-    "regions are no objects."
+    "them, judged by area. lost: annotated objects of whose masks half or more lies where it did not look (of boxes, "
+    "for objects without masks); ignored regions are no objects."
 )
 """Of `prefilter_savings.PrefilterEvaluation`."""
 
@@ -33,6 +45,7 @@ def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None, k
     """The definition of each number that depends on nothing else, by its name in the report."""
     at_threshold = f"the objects that score at least {threshold}"
     ap = f"{ap_resamples:,} draws for average precision" if ap_resamples else "none for average precision"
+    own = "their own" if kind == "mask" else "that of their boxes"
     definitions = {
         "intervals": (
             f"95% percentile bootstrap: whole images are drawn with replacement and every number is computed anew, "
@@ -71,7 +84,7 @@ def define(threshold: str, seed: int, ap_resamples: int, slice_by: str | None, k
         ),
         "sizes": (
             "By area in pixels: annotated objects (pairs and misses) by their annotated area, predictions left over by "
-            "their own. COCO's ranges are cut at 32 x 32 and 96 x 96 pixels; quarters hold as many annotated objects "
+            f"{own}. COCO's ranges are cut at 32 x 32 and 96 x 96 pixels; quarters hold as many annotated objects "
             "each. AP of a size range leaves out unpaired predictions of another size, as COCO does."
         ),
     }

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.errors import ArgumentError, MissingDependencyError
+from halfpixel.errors import MissingDependencyError
 from halfpixel.evaluation import definitions
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.coco.average_precision import COCO_LIMIT, CocoAP, CocoMatches, match_coco
 from halfpixel.evaluation.coco.boundary_ap import BoundaryAP, boundary_ap
+from halfpixel.evaluation.conditions import Conditions
 from halfpixel.evaluation.counts.count_errors import ImageCount
-from halfpixel.evaluation.detection.error_types import ImageErrors, classify_errors
+from halfpixel.evaluation.detection.error_types import ImageErrors
 from halfpixel.evaluation.detection.object_matching import IOUS
-from halfpixel.evaluation.detection.overlaps import Kind, compared_by
+from halfpixel.evaluation.detection.overlaps import Kind, kind_of_comparison
 from halfpixel.evaluation.detection.size_ranges import SizeRange, size_ranges
 from halfpixel.evaluation.prefilter_savings import PrefilterEvaluation, evaluate_prefilter
 from halfpixel.evaluation.slices import Parts, SizeEvaluation, SliceEvaluation
@@ -30,7 +31,6 @@ AP_SCORE = 0.05
 AP_RESAMPLES = 500
 """Enough draws for the intervals of a report; they take seconds."""
 
-_APS = ("mask_ap_100", "box_ap_100", "mask_ap", "box_ap")
 _UNKNOWN = "unknown"
 _NO_BOUNDARY = None, "not computed: it was not asked for (--boundary)"
 
@@ -48,7 +48,8 @@ class Evaluation:
         ap_resamples: draws for the intervals of AP.
         n_ignored: ignored (crowd) regions.
         n_saturated: images in which the predictor's own limit cut objects off.
-        compared_by: masks, or boxes where the predicted objects have nothing else; `accuracy` and all that follows.
+        compared_by: masks, or boxes where some objects have no masks: what accuracy, error types, sizes and ignored
+            regions go by.
         mask_ap_100: COCO mask AP, over all predictions, as COCO has it: at most 100 of each class and image; None where
             objects are compared by boxes.
         box_ap_100: the same for boxes.
@@ -98,9 +99,11 @@ class Evaluation:
     @property
     def definitions(self) -> dict[str, str]:
         """What each number means, by its name in `to_json()`."""
+        aps = {name: getattr(self, name) for name in ("mask_ap_100", "box_ap_100", "mask_ap", "box_ap")}
         boundary = self.boundary_ap.definition if self.boundary_ap else f"Boundary AP is {self.boundary_note}."
         return {
-            **{name: ap.definition for name in _APS if (ap := getattr(self, name)) is not None},
+            "compared_by": definitions.COMPARED_BY[self.compared_by],
+            **{name: ap.definition if ap else definitions.NOT_COMPUTED for name, ap in aps.items()},
             "boundary_ap": boundary,
             **definitions.define(f"{self.threshold:g}", self.seed, self.ap_resamples, self.slice_by, self.compared_by),
             **definitions.ERROR_TYPES,
@@ -153,7 +156,8 @@ def evaluate(
     Args:
         dataset: the annotations.
         predictions: one per sample, in the order of `dataset.samples`. AP needs them down to low scores; accuracy,
-            counts and error types take those that score at least `threshold`. Without masks, boxes are compared.
+            counts and error types take those that score at least `threshold`. Masks are compared, or boxes where some
+            objects have no masks.
         threshold: a score in 0..1.
         max_detections: the limit of AP for each class and image.
         slice_by: an image attribute; everything is also given for each of its values. Images without it are put under
@@ -167,47 +171,55 @@ def evaluate(
     Raises:
         ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
-    _check(threshold, max_detections, ious)
-    predictions = paired(dataset, predictions)
-    kind, ranges, most = compared_by(predictions), size_ranges(dataset), max(max_detections, COCO_LIMIT)
-    matches = match_coco(dataset, predictions, kind=kind, max_detections=most, ranges_px=_closed_px(ranges))
-    boxes = matches if kind == "box" else match_coco(dataset, predictions, kind="box", max_detections=most)
-    aps = {one.kind: _at_both_limits(one, max_detections, ap_resamples, seed) for one in (matches, boxes)}
-    kept = [predicted.above(threshold) for predicted in predictions]
-    errors = [
-        classify_errors(sample.objects, objects, sample.ignored)
-        for sample, objects in zip(dataset.samples, kept, strict=True)
-    ]
-    parts = Parts(dataset, kept, errors, matches, tuple(ious), ranges, max_detections, ap_resamples, seed)
-    outlines = _boundary(dataset, predictions, kind, max_detections, ap_resamples, seed) if boundary else _NO_BOUNDARY
-    return _sum_up(dataset, predictions, threshold, parts, aps, outlines, errors, slice_by)
+    kind = kind_of_comparison(dataset, predictions)
+    conditions = Conditions(kind, threshold, max_detections, tuple(ious), ap_resamples, seed)
+    predictions, ranges = paired(dataset, predictions), size_ranges(dataset)
+    matches = _match(dataset, predictions, ranges, conditions)
+    parts = Parts(dataset, predictions, matches[kind], ranges, conditions)
+    outlines = _boundary(dataset, predictions, conditions) if boundary else _NO_BOUNDARY
+    return _sum_up(dataset, predictions, parts, _at_both_limits(matches, conditions), outlines, slice_by)
+
+
+def _match(
+    dataset: Dataset, predictions: Sequence[Instances], ranges: Sequence[SizeRange], conditions: Conditions
+) -> dict[Kind, CocoMatches]:
+    """Boxes by COCO's rules, and masks where they are compared; what is compared also in each range of areas."""
+    most, kinds = max(conditions.max_detections, COCO_LIMIT), dict.fromkeys((conditions.compared_by, "box"))
+    return {
+        kind: match_coco(
+            dataset,
+            predictions,
+            kind=kind,
+            max_detections=most,
+            ranges_px=_closed_px(ranges) if kind == conditions.compared_by else (),
+        )
+        for kind in kinds
+    }
 
 
 def _sum_up(
     dataset: Dataset,
     predictions: Sequence[Instances],
-    threshold: float,
     parts: Parts,
     aps: Mapping[Kind, tuple[CocoAP, CocoAP]],
     outlines: tuple[BoundaryAP | None, str],
-    errors: Sequence[ImageErrors],
     slice_by: str | None,
 ) -> Evaluation:
-    """All numbers of the whole and of its parts."""
-    kind, groups = parts.ap.kind, images_by(dataset, slice_by)
+    """The whole and its parts."""
+    how, groups = parts.conditions, images_by(dataset, slice_by)
     mask_ap_100, mask_ap = aps.get("mask", (None, None))
     box_ap_100, box_ap = aps["box"]
-    ap = aps[kind][1]
+    ap = aps[how.compared_by][1]
     return Evaluation(
         data=dataset.path.name,
         class_names=dataset.class_names,
-        threshold=threshold,
-        max_detections=parts.max_detections,
-        seed=parts.seed,
-        ap_resamples=parts.ap_resamples,
+        threshold=how.threshold,
+        max_detections=how.max_detections,
+        seed=how.seed,
+        ap_resamples=how.ap_resamples,
         n_ignored=sum(len(sample.ignored) for sample in dataset.samples),
         n_saturated=sum(predicted.saturated for predicted in predictions),
-        compared_by=kind,
+        compared_by=how.compared_by,
         mask_ap_100=mask_ap_100,
         box_ap_100=box_ap_100,
         mask_ap=mask_ap,
@@ -221,7 +233,7 @@ def _sum_up(
         sizes=parts.of_sizes(),
         images=tuple(parts.counts),
         prefilter=evaluate_prefilter(dataset, predictions),
-        error_types=tuple(errors),
+        error_types=tuple(parts.errors),
     )
 
 
@@ -238,30 +250,27 @@ def _closed_px(ranges: Sequence[SizeRange]) -> list[tuple[float, float]]:
     return [(one.low_px, np.inf if one.high_px is None else np.nextafter(one.high_px, 0)) for one in ranges]
 
 
-def _check(threshold: float, max_detections: int, ious: Sequence[float]) -> None:
-    if not 0 <= threshold <= 1:
-        raise ArgumentError(f"the score threshold must be in 0..1, got {threshold}")
-    if max_detections < 1:
-        raise ArgumentError(f"max_detections must be at least 1, got {max_detections}")
-    if not ious:
-        raise ArgumentError("expected at least one IoU")
-
-
-def _at_both_limits(matches: CocoMatches, max_detections: int, resamples: int, seed: int) -> tuple[CocoAP, CocoAP]:
+def _at_both_limits(matches: Mapping[Kind, CocoMatches], conditions: Conditions) -> dict[Kind, tuple[CocoAP, CocoAP]]:
     """COCO's numbers at 100 detections and at the limit."""
-    coco = matches.summary(COCO_LIMIT, resamples=resamples, seed=seed)
-    if matches.most_found <= min(COCO_LIMIT, max_detections):  # neither limit cuts anything off
-        return coco, replace(coco, max_detections=max_detections)
-    return coco, matches.summary(max_detections, resamples=resamples, seed=seed)
+    limit, found = conditions.max_detections, {}
+    for kind, one in matches.items():
+        draws = {"resamples": conditions.ap_resamples, "seed": conditions.seed}
+        usual = one.summary(COCO_LIMIT, **draws)
+        if one.most_found <= min(COCO_LIMIT, limit):  # neither limit cuts anything off
+            found[kind] = usual, replace(usual, max_detections=limit)
+        else:
+            found[kind] = usual, one.summary(limit, **draws)
+    return found
 
 
 def _boundary(
-    dataset: Dataset, predictions: Sequence[Instances], kind: Kind, max_detections: int, resamples: int, seed: int
+    dataset: Dataset, predictions: Sequence[Instances], conditions: Conditions
 ) -> tuple[BoundaryAP | None, str]:
-    if kind == "box":
-        return None, "not computed: the objects have no masks"
+    if conditions.compared_by == "box":
+        return None, f"not computed: {definitions.NO_MASKS}"
+    limit, draws = conditions.max_detections, conditions.ap_resamples
     try:
-        options = {"max_detections": max_detections, "resamples": resamples, "seed": seed}
-        return boundary_ap(dataset, predictions, **options), ""
+        found = boundary_ap(dataset, predictions, max_detections=limit, resamples=draws, seed=conditions.seed)
     except MissingDependencyError as error:
         return None, f"not computed: {error}"
+    return found, ""

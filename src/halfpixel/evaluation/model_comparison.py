@@ -12,7 +12,7 @@ from halfpixel.evaluation import definitions
 from halfpixel.evaluation.bootstrap import RESAMPLES, Floats, image_draws
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error
 from halfpixel.evaluation.detection.error_types import ERROR_TYPES, LABELS, ErrorType, ImageErrors
-from halfpixel.evaluation.detection.overlaps import Indices, Kind, compared_by
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, kind_of_comparison
 from halfpixel.evaluation.evaluation import images_by
 from halfpixel.evaluation.paired_difference import FEWEST_IMAGES, Contrast, contrast
 from halfpixel.evaluation.per_image import IOUS, RATIOS, Audit, Candidate, Totals, audit
@@ -170,6 +170,7 @@ class Comparison:
         )
         limits = " (A) and ".join(dict.fromkeys(f"{one.max_detections:,}" for one in (self.a, self.b)))
         return {
+            "compared_by": definitions.COMPARED_BY[kind],
             **{name: said[name] for name in wanted if name in said},
             **definitions.ERROR_TYPES,
             f"{kind}_ap": (
@@ -179,6 +180,7 @@ class Comparison:
                 f"high one, gets less."
             ),
             **_DEFINITIONS,
+            **({} if kind == "mask" else dict.fromkeys(_OF_MASKS, definitions.NOT_COMPUTED)),
         }
 
     def to_json(self) -> dict[str, object]:
@@ -199,11 +201,13 @@ class Comparison:
         return {**everything, "definitions": with_old_names(self.definitions)}
 
 
+_OF_MASKS = ("mask_ap", "area_ratio", "median_area_ratio")
+"""What there is not where boxes are compared: a box says little about the area of what is in it."""
+
 _DEFINITIONS = {
     "area_ratio": (
         "Sum of the areas of the predictions over the sum of the areas of the annotated objects, in pixels of their "
-        "masks (or boxes, where these are compared). Pixels in several objects count for each; predictions mostly in "
-        "an ignored region are left out."
+        "masks. Pixels in several objects count for each; predictions mostly in an ignored region are left out."
     ),
     "median_area_ratio": (
         "Median over the pairs at IoU .5 of predicted area / annotated area, which lies between .5 and 2: above 1, "
@@ -244,7 +248,7 @@ def compare(
     Raises:
         ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
-    kind = compared_by([*a.predictions, *b.predictions])
+    kind = kind_of_comparison(dataset, a.predictions, b.predictions)
     audits = audit(dataset, a, kind), audit(dataset, b, kind)
 
     def part(images: Sequence[int]) -> PartComparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -126,8 +126,9 @@ class Audit:
         for k, iou in enumerate(IOUS):
             ratios = accuracy_ratios(np.stack(pairs[4 * k : 4 * k + 4], axis=1))
             values |= {f"{name}_{100 * iou:.0f}": ratios[name] for name in RATIOS}
-        values["area_ratio"] = divide(found_px, true_px)
-        values["median_area_ratio"] = weighted_median([self.area_ratios[k] for k in chosen], weights)
+        if self.ap.kind == "mask":  # a box says little about the area of what is in it
+            values["area_ratio"] = divide(found_px, true_px)
+            values["median_area_ratio"] = weighted_median([self.area_ratios[k] for k in chosen], weights)
         return values
 
     def mean_ap(self, images: Indices, weights: npt.NDArray[np.float32]) -> Floats:
@@ -155,33 +156,32 @@ def audit(dataset: Dataset, candidate: Candidate, kind: Kind) -> Audit:
     Args:
         dataset: the annotations.
         candidate: the model.
-        kind: what objects are compared by.
+        kind: compare masks or boxes.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, without masks where masks are compared, or a number
+            out of range.
     """
     if not 0 <= candidate.threshold <= 1:
         raise ArgumentError(f"{candidate.name}: the score threshold must be in 0..1, got {candidate.threshold}")
     predictions = paired(dataset, candidate.predictions)
-    if kind == "box":
-        predictions = [replace(one, masks=None) for one in predictions]
     kept = [one.above(candidate.threshold) for one in predictions]
     errors, matches, events, areas, true_areas, ratios = [], [], [], [], [], []
     for sample, found in zip(dataset.samples, kept, strict=True):
-        matched = match_image(sample.objects, found, sample.ignored, IOUS)
-        wrong = classify_errors(sample.objects, found, sample.ignored)
+        matched = match_image(sample.objects, found, sample.ignored, IOUS, kind=kind)
+        wrong = classify_errors(sample.objects, found, sample.ignored, kind=kind)
         truth_px, found_px = (areas_px(one, kind) for one in (sample.objects, found))
         truths, partners = matched[0].pairs.T
         errors.append(wrong)
         matches.append(tuple(matched))
         tallies = tally_error_types(wrong, sample.objects, found)
         events.append({one.name: one.events for one in count_error_types(tallies)})
-        areas.append(found_px[~in_ignored(found, sample.ignored)])
+        areas.append(found_px[~in_ignored(found, sample.ignored, kind)])
         true_areas.append(truth_px)
         ratios.append(found_px[partners] / truth_px[truths])
     return Audit(
         candidate=candidate,
-        counts=tuple(image_counts(dataset, kept)),
+        counts=tuple(image_counts(dataset, kept, kind=kind)),
         error_types=tuple(errors),
         matches=tuple(matches),
         events=tuple(events),

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.data.dataset import Dataset
-from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
+from halfpixel.evaluation.detection.overlaps import areas_px, box_intersections
 from halfpixel.structures.instances import Instances, PrefilterPass
 
 
@@ -68,7 +68,8 @@ class PrefilterEvaluation:
     Attributes:
         savings: pixels and time.
         n_objects: annotated objects on all images.
-        lost: those of them that lie, by the larger part of their masks, where the network did not look.
+        lost: those of them that lie, by the larger part of their masks (boxes, where they have none), where the network
+            did not look.
     """
 
     savings: Savings
@@ -80,16 +81,15 @@ def lost_objects(truth: Instances, passed: PrefilterPass | None) -> npt.NDArray[
     """`[n]` whether half of each object's mask or more lies outside of the regions that the network looked at.
 
     Args:
-        truth: the annotated objects, which have masks.
+        truth: the annotated objects; those without masks are judged by their boxes.
         passed: where the network looked; None for everywhere.
-
-    Raises:
-        ArgumentError: annotated objects without masks.
     """
     if passed is None or not len(truth):
         return np.zeros(len(truth), dtype=bool)
     if truth.masks is None:
-        raise ArgumentError("what a first pass lost is told by masks, and these annotated objects have boxes only")
+        regions = np.array(passed.regions_xyxy, dtype=np.float64).reshape(-1, 4)
+        inside_px = box_intersections(truth.boxes_xyxy.double().numpy(), regions).sum(1)
+        return np.asarray(2 * inside_px <= areas_px(truth, "box"))
     seen = np.zeros(truth.size_hw, dtype=bool)
     for x0, y0, x1, y1 in passed.regions_xyxy:
         seen[y0:y1, x0:x1] = True
@@ -104,7 +104,7 @@ def evaluate_prefilter(dataset: Dataset, predictions: Sequence[Instances]) -> Pr
     """What a first pass saved and lost; None where there was none, or nowhere did it spare the network anything.
 
     Args:
-        dataset: the annotations, with masks; ignored regions are no objects.
+        dataset: the annotations; ignored regions are no objects.
         predictions: one per sample, in the order of `dataset.samples`, as the predictor gave them: files do not say
             where it looked.
 

@@ -21,16 +21,17 @@ from halfpixel.evaluation.bootstrap import (
     resampled_sums,
 )
 from halfpixel.evaluation.coco.average_precision import N_COCO_RANGES, CocoAP, CocoMatches
+from halfpixel.evaluation.conditions import Conditions
 from halfpixel.evaluation.counts.count_errors import CountError, count_error, image_counts
 from halfpixel.evaluation.detection.error_types import (
     ERROR_TYPES,
     ErrorTypeCount,
-    ImageErrors,
+    classify_errors,
     count_error_types,
     tally_error_types,
 )
 from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, tally
-from halfpixel.evaluation.detection.overlaps import Kind, areas_px
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, areas_px
 from halfpixel.evaluation.detection.size_ranges import SizeRange, group_by_size
 from halfpixel.structures.instances import Instances
 
@@ -120,32 +121,30 @@ class Parts:
     def __init__(
         self,
         dataset: Dataset,
-        kept: Sequence[Instances],
-        errors: Sequence[ImageErrors],
+        predictions: Sequence[Instances],
         matches: CocoMatches,
-        ious: tuple[float, ...],
         ranges: Sequence[SizeRange],
-        max_detections: int,
-        ap_resamples: int,
-        seed: int,
+        conditions: Conditions,
     ) -> None:
-        self.ious, self.ap, self.ranges, self.seed = ious, matches, ranges, seed
-        self.max_detections, self.ap_resamples = max_detections, ap_resamples
+        self.conditions, self.matches, self.ranges = conditions, matches, ranges
         self.class_names = dataset.class_names
-        self.counts = image_counts(dataset, kept)
+        kind, ious = conditions.compared_by, conditions.ious
+        kept = [predicted.above(conditions.threshold) for predicted in predictions]
+        self.counts = image_counts(dataset, kept, kind=kind)
         n, k, t = len(dataset.samples), len(dataset.class_names), len(ious)
         partitions = [[one for one in ranges if one.of == of] for of in ("COCO", "quarter")]
-        by_class, by_size, wrong = [], [], []
-        for sample, objects, one in zip(dataset.samples, kept, errors, strict=True):
-            pairs = match_image(sample.objects, objects, sample.ignored, ious)
-            by_class.append(tally(pairs, sample.objects.labels.numpy(), objects.labels.numpy(), k))
-            truth_px = sample.areas_px.double().numpy()
-            found_px = areas_px(objects, matches.kind)
+        by_class, by_size, wrong, self.errors = [], [], [], []
+        for sample, objects in zip(dataset.samples, kept, strict=True):
+            pairings = match_image(sample.objects, objects, sample.ignored, ious, kind=kind)
+            by_class.append(tally(pairings, sample.objects.labels.numpy(), objects.labels.numpy(), k))
+            truth_px, found_px = sample.areas_px.double().numpy(), areas_px(objects, kind)
             by_size.append([
-                tally(pairs, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
+                tally(pairings, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
                 for some in partitions if some
             ])  # fmt: skip
-            wrong.append(tally_error_types(one, sample.objects, objects))
+            errors = classify_errors(sample.objects, objects, sample.ignored, kind=kind)
+            self.errors.append(errors)
+            wrong.append(tally_error_types(errors, sample.objects, objects))
         self.by_class: Floats = np.array(by_class).reshape(n, k, t, 4)
         sizes = [np.concatenate(one) for one in by_size]
         self.by_size: Floats = np.array(sizes).reshape(n, len(ranges), t, 4)
@@ -155,15 +154,15 @@ class Parts:
         """Some of the images (None: all), with AP computed here unless it is known."""
         members = np.arange(len(self.counts)) if images is None else np.array(images, dtype=np.int64)
         if ap is None:
-            ap = self.ap.part(self.max_detections, images=members, resamples=self.ap_resamples, seed=self.seed)
-        count = count_error([self.counts[k] for k in members.tolist()], resamples=RESAMPLES, seed=self.seed)
+            ap = self._ap_of(images=members)
+        count = count_error([self.counts[k] for k in members.tolist()], resamples=RESAMPLES, seed=self.conditions.seed)
         return self._slice(count, ap, self.by_class[members].sum(1), self.wrong[members].sum(1))
 
     def of_classes(self, ap: CocoAP) -> dict[str, SliceEvaluation]:
         """Each class over all images."""
         return {
             name: self._slice(
-                count_error(self.counts, k, resamples=RESAMPLES, seed=self.seed),
+                count_error(self.counts, k, resamples=RESAMPLES, seed=self.conditions.seed),
                 (ap.per_class[name], ap.per_class_intervals.get(name)),
                 self.by_class[:, k],
                 self.wrong[:, k],
@@ -175,9 +174,7 @@ class Parts:
         """Objects of each range of areas."""
         found = []
         for k, size in enumerate(self.ranges):
-            ap = self.ap.part(
-                self.max_detections, area_range=N_COCO_RANGES + k, resamples=self.ap_resamples, seed=self.seed
-            )
+            ap = self._ap_of(area_range=N_COCO_RANGES + k)
             tallies = self.by_size[:, k]
             n_objects = int(tallies[:, 0, 0].sum() + tallies[:, 0, 2].sum())
             found.append(SizeEvaluation(size, n_objects, detection=self._detection(tallies), **self._named(ap)))
@@ -193,23 +190,29 @@ class Parts:
             **self._named(ap),
         )
 
+    def _ap_of(self, *, area_range: int = 0, images: Indices | None = None) -> Estimate:
+        how = self.conditions
+        return self.matches.part(
+            how.max_detections, area_range=area_range, images=images, resamples=how.ap_resamples, seed=how.seed
+        )
+
     def _named(self, ap: Estimate) -> dict[str, Any]:
         """By what the objects are compared by."""
         kinds: tuple[Kind, ...] = ("mask", "box")
-        estimates = {kind: ap if kind == self.ap.kind else (None, None) for kind in kinds}
+        estimates = {kind: ap if kind == self.conditions.compared_by else (None, None) for kind in kinds}
         return {f"{kind}_ap{end}": one[k] for kind, one in estimates.items() for k, end in enumerate(("", "_interval"))}
 
     def _detection(self, tallies: Floats) -> tuple[DetectionEstimate, ...]:
         """From `[image, iou, 4]`: TP, FP, FN and the sum of the pairs' IoUs."""
         n, t = tallies.shape[:2]
         pooled = tallies.sum(0).tolist()
-        drawn = resampled_sums(tallies.reshape(n, t * 4), seed=self.seed).reshape(-1, t, 4)
+        drawn = resampled_sums(tallies.reshape(n, t * 4), seed=self.conditions.seed).reshape(-1, t, 4)
         return tuple(
             DetectionEstimate(
                 DetectionCounts(iou, int(tp), int(fp), int(fn), iou_sum),
-                named_intervals(accuracy_ratios(drawn[:, k]), seed=self.seed),
+                named_intervals(accuracy_ratios(drawn[:, k]), seed=self.conditions.seed),
             )
-            for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.ious, pooled, strict=True))
+            for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.conditions.ious, pooled, strict=True))
         )
 
     def _rates(self, wrong: npt.NDArray[np.int64], tallies: Floats) -> tuple[ErrorTypeRate, ...]:
@@ -220,7 +223,7 @@ class Parts:
             ErrorTypeRate(
                 count,
                 100 * count.events / float(total) if total else None,
-                bootstrap_ratio(100 * wrong[:, k, 0], annotated, seed=self.seed),
+                bootstrap_ratio(100 * wrong[:, k, 0], annotated, seed=self.conditions.seed),
             )
             for k, count in enumerate(count_error_types(wrong))
         )

@@ -149,7 +149,7 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     _check_files(request)
     from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
     from halfpixel.evaluation.counts.calibration_fit import check_enough
-    from halfpixel.jobs.collect import few_overlap
+    from halfpixel.jobs.collect import few_overlap, warn_of_boxes
 
     out, plot, numbers, predictions = request.out, request.plot, request.numbers, request.predictions
     goal = None if request.goal is None else Goal.parse(request.goal)
@@ -167,6 +167,7 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     if not found:
         return CalibrateResult(runner.outcome(), about, 0, None, out, plot, numbers)
     report = fit(dataset, found, level=request.level, goal=goal, threshold=request.threshold)
+    warn_of_boxes(runner, dataset, report.compared_by, found)
     if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
         raise ArgumentError(f"{predictions}: {doubt}")
     outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))

@@ -9,6 +9,7 @@ from pathlib import Path
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.engine.predictor import Predictor
+from halfpixel.evaluation.detection.overlaps import Kind, boxes_only, found_boxes_only
 from halfpixel.evaluation.evaluation import AP_SCORE
 from halfpixel.jobs.annotated import matched_names
 from halfpixel.jobs.detection_limits import DetectionLimits
@@ -66,6 +67,16 @@ def read_predictions(runner: Runner, path: Path, dataset: Dataset) -> list[Insta
     if lowest > 2 * AP_SCORE:
         runner.warn(f"{path}: no object scores under {lowest:.2g}; average precision, which wants all, is too low")
     return found
+
+
+def warn_of_boxes(runner: Runner, dataset: Dataset, kind: Kind, *predictions: Sequence[Instances]) -> None:
+    """Say so where objects that have masks are compared by their boxes, as others have none."""
+    if kind == "mask" or all(map(found_boxes_only, predictions)):
+        return
+    if boxes_only(objects for sample in dataset.samples for objects in (sample.objects, sample.ignored)):
+        runner.warn(f"{dataset.path}: annotated objects have boxes only, so everything is compared by boxes")
+    else:
+        runner.warn("one of the two finds boxes only, so both are compared by boxes")
 
 
 def write_predictions(out: Path, dataset: Dataset, found: Sequence[Instances]) -> None:

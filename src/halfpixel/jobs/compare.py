@@ -98,7 +98,7 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
     _check_files(request)
     from halfpixel.evaluation.evaluation import AP_RESAMPLES
     from halfpixel.evaluation.model_comparison import compare as measure
-    from halfpixel.jobs.collect import few_overlap, write_predictions
+    from halfpixel.jobs.collect import few_overlap, warn_of_boxes, write_predictions
 
     thresholds: list[float | None] = [*request.thresholds] or [None]
     runner = Runner(tell)
@@ -117,6 +117,7 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
     # an image that one of the two could not use is left out for both
     a, b = (one.on(dataset, found) for one, found in zip(contenders, ran, strict=True))
     comparison = measure(dataset, a, b, slice_by=request.slice_by, ap_resamples=AP_RESAMPLES)
+    warn_of_boxes(runner, dataset, comparison.compared_by, a.predictions, b.predictions)
     for one, total in zip(contenders, (comparison.overall.a, comparison.overall.b), strict=True):
         half = total.detection[0]  # at IoU .5
         if one.predictor is None and (doubt := few_overlap(half.tp, half.tp + half.fp, half.tp + half.fn)):

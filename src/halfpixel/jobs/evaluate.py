@@ -130,7 +130,13 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
     _check_files(request)
     from halfpixel.evaluation.evaluation import AP_RESAMPLES
     from halfpixel.evaluation.evaluation import evaluate as measure
-    from halfpixel.jobs.collect import few_overlap, predict_dataset, read_predictions, write_predictions
+    from halfpixel.jobs.collect import (
+        few_overlap,
+        predict_dataset,
+        read_predictions,
+        warn_of_boxes,
+        write_predictions,
+    )
 
     runner = Runner(tell)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
@@ -152,6 +158,7 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
         dataset, found, threshold=limits.threshold, max_detections=limits.limit, slice_by=request.slice_by,
         ap_resamples=AP_RESAMPLES, boundary=request.boundary,
     )  # fmt: skip
+    warn_of_boxes(runner, dataset, evaluation.compared_by, found)
     if request.boundary and evaluation.boundary_ap is None:
         runner.warn(f"boundary AP is {evaluation.boundary_note}")
     half = next(one.counts for one in evaluation.overall.detection if round(one.counts.iou, 2) == 0.5)

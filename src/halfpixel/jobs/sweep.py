@@ -94,6 +94,7 @@ class SweepResult:
             "predictions" if self.from_file else "model": self.whose,
             "n_images": self.swept.n_images,
             "iou": self.swept.iou,
+            "compared_by": None if self.swept.outcomes is None else self.swept.compared_by,
             "points": [point.to_json() for point in self.swept.points],
             "recommended": None if self.recommended is None else self.recommended.to_json(),
             "failed": self.outcome.failures_json(),
@@ -128,7 +129,7 @@ def sweep(
         first: the lowest score threshold, from 0 up to `last`.
         last: the highest, below 1.
         step: from one threshold to the next, above 0.
-        iou: the mask IoU from which a found and an annotated object count as the same, above 0 and at most 1.
+        iou: of masks or, without them, boxes: from here on found and annotated are the same; above 0 and at most 1.
         goal: what to recommend a threshold for: `f1`, `count` (the smallest mean absolute error of counts), or
             `precision=0.95` (the lowest threshold that is that precise).
         images: the folder of the images, where they are not beside the annotation file.
@@ -174,19 +175,21 @@ def run(request: SweepRequest, tell: Tell = ignore) -> SweepResult:
         return SweepResult(runner.outcome(), found.whose, from_file, goal, None, None, table, plot)
     from halfpixel.evaluation.thresholds.threshold_sweep import count_curve
     from halfpixel.evaluation.thresholds.threshold_sweep import sweep as measure
+    from halfpixel.jobs.collect import warn_of_boxes
     from halfpixel.plots.score_curves import draw_sweep
 
     if found.dataset is None:
         swept = count_curve(found.objects, thresholds)
     else:
         swept = measure(found.dataset, found.objects, thresholds, iou=request.iou)
+        warn_of_boxes(runner, found.dataset, swept.compared_by, found.objects)
     if from_file and (doubt := _doubt(swept)):
         runner.warn(f"{request.predictions}: {doubt}")
     best = None if dataset is None else swept.recommend(goal)
     rows = [point.to_json() for point in swept.points]
     write_with_folder(table, csv_bytes(tuple(rows[0]), [_csv_row(row) for row in rows]))
     marked = None if best is None else best.threshold
-    write_with_folder(plot, draw_sweep(rows, swept.iou, marked, str(goal)))  # type: ignore[arg-type]
+    write_with_folder(plot, draw_sweep(rows, f"{swept.compared_by} IoU {swept.iou:g}", marked, str(goal)))  # type: ignore[arg-type]
     warnings = []
     if dataset is not None and best is None:
         reached = f"no threshold from {thresholds[0]:g} to {thresholds[-1]:g} reaches {goal}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 NAMED_AT_MOST = 5
+
+COMPARED: Mapping[str, str] = {"mask": "masks", "box": "boxes"}
+"""What objects are compared by, in the plural."""
 
 
 def one_line(text: object) -> str:

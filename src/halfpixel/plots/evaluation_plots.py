@@ -35,12 +35,15 @@ class Agreement:
     high: Estimate | None
 
 
-def accuracy_against_iou(overall: Mapping[float, Estimate], slices: Mapping[str, Mapping[float, Estimate]]) -> Figure:
+def accuracy_against_iou(
+    overall: Mapping[float, Estimate], slices: Mapping[str, Mapping[float, Estimate]], iou: str = "mask IoU"
+) -> Figure:
     """Detection accuracy at each IoU.
 
     Args:
         overall: of all images, drawn with their intervals, by IoU.
         slices: of parts of the data, by the name that the legend gives them; only as many as there are colours.
+        iou: which one it is.
     """
     with mpl.rc_context(STYLE):
         figure, axes = new_axes()
@@ -51,7 +54,7 @@ def accuracy_against_iou(overall: Mapping[float, Estimate], slices: Mapping[str,
             axes.fill_between(ious, low, high, color=INK, alpha=0.12, linewidth=0)
         for one, colour in zip(slices.values(), COLOURS, strict=False):
             lines.append(_accuracy_line(axes, one, colour, 1.4))
-        axes.set(xlabel="mask IoU", ylabel="TP / (TP + FP + FN)", ylim=(0, 1))
+        axes.set(xlabel=iou, ylabel="TP / (TP + FP + FN)", ylim=(0, 1))
         names = ["all images", *slices][: len(lines)]
         for text in axes.legend(lines, names, frameon=False, loc="lower left").get_texts():
             text.set_parse_math(False)

@@ -23,13 +23,13 @@ FEWEST_IN_BIN = 10
 """Of fewer objects the part that is real is mostly chance: the bin is drawn faint and the line leaves it out."""
 
 
-def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None, goal: str = "") -> bytes:
+def draw_sweep(rows: Sequence[Row], pairs: str, recommended: float | None = None, goal: str = "") -> bytes:
     """Counts, accuracy and count errors against the score threshold, as PNG.
 
     Args:
         rows: for each threshold its `threshold` and `found`; with annotations also `true`, `precision`, `recall`, `f1`,
             `accuracy`, `count_mae` and `count_bias`. Without those only the counts are drawn.
-        iou: the one that precision and recall were measured at.
+        pairs: what precision and recall were measured at, for example "mask IoU 0.5".
         recommended: a threshold to mark.
         goal: what it is recommended for.
     """
@@ -42,7 +42,7 @@ def draw_sweep(rows: Sequence[Row], iou: float, recommended: float | None = None
             for (name, label), colour in zip(RATIOS.items(), COLOURS, strict=False):
                 _line(axes[1], rows, name, label, colour)
             lowest = min((row[name] or 0.0 for row in rows for name in RATIOS), default=0.0)
-            axes[1].set(ylim=(0.5 if lowest > 0.5 else 0, 1), ylabel=f"at mask IoU {iou:g}")
+            axes[1].set(ylim=(0.5 if lowest > 0.5 else 0, 1), ylabel=f"at {pairs}")
             _line(axes[2], rows, "count_mae", "mean absolute error", COLOURS[0])
             _line(axes[2], rows, "count_bias", "bias (above 0: too many)", COLOURS[1])
             axes[2].axhline(0, color=FAINT, linewidth=1, zorder=1)

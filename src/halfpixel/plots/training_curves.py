@@ -57,7 +57,9 @@ def _draw_losses(axes: Axes, losses: Sequence[Row]) -> None:
 def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
     steps = [row["step"] for row in validations]
     for (name, label), colour in zip(VALIDATED.items(), (INK, *COLOURS), strict=False):
-        axes.plot(steps, [row[name] for row in validations], color=colour, marker="o", markersize=3.5, label=label)
+        values = [row[name] for row in validations]
+        if not all(map(math.isnan, values)):  # as the mask AP of a model without masks
+            axes.plot(steps, values, color=colour, marker="o", markersize=3.5, label=label)
     ap = next((name for name in ("mask_ap", "box_ap") if not all(math.isnan(row[name]) for row in validations)), None)
     if ap is not None:
         best = max(validations, key=lambda row: -1.0 if math.isnan(row[ap]) else row[ap])

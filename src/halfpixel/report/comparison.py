@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from halfpixel.evaluation.detection.error_types import ERROR_TYPES, LABELS
 from halfpixel.evaluation.model_comparison import MEASURES, Comparison, PartComparison
 from halfpixel.evaluation.paired_difference import Contrast
+from halfpixel.jobs.wording import COMPARED
 from halfpixel.plots import comparison_plots as plots
 from halfpixel.plots.evaluation_plots import Estimate, predicted_against_true
 from halfpixel.report.differences import LEGEND
@@ -80,6 +81,7 @@ def _stated(comparison: Comparison, about: Mapping[str, str]) -> dict[str, str]:
         "data": comparison.data,
         "images": f"{overall.n_images:,}",
         "annotated objects": f"{overall.n_objects:,}",
+        "compared by": COMPARED[comparison.compared_by],
     }
     if comparison.n_ignored:
         stated["ignored regions"] = f"{comparison.n_ignored:,}"
@@ -95,6 +97,8 @@ def _key_numbers(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str, str]
         ("accuracy_50", "TP/(TP+FP+FN) at IoU .50"),
         ("area_ratio", "Total area, found / annotated"),
     ):
+        if name not in contrasts:
+            continue
         one, digits = contrasts[name], MEASURES[name].digits
         verdict = f"{one.better} is better" if one.better else "neither is clearly better"
         by = one.ratio if MEASURES[name].with_ratio else one.difference
@@ -110,6 +114,7 @@ def _key_numbers(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str, str]
 
 
 def _plots(comparison: Comparison) -> list[tuple[Figure, str]]:
+    objects = "objects" if comparison.compared_by == "mask" else "objects' boxes"
     a, b = ((count_pairs(side.images), agreement_of(side.count)) for side in (comparison.a, comparison.b))
     return [
         (
@@ -127,8 +132,8 @@ def _plots(comparison: Comparison) -> list[tuple[Figure, str]]:
         ),
         (
             plots.areas_of_both(comparison.areas_px, comparison.a.areas_px, comparison.b.areas_px),
-            "How large the objects are. Merged objects are missing where the annotated ones have their peak, and come "
-            "in addition to the right of it.",
+            f"How large the {objects} are. Merged objects are missing where the annotated ones have their peak, and "
+            "come in addition to the right of it.",
         ),
     ]
 
@@ -154,20 +159,22 @@ def _side_by_side(comparison: Comparison) -> list[Table]:
         "areas": "Areas",
     }
     confusable = len(comparison.class_names) > 1
-    found = [Table.of(["Totals", "annotated", "A", "B"], _totals(overall))]
+    area = "area in pixels" if comparison.compared_by == "mask" else "area of the boxes in pixels"
+    found = [Table.of(["Totals", "annotated", "A", "B"], _totals(overall, area))]
     for group, title in headings.items():
         rows = [
             [measure.label, *_contrast_row(name, overall.contrasts[name])]
             for name, measure in MEASURES.items()
             if measure.group == group and name in overall.contrasts and (name != "class confusion" or confusable)
         ]
-        found.append(Table.of([title, "A", "B", "A - B", "A / B", "better"], rows))
+        if rows:
+            found.append(Table.of([title, "A", "B", "A - B", "A / B", "better"], rows))
     return found
 
 
-def _totals(part: PartComparison) -> Iterator[list[str]]:
+def _totals(part: PartComparison, area: str) -> Iterator[list[str]]:
     yield ["objects", f"{part.n_objects:,}", f"{part.a.objects:,}", f"{part.b.objects:,}"]
-    yield ["area in pixels", f"{part.area_px:,}", f"{part.a.area_px:,}", f"{part.b.area_px:,}"]
+    yield [area, f"{part.area_px:,}", f"{part.a.area_px:,}", f"{part.b.area_px:,}"]
     for name in ERROR_TYPES:
         if part.a.events[name] or part.b.events[name]:
             yield [LABELS[name], "", f"{part.a.events[name]:,}", f"{part.b.events[name]:,}"]
@@ -206,7 +213,8 @@ def _definitions(comparison: Comparison) -> list[tuple[str, str]]:
     said = comparison.definitions
     labels = {
         "count_mae": "Count MAE", "count_bias": "Count bias", "error_types": "Error types", "accuracy": "Accuracy",
-        "f1": "F1", "mask_ap": "COCO mask AP", "box_ap": "COCO box AP", "area_ratio": "Total area, found / annotated",
+        "f1": "F1", "compared_by": "Compared by", "mask_ap": "COCO mask AP", "box_ap": "COCO box AP",
+        "area_ratio": "Total area, found / annotated",
         "median_area_ratio": "Median area of pairs, found / annotated",
     }  # fmt: skip
     shown = [name for name in said if name not in {"intervals", "difference", "ratio", "better", "slices"}]

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.error_types import ImageErrors
-from halfpixel.evaluation.detection.overlaps import alike
+from halfpixel.evaluation.detection.overlaps import reduced_to
 from halfpixel.evaluation.model_comparison import Comparison
 from halfpixel.evaluation.per_image import Candidate
 from halfpixel.report.worst_images import JPEG_QUALITY, WorstImage, in_turn, read_sample, window
@@ -66,7 +66,10 @@ def draw_differences(
         comparison: of the two.
         at_most: how many pictures.
     """
-    kept_a, kept_b = ([one.above(side.threshold) for one in paired(dataset, side.predictions)] for side in (a, b))
+    kind = comparison.compared_by
+    kept_a, kept_b = (
+        [reduced_to(kind, one.above(side.threshold)) for one in paired(dataset, side.predictions)] for side in (a, b)
+    )
     found: list[WorstImage] = []
     for k in _order(comparison):
         if len(found) >= at_most:
@@ -74,7 +77,7 @@ def draw_differences(
         image = read_sample(dataset.samples[k])
         if image is None:
             continue
-        truth = dataset.samples[k].objects
+        truth = reduced_to(kind, dataset.samples[k].objects)
         panels = [
             Panel("Annotated", truth, np.full((len(truth), 3), RIGHT, dtype=np.uint8)),
             _panel("A", truth, kept_a[k], comparison.a.error_types[k]),
@@ -115,7 +118,7 @@ def _panel(title: str, truth: Instances, predicted: Instances, errors: ImageErro
     for merging, _ in errors.merges:
         colours[merging] = LEGEND["merge"]
     missed = truth[torch.from_numpy(errors.truths["miss"])]
-    objects = Instances.concatenate(alike(predicted, missed))
+    objects = Instances.concatenate([predicted, missed])
     return Panel(title, objects, np.concatenate([colours, np.full((len(missed), 3), LEGEND["miss"], dtype=np.uint8)]))
 
 

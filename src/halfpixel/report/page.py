@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from halfpixel.evaluation.evaluation import Evaluation, SliceEvaluation
+from halfpixel.jobs.wording import COMPARED
 from halfpixel.plots import evaluation_plots as plots
 from halfpixel.report.plotted import agreement_of, count_pairs, ends_of
 from halfpixel.report.rendering import estimate, pictures_shown, plots_shown, render, write_page
@@ -71,6 +72,7 @@ def _stated(evaluation: Evaluation, about: Mapping[str, str]) -> dict[str, str]:
         "images": f"{overall.n_images:,}",
         "annotated objects": f"{overall.n_objects:,}",
         "score threshold": f"{evaluation.threshold:g}",
+        "compared by": COMPARED[evaluation.compared_by],
     }
     if evaluation.n_ignored:
         stated["ignored regions"] = f"{evaluation.n_ignored:,}"
@@ -124,7 +126,9 @@ def _plots(evaluation: Evaluation) -> list[tuple[Figure, str]]:
         ),
         (
             plots.accuracy_against_iou(
-                _by_iou(evaluation.overall), {f"{name} ({one.n_images})": _by_iou(one) for name, one in slices}
+                _by_iou(evaluation.overall),
+                {f"{name} ({one.n_images})": _by_iou(one) for name, one in slices},
+                f"{evaluation.compared_by} IoU",
             ),
             f"Accuracy against the {evaluation.compared_by} IoU that a pair must reach. The band is the "
             "95% interval of all images; beside each slice, its number of images.",

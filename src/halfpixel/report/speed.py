@@ -20,6 +20,7 @@ from halfpixel.engine.load import open_backend
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, pool
+from halfpixel.evaluation.detection.overlaps import Kind, found_boxes_only
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
@@ -129,8 +130,9 @@ class Measured:
         seconds: `[images, rounds]`.
         times_as_fast: the exact configuration's seconds by this one's, on the same image in the same round.
         objects: found on all images together.
-        matching: how its objects fit the exact configuration's, at a mask IoU of SAME_IOU.
+        matching: how its objects fit the exact configuration's, at an IoU of SAME_IOU.
         count_differences: on each image, this configuration's count minus the exact one's.
+        compared_by: what fits: the objects' masks, or boxes where they have no masks.
     """
 
     configuration: Configuration
@@ -139,6 +141,7 @@ class Measured:
     objects: int
     matching: DetectionCounts
     count_differences: tuple[int, ...]
+    compared_by: Kind = "mask"
 
     @property
     def seconds_an_image(self) -> float:
@@ -167,6 +170,7 @@ class Measured:
             "objects": self.objects,
             "same_objects": self.same_objects,
             "same_iou": SAME_IOU,
+            "compared_by": self.compared_by,
             "matching": asdict(self.matching),
             "count_differences": list(self.count_differences),
             "agrees": self.agrees,
@@ -302,7 +306,8 @@ def _measured(
     found: Sequence[Instances],
     exact: Sequence[Instances],
 ) -> Measured:
-    matches = [match_image(a, b, ious=(SAME_IOU,))[0] for a, b in zip(exact, found, strict=True)]
+    kind: Kind = "box" if found_boxes_only(exact) or found_boxes_only(found) else "mask"
+    matches = [match_image(a, b, ious=(SAME_IOU,), kind=kind)[0] for a, b in zip(exact, found, strict=True)]
     return Measured(
         configuration=config,
         seconds=seconds,
@@ -310,6 +315,7 @@ def _measured(
         objects=sum(len(one) for one in found),
         matching=pool(SAME_IOU, (match.counts for match in matches)),
         count_differences=tuple(len(b) - len(a) for a, b in zip(exact, found, strict=True)),
+        compared_by=kind,
     )
 
 

@@ -15,7 +15,7 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import ImageError
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.error_types import ImageErrors
-from halfpixel.evaluation.detection.overlaps import alike
+from halfpixel.evaluation.detection.overlaps import reduced_to
 from halfpixel.evaluation.evaluation import Evaluation
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.overlay import Picture, default_zoom, draw_overlay
@@ -79,8 +79,9 @@ def draw_worst(
         if image is None:
             continue
         named = _named(errors)
+        truth, predicted = (reduced_to(evaluation.compared_by, one) for one in (sample.objects, kept[k]))
         caption = f"{sample.path.name}: annotated {sum(count.true):,}, predicted {sum(count.predicted):,}. {named}"
-        found.append(WorstImage(caption, _draw(image, sample.objects, kept[k], errors)))
+        found.append(WorstImage(caption, _draw(image, truth, predicted, errors)))
     return found
 
 
@@ -143,7 +144,7 @@ def _draw(image: Picture, truth: Instances, predicted: Instances, errors: ImageE
 
 def _both(truth: Instances, predicted: Instances, errors: ImageErrors) -> tuple[Instances, Colours]:
     """Annotated and predicted objects as one, and the colour of each."""
-    together = Instances.concatenate(alike(truth, predicted))
+    together = Instances.concatenate([truth, predicted])
     n = len(together)
     colours = np.empty((n, 3), dtype=np.uint8)
     colours[: len(truth)], colours[len(truth) :] = TRUTH_PAIRED, PREDICTED_PAIRED

@@ -31,6 +31,7 @@ from halfpixel.evaluation.counts.score_calibration import (
     pooled,
     reliability_bins,
 )
+from halfpixel.evaluation.detection.overlaps import Kind, kind_of_comparison
 from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE, Goal, check_calibration, thresholds_between
 from halfpixel.evaluation.thresholds.threshold_sweep import Sweep, SweepPoint
 from halfpixel.structures.calibration import Calibration, Evidence, Floats, residual_scale_terms, whole_bounds
@@ -59,6 +60,7 @@ class CalibrationReport:
         n_real: ...and those of them that are paired with an annotated one...
         n_true: ...of which there are this many.
         tied: thresholds that are as good for the goal on the images of the fit, and the one chosen; empty if given.
+        compared_by: what found and annotated objects overlap by.
     """
 
     calibration: Calibration
@@ -74,28 +76,33 @@ class CalibrationReport:
     n_real: int
     n_true: int
     tied: tuple[float, ...] = ()
+    compared_by: Kind = "mask"
 
     def to_json(self) -> dict[str, object]:
         """Plain values, with what they mean."""
         plain = dataclasses.asdict(self) | {"goal": None if self.goal is None else str(self.goal)}
-        return plain | {"calibration": self.calibration.to_json(), "definitions": DEFINITIONS}
+        return plain | {"calibration": self.calibration.to_json(), "definitions": _definitions(self.compared_by)}
 
 
-DEFINITIONS = {
-    "log_loss": "Mean of -log(probability of what was true) over objects, cross-validated over the images of the fit.",
-    "calibration_error": (
-        "Expected calibration error: mean over objects of |mean of what was said - part that is real| of their bin, "
-        "ten bins of equal width, on the images that nothing was fitted on. An object is real when its mask overlaps "
-        "an annotated one of its class from an IoU of .5 upwards, each annotated one taken once, best scores first."
-    ),
-    "count_mae": "Mean of |count - true| over images (and classes) that nothing was fitted on.",
-    "count_bias": "Mean of count - true over the same: above 0 is too many.",
-    "median_width": "Of the intervals around counts, high - low, on the same images.",
-    "n_listed": "Objects that score at least the threshold, on the same images.",
-    "n_real": "Those of them that are real.",
-    "n_true": "Annotated objects on the same images.",
-    "tied": "Thresholds that are equally good for the goal on the images of the fit; the middle one is taken.",
-}
+def _definitions(kind: Kind) -> dict[str, str]:
+    return {
+        "log_loss": (
+            "Mean of -log(probability of what was true) over objects, cross-validated over the images of the fit."
+        ),
+        "calibration_error": (
+            f"Expected calibration error: mean over objects of |mean of what was said - part that is real| of their "
+            f"bin, ten bins of equal width, on the images that nothing was fitted on. An object is real when its "
+            f"{kind} overlaps an annotated one of its class from an IoU of .5 upwards, each annotated one taken "
+            f"once, best scores first."
+        ),
+        "count_mae": "Mean of |count - true| over images (and classes) that nothing was fitted on.",
+        "count_bias": "Mean of count - true over the same: above 0 is too many.",
+        "median_width": "Of the intervals around counts, high - low, on the same images.",
+        "n_listed": "Objects that score at least the threshold, on the same images.",
+        "n_real": "Those of them that are real.",
+        "n_true": "Annotated objects on the same images.",
+        "tied": "Thresholds that are equally good for the goal on the images of the fit; the middle one is taken.",
+    }
 
 
 def calibrate(
@@ -115,7 +122,8 @@ def calibrate(
 
     Args:
         dataset: the annotations.
-        predictions: one per sample, with masks, from a score of at most .05 upwards.
+        predictions: one per sample, from a score of at most .05 upwards. Masks are compared, or boxes where some
+            objects have no masks.
         level: the part of images whose true count is to be inside its interval, between 0 and 1.
         goal: what to choose the threshold for; default the smallest mean absolute error of counts.
         threshold: or this one, from .05 up to, but not including, 1.
@@ -123,10 +131,11 @@ def calibrate(
 
     Raises:
         AnnotationError: too few images for the level.
-        ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
     cells = find_cells(dataset, predictions)
-    return calibrate_found(cells, str(dataset.path), level=level, goal=goal, threshold=threshold, seed=seed)
+    report = calibrate_found(cells, str(dataset.path), level=level, goal=goal, threshold=threshold, seed=seed)
+    return dataclasses.replace(report, compared_by=kind_of_comparison(dataset, predictions))
 
 
 def calibrate_found(

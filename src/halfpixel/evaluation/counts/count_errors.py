@@ -13,6 +13,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.bootstrap import Floats, Intervals, divide, named_intervals, resampled_sums
 from halfpixel.evaluation.detection.object_matching import in_ignored
+from halfpixel.evaluation.detection.overlaps import Kind, kind_of_comparison
 from halfpixel.structures.instances import Instances
 
 _NORMAL_95 = 1.96
@@ -73,7 +74,7 @@ class CountError:
     intervals: Intervals = field(default_factory=dict)
 
 
-def image_counts(dataset: Dataset, predictions: Sequence[Instances]) -> list[ImageCount]:
+def image_counts(dataset: Dataset, predictions: Sequence[Instances], *, kind: Kind | None = None) -> list[ImageCount]:
     """Annotated and predicted objects of each image and class.
 
     Predicted objects of which more than half lies in an ignored region of their class are not counted: nobody knows
@@ -82,13 +83,15 @@ def image_counts(dataset: Dataset, predictions: Sequence[Instances]) -> list[Ima
     Args:
         dataset: the annotations.
         predictions: one per sample, already cut at a score threshold.
+        kind: look at masks or boxes. Default: as `kind_of_comparison` finds.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set.
+        ArgumentError: predictions that do not fit the data set, or without masks where masks are looked at.
     """
+    kind = kind or kind_of_comparison(dataset, predictions)
     counts = []
     for sample, predicted in zip(dataset.samples, paired(dataset, predictions), strict=True):
-        counted = predicted[torch.from_numpy(~in_ignored(predicted, sample.ignored))]
+        counted = predicted[torch.from_numpy(~in_ignored(predicted, sample.ignored, kind))]
         true = tuple(sample.objects.counts().values())
         counts.append(ImageCount(sample.image_id, sample.path, true, tuple(counted.counts().values())))
     return counts

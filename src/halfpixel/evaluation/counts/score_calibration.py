@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.detection.object_matching import in_ignored
-from halfpixel.evaluation.detection.overlaps import iou_matrix
+from halfpixel.evaluation.detection.overlaps import Kind, iou_matrix, kind_of_comparison
 from halfpixel.evaluation.thresholds.goals import LOWEST_SCORE
 from halfpixel.structures.calibration import Floats
 from halfpixel.structures.instances import Instances
@@ -64,15 +64,16 @@ class ReliabilityBin:
 def find_cells(dataset: Dataset, predictions: Sequence[Instances]) -> list[Cell]:
     """The classes of images on which something is annotated or found.
 
-    Objects of which more than half lies in an ignored region are left out.
+    Objects of which more than half lies in an ignored region are left out. Masks are compared, or boxes where some
+    objects have no masks.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, or objects without masks.
+        ArgumentError: predictions that do not fit the data set.
     """
-    cells = []
+    kind, cells = kind_of_comparison(dataset, predictions), []
     for k, (sample, predicted) in enumerate(zip(dataset.samples, paired(dataset, predictions), strict=True)):
         found = predicted.above(LOWEST_SCORE)
-        real, excused = _are_real(sample.objects, found), in_ignored(found, sample.ignored)
+        real, excused = _are_real(sample.objects, found, kind), in_ignored(found, sample.ignored, kind)
         scores, labels = found.scores.numpy().astype(np.float32), found.labels.numpy()
         for label, true in enumerate(sample.objects.counts().values()):
             chosen = (labels == label) & ~(excused & ~real)
@@ -164,11 +165,11 @@ def _log_odds(scores: Floats) -> Floats:
     return found
 
 
-def _are_real(truth: Instances, found: Instances) -> Booleans:
+def _are_real(truth: Instances, found: Instances, kind: Kind) -> Booleans:
     real = np.zeros(len(found), dtype=bool)
     if not len(truth) or not len(found):
         return real
-    overlaps = iou_matrix(found, truth)
+    overlaps = iou_matrix(found, truth, kind)
     overlaps[found.labels.numpy()[:, None] != truth.labels.numpy()[None, :]] = 0
     for k in np.argsort(-found.scores.numpy(), kind="stable"):
         best = int(overlaps[k].argmax())

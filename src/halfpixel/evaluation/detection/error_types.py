@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halfpixel.evaluation.detection.object_matching import match_image
-from halfpixel.evaluation.detection.overlaps import Indices, intersections, iou_from_areas
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, intersections, iou_from_areas
 from halfpixel.structures.instances import Instances
 
 ErrorType = Literal["miss", "false positive", "merge", "split", "duplicate", "localisation", "class confusion"]
@@ -80,6 +80,7 @@ def classify_errors(
     *,
     iou: float = IOU,
     localised_from: float = LOCALISED_FROM,
+    kind: Kind = "mask",
 ) -> ImageErrors:
     """Find the type of error of every object that was left without a partner.
 
@@ -101,18 +102,17 @@ def classify_errors(
         ignored: crowd regions.
         iou: of pairs, as for `match_image`.
         localised_from: from here to `iou` an object was found, but badly outlined.
+        kind: compare masks or boxes.
 
     Raises:
-        ArgumentError: objects of images of different sizes.
+        ArgumentError: objects without masks where masks are compared, or of images of different sizes.
     """
-    (match,) = match_image(truth, predicted, ignored, [iou])
-    common_px, truth_px, predicted_px = intersections(truth, predicted)
+    (match,) = match_image(truth, predicted, ignored, [iou], kind=kind)
+    common_px, truth_px, predicted_px = intersections(truth, predicted, kind)
     overlaps = iou_from_areas(common_px, truth_px, predicted_px)
     same = truth.labels.numpy()[:, None] == predicted.labels.numpy()[None, :]
-    partner = np.zeros(same.shape, dtype=bool)
-    partner[match.pairs[:, 0], match.pairs[:, 1]] = True
+    partner = _marked(same.shape, (match.pairs[:, 0], match.pairs[:, 1]))
     lost, extra = _marked(len(truth), match.false_negatives), _marked(len(predicted), match.false_positives)
-
     fitting: Bools = np.greater_equal(overlaps, iou)
     confused = _both(lost, extra) & fitting & ~same
     duplicate = extra & (fitting & partner.any(1, keepdims=True)).any(0)
@@ -160,8 +160,8 @@ def count_error_types(tallies: npt.NDArray[np.int64]) -> tuple[ErrorTypeCount, .
     return tuple(ErrorTypeCount(name, *row) for name, row in zip(ERROR_TYPES, sums, strict=True))
 
 
-def _marked(n: int, indices: Indices) -> Bools:
-    marks = np.zeros(n, dtype=bool)
+def _marked(shape: int | tuple[int, ...], indices: Indices | tuple[Indices, Indices]) -> Bools:
+    marks = np.zeros(shape, dtype=bool)
     marks[indices] = True
     return marks
 

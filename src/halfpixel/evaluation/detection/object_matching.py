@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.overlaps import Indices, intersections, iou_matrix
+from halfpixel.evaluation.detection.overlaps import Indices, Kind, intersections, iou_matrix, kind_of_comparison
 from halfpixel.structures.instances import Instances
 
 IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -94,12 +94,17 @@ class ImageMatch:
 
 
 def match_image(
-    truth: Instances, predicted: Instances, ignored: Instances | None = None, ious: Sequence[float] = IOUS
+    truth: Instances,
+    predicted: Instances,
+    ignored: Instances | None = None,
+    ious: Sequence[float] = IOUS,
+    *,
+    kind: Kind = "mask",
 ) -> list[ImageMatch]:
     """Pair objects of the same class, as many as possible at each IoU, then with the largest sum of IoUs.
 
-    The assignment is optimal (Hungarian method), as in StarDist's evaluation: where masks overlap each other a greedy
-    pairing can lose pairs. Scores play no part. Objects without masks are compared by their boxes (see `overlaps`).
+    The assignment is optimal (Hungarian method), as in StarDist's evaluation: where objects overlap each other a greedy
+    pairing can lose pairs. Scores play no part.
 
     Args:
         truth: the annotated objects.
@@ -107,13 +112,14 @@ def match_image(
         ignored: crowd regions: a predicted object without a partner counts neither way when more than half of it lies
             in one of its own class.
         ious: thresholds above 0, inclusive.
+        kind: compare masks or boxes.
 
     Raises:
-        ArgumentError: objects of images of different sizes.
+        ArgumentError: objects without masks where masks are compared, or of images of different sizes.
     """
-    overlaps = iou_matrix(truth, predicted)
+    overlaps = iou_matrix(truth, predicted, kind)
     overlaps[truth.labels.numpy()[:, None] != predicted.labels.numpy()[None, :]] = 0
-    excused = in_ignored(predicted, ignored)
+    excused = in_ignored(predicted, ignored, kind)
     matches = []
     for iou in ious:
         pairs = _assign(overlaps, iou)
@@ -134,26 +140,33 @@ def match_image(
     return matches
 
 
-def in_ignored(predicted: Instances, ignored: Instances | None) -> npt.NDArray[np.bool_]:
-    """`[n]` whether more than half of each predicted object lies in one ignored region of its class."""
+def in_ignored(predicted: Instances, ignored: Instances | None, kind: Kind = "mask") -> npt.NDArray[np.bool_]:
+    """`[n]` whether more than half of each predicted object, by mask or box, is in one ignored region of its class."""
     if ignored is None or len(ignored) == 0 or len(predicted) == 0:
         return np.zeros(len(predicted), dtype=bool)
-    common_px, areas_px, _ = intersections(predicted, ignored)
+    common_px, areas_px, _ = intersections(predicted, ignored, kind)
     same_class = predicted.labels.numpy()[:, None] == ignored.labels.numpy()[None, :]
     covered: npt.NDArray[np.bool_] = (same_class & (2 * common_px > areas_px[:, None])).any(1)
     return covered
 
 
 def match_dataset(
-    dataset: Dataset, predictions: Sequence[Instances], ious: Sequence[float] = IOUS
+    dataset: Dataset, predictions: Sequence[Instances], ious: Sequence[float] = IOUS, *, kind: Kind | None = None
 ) -> list[list[ImageMatch]]:
     """`match_image` for every sample: for each image, one match per IoU.
 
+    Args:
+        dataset: the annotations.
+        predictions: one per sample, already cut at a score threshold.
+        ious: thresholds above 0, inclusive.
+        kind: compare masks or boxes. Default: as `kind_of_comparison` finds.
+
     Raises:
-        ArgumentError: predictions that do not fit the data set.
+        ArgumentError: predictions that do not fit the data set, or without masks where masks are compared.
     """
+    kind = kind or kind_of_comparison(dataset, predictions)
     return [
-        match_image(sample.objects, predicted, sample.ignored, ious)
+        match_image(sample.objects, predicted, sample.ignored, ious, kind=kind)
         for sample, predicted in zip(dataset.samples, paired(dataset, predictions), strict=True)
     ]
 
@@ -164,7 +177,7 @@ def pooled_detection_counts(
     """TP, FP and FN summed over all images, for each IoU; their ratio is taken last.
 
     This is the number of Table 1 in Schmidt et al. 2018 (StarDist), who call it average precision. An image with
-    neither objects nor predictions adds nothing.
+    neither objects nor predictions adds nothing. Masks are compared, or boxes where some objects have no masks.
 
     Raises:
         ArgumentError: predictions that do not fit the data set.

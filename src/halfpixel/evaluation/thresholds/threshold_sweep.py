@@ -13,6 +13,7 @@ from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.counts.count_errors import CountError, ImageCount, count_error, image_counts
 from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_dataset, pool
+from halfpixel.evaluation.detection.overlaps import Kind, kind_of_comparison
 from halfpixel.evaluation.thresholds.goals import ROUNDING, Goal, check_wishes
 from halfpixel.structures.instances import Instances
 
@@ -86,17 +87,19 @@ class Sweep:
     """A range of thresholds on one set of images.
 
     Attributes:
-        iou: the mask IoU from which a found and an annotated object count as the same.
+        iou: the IoU from which a found and an annotated object count as the same.
         points: by ascending threshold.
         n_images: how many images.
         outcomes: `[thresholds, images, 4]` true positives, false positives, false negatives and the error of the count;
             None without annotations.
+        compared_by: masks, or boxes where some objects have no masks.
     """
 
     iou: float
     points: tuple[SweepPoint, ...]
     n_images: int
     outcomes: Floats | None
+    compared_by: Kind = "mask"
 
     def recommend(self, goal: Goal, seed: int = 0) -> Recommendation | None:
         """The threshold for a goal; None where none reaches it.
@@ -148,28 +151,30 @@ def sweep(
 ) -> Sweep:
     """Compare predictions with annotations at each of several score thresholds.
 
-    Objects are paired, and objects in ignored regions left out, as `halfpixel.evaluation.evaluation` does it.
+    Objects are paired, and objects in ignored regions left out, as `halfpixel.evaluation.evaluation` does it: by their
+    masks, or by their boxes where some objects have no masks.
 
     Args:
         dataset: the annotations.
-        predictions: one per sample, with masks, from a score of at most the lowest threshold upwards.
+        predictions: one per sample, from a score of at most the lowest threshold upwards.
         thresholds: ascending, in 0..1.
-        iou: of masks, above 0 and at most 1.
+        iou: of masks or boxes, above 0 and at most 1.
 
     Raises:
-        ArgumentError: predictions that do not fit the data set, objects without masks, or a number out of range.
+        ArgumentError: predictions that do not fit the data set, or a number out of range.
     """
     check_wishes(thresholds, iou)
+    kind = kind_of_comparison(dataset, predictions)
     points, outcomes = [], []
     for threshold in thresholds:
         kept = [predicted.above(threshold) for predicted in predictions]
-        matched = [match.counts for (match,) in match_dataset(dataset, kept, [iou])]
-        counts = image_counts(dataset, kept)
+        matched = [match.counts for (match,) in match_dataset(dataset, kept, [iou], kind=kind)]
+        counts = image_counts(dataset, kept, kind=kind)
         error = count_error(counts)
         points.append(SweepPoint(threshold, error.predicted, pool(iou, matched), error))
         outcomes.append([(q.tp, q.fp, q.fn, _error(one)) for q, one in zip(matched, counts, strict=True)])
     table = np.array(outcomes, dtype=np.float64).reshape(len(points), -1, 4)
-    return Sweep(iou, tuple(points), len(predictions), table)
+    return Sweep(iou, tuple(points), len(predictions), table, kind)
 
 
 def count_curve(predictions: Sequence[Instances], thresholds: Sequence[float]) -> Sweep:
