@@ -7,7 +7,7 @@ from PIL import Image
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
 from halfpixel.data.formats.mask_files import read_size_hw
-from halfpixel.data.images import contrast, tiff
+from halfpixel.data.images import stretch, tiff
 from halfpixel.data.images.picture import Reading, read_pictures
 from halfpixel.data.images.rgb8 import count_frames, read_image
 from halfpixel.errors import ArgumentError, ImageError
@@ -267,7 +267,8 @@ def test_fewer_than_8_bits_fill_the_range(tmp_path):
 
 @pytest.mark.parametrize("options", [{"compression": "zlib"}, {"truncate": True}, {"ome": True}, {"imagej": True}])
 def test_a_big_stack_is_read_plane_by_plane(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(contrast, "MAX_SAMPLE", 100_000)
+    monkeypatch.setattr(stretch, "MAX_SAMPLE", 100_000)
+    monkeypatch.setattr(stretch, "MAX_WINDOWS", 5_000)
     peaks = []
     for n in (8, 40):
         array = np.tile(RNG.integers(0, 4000, (1, 300, 400), dtype=np.uint16), (n, 1, 1))

@@ -35,6 +35,7 @@ class Stack:
         dtype: of the values.
         white_is_zero: small values are bright.
         pixel_size_xy_um: along the stored rows and columns.
+        no_data: the value of pixels that are outside of the picture, where the file has one.
     """
 
     size_hw: tuple[int, int]
@@ -47,6 +48,7 @@ class Stack:
     dtype: np.dtype[Any]
     white_is_zero: bool = False
     pixel_size_xy_um: tuple[float, float] | None = None
+    no_data: float | None = None
 
 
 def name_channels(n: int, is_colour: bool) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from PIL import Image
 from halfpixel.data.images.container import MAX_PIXELS, check_area
 from halfpixel.data.images.contrast import Contrast, Rgb8, Values, fixed_contrast
 from halfpixel.data.images.planes import Alpha, Stack, name_channels, plane_name, take_channels
-from halfpixel.data.images.tiff_metadata import ome_images, read_channel_names, read_pixel_size_um
+from halfpixel.data.images.tiff_metadata import ome_images, read_channel_names, read_no_data, read_pixel_size_um
 from halfpixel.errors import ImageError
 
 PHOTOMETRIC = tifffile.PHOTOMETRIC
@@ -90,6 +90,7 @@ def _tiff_stack(
         dtype=dtype,
         white_is_zero=page.photometric == PHOTOMETRIC.MINISWHITE,
         pixel_size_xy_um=read_pixel_size_um(tiff, page, ome),
+        no_data=None if is_converted else read_no_data(page),
     )
 
 

@@ -30,6 +30,9 @@ MICROMETRES = {
 TIFF_UNITS_UM = {2: 25_400.0, 3: 1e4, 4: 1e3, 5: 1.0}
 """The codes of the tag ResolutionUnit that are a length."""
 
+GDAL_NODATA = 42113
+"""The tag with the value, as text."""
+
 OPTICAL_UM = (0.02, 20)
 """A resolution beyond this range is one for printing (300 dpi are 85 um), not what a microscope saw."""
 
@@ -65,6 +68,14 @@ def read_pixel_size_um(
     """Width and height of a pixel, by OME or ImageJ metadata or else by a resolution that is no print size."""
     size = None if ome is None else _ome_pixel_size_um(ome.attrib)
     return size or _resolution_um(page, tiff.imagej_metadata or {})
+
+
+def read_no_data(page: tifffile.TiffPage) -> float | None:
+    """The value of pixels that are outside of the picture, as GDAL writes it; None where there is none."""
+    try:
+        return float(str(page.tags.valueof(GDAL_NODATA)).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _ome_pixel_size_um(pixels: Mapping[str, str]) -> tuple[float, float] | None:
