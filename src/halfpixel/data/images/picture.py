@@ -20,6 +20,7 @@ from halfpixel.data.images.display import display
 from halfpixel.data.images.planes import Alpha, Stack, find_channel, pillow_stack, take_channels
 from halfpixel.data.images.stretch import Stretch, measure_stretch
 from halfpixel.data.images.tiff import tiff_stacks
+from halfpixel.data.images.tiff_directories import check_directories
 from halfpixel.errors import ArgumentError, ImageError
 
 ISOTROPIC_WITHIN = 0.01
@@ -142,6 +143,7 @@ def open_stacks(path: Path) -> Iterator[list[Stack]]:
     """
     with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
+            check_directories(file)
             # of an image in several files each is read by itself: a folder of them holds every plane once
             with tifffile.TiffFile(file, _multifile=False) as tiff:
                 yield tiff_stacks(tiff)

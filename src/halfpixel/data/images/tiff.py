@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from halfpixel.data.images.container import MAX_PIXELS, check_area
+from halfpixel.data.images.container import check_area, max_pixels
 from halfpixel.data.images.contrast import Contrast, Rgb8, Values, fixed_contrast
 from halfpixel.data.images.planes import Alpha, Stack, name_channels, plane_name, take_channels
 from halfpixel.data.images.tiff_metadata import ome_images, read_channel_names, read_no_data, read_pixel_size_um
@@ -164,7 +164,7 @@ def _check_size(series: tifffile.TiffPageSeries, n_channels: int) -> None:
     check_area(size["X"], size["Y"])
     n_decoded = 0 if series.is_truncated else math.prod(series.keyframe.shape)
     n = max(n_decoded, size["X"] * size["Y"] * n_channels)
-    if n > 4 * MAX_PIXELS:  # hundreds of samples or channels, or a volume
+    if n > 4 * max_pixels():  # hundreds of samples or channels, or a volume
         raise ImageError(f"one plane of the TIFF has {n} values, too many to be read")
 
 
