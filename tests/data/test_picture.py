@@ -7,10 +7,11 @@ from PIL import Image
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
 from halfpixel.data.formats.mask_files import read_size_hw
-from halfpixel.data.images import stretch, tiff
+from halfpixel.data.images import stretch
+from halfpixel.data.images.display import TRANSPARENT
 from halfpixel.data.images.picture import Reading, read_pictures
-from halfpixel.data.images.rgb8 import count_frames, read_image
-from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.data.images.rgb8 import as_rgb8, count_frames, read_image
+from halfpixel.errors import ArgumentError, ImageError, ImageWarning
 
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64]
 
@@ -123,6 +124,60 @@ def test_a_file_of_a_set_gives_its_own_planes(tmp_path):
         np.testing.assert_array_equal(one.channels[..., 0], array[k])
 
 
+@pytest.mark.parametrize("companion", [False, True])
+def test_a_file_of_a_set_keeps_its_channels_names_and_size(tmp_path, companion):
+    """Two files of two channels and three planes each, of which the set has four and three."""
+    array = values("CZYX")
+    parts = "".join(
+        f'<TiffData FirstC="{2 * k}" FirstZ="0" IFD="0" PlaneCount="6"><UUID FileName="{k}.ome.tif">urn:uuid:{k}</UUID>'
+        "</TiffData>"
+        for k in range(2)
+    )
+    names = "".join(f'<Channel Name="{name}" SamplesPerPixel="1"/>' for name in ("DAPI", "GFP", "RFP", "Cy5"))
+    whole = (
+        '<OME UUID="urn:uuid:{own}" xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeC="4" SizeZ="3" SizeT="1"'
+        f' PhysicalSizeX="0.5" PhysicalSizeY="0.5">{names}{parts}</Pixels></Image></OME>'
+    )
+    short = (
+        '<OME UUID="urn:uuid:{own}" xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="all.companion.ome" UUID="urn:uuid:all"/></OME>'
+    )
+    (tmp_path / "all.companion.ome").write_text(whole.format(own="all") if companion else "")
+    for k in range(2):
+        text = (short if companion else whole).format(own=k)
+        pages = array[2 * k : 2 * k + 2].reshape(6, 20, 30)
+        tifffile.imwrite(tmp_path / f"{k}.ome.tif", pages, description=text, metadata=None, photometric="minisblack")
+    for k, expected in enumerate([("DAPI", "GFP"), ("RFP", "Cy5")]):
+        pictures = list(read_pictures(tmp_path / f"{k}.ome.tif", ALL))
+        assert [one.plane for one in pictures] == ["z001", "z002", "z003"]
+        for z, one in enumerate(pictures):
+            assert (one.channel_names, one.pixel_size_um) == (expected, 0.5)
+            np.testing.assert_array_equal(one.channels, np.moveaxis(array[2 * k : 2 * k + 2, z], 0, -1))
+
+
+# slides
+
+
+def write_slide(path, scan):
+    about = "Aperio Image Library v12\r\n30x20 [0,0 30x20] (16x16) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990|Left = 1"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(scan, tile=(16, 16), photometric="rgb", metadata=None, description=about)
+        for name, kind in (("30x20 -> 15x10 -", 0), ("label 30x30", 1), ("macro 30x20", 9)):
+            small = RNG.integers(0, 256, (10 + kind, 15, 3), dtype=np.uint8)
+            text = f"Aperio Image Library v12\r\n{name}"
+            writer.write(small, photometric="rgb", metadata=None, description=text, subfiletype=kind)
+
+
+def test_a_slide_is_what_was_scanned_and_not_its_label(tmp_path):
+    scan = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    write_slide(tmp_path / "a.svs", scan)
+    (one,) = read_pictures(tmp_path / "a.svs", ALL)
+    np.testing.assert_array_equal(one.rgb, scan)
+    assert one.pixel_size_um == 0.499
+    assert one.n_planes == count_frames(tmp_path / "a.svs") == 1
+
+
 # channels
 
 
@@ -203,6 +258,63 @@ def test_opacity_is_no_channel(tmp_path, suffix, mode):
     np.testing.assert_allclose(one.rgb, expected, atol=0.51)
     (chosen,) = read_pictures(tmp_path / f"a.{suffix}", Reading(tuple(range(1, len(mode)))))
     np.testing.assert_array_equal(chosen.rgb, one.rgb)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_premultiplied_colours_look_like_straight_ones(tmp_path, dtype):
+    full = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+    alpha = np.full((20, 30, 1), full, dtype)
+    alpha[:, 15:] = full * 0.5
+    colour = (RNG.random((20, 30, 3)) * full).astype(dtype)
+    opacity = alpha.astype(float) / full
+    for kind, stored in (("unassalpha", colour), ("assocalpha", (colour * opacity).round(4 if full == 1 else 0))):
+        array = np.concatenate([stored.astype(dtype), alpha], axis=2)
+        write(tmp_path / f"{kind}.tif", array, photometric="rgb", extrasamples=[kind])
+    straight, product = (next(read_pictures(tmp_path / f"{kind}.tif")) for kind in ("unassalpha", "assocalpha"))
+    np.testing.assert_allclose(product.rgb.astype(int), straight.rgb, atol=2)
+    np.testing.assert_allclose(product.channels, straight.channels, atol=full / 255 * 1.01)
+
+
+def test_colours_that_exceed_their_opacity_are_no_product(tmp_path):
+    """Some programs say premultiplied and are wrong."""
+    array = np.dstack([np.full((20, 30, 3), 200, np.uint8), np.full((20, 30), 128, np.uint8)])
+    for kind in ("unassalpha", "assocalpha"):
+        write(tmp_path / f"{kind}.tif", array, photometric="rgb", extrasamples=[kind])
+        np.testing.assert_array_equal(read_image(tmp_path / f"{kind}.tif"), 227)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_opacity_of_0_everywhere_says_nothing(tmp_path, suffix):
+    array = RNG.integers(1, 256, (20, 30, 4), dtype=np.uint8)
+    array[..., 3] = 0
+    Image.fromarray(array).save(tmp_path / f"a.{suffix}")
+    (one,) = read_pictures(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(one.rgb, array[..., :3])
+    assert list(one.remarks) == [TRANSPARENT]
+    with pytest.warns(ImageWarning, match="opacity of 0"):
+        as_rgb8(array)
+
+
+def test_a_colour_map_of_8_bits(tmp_path):
+    indices, colours = values("YX", np.uint8), RNG.integers(0, 256, (3, 256))
+    expected = colours[:, indices].transpose(1, 2, 0)
+    for name, table in (("deep", colours * 257), ("shallow", colours)):
+        path = write(tmp_path / f"{name}.tif", indices, photometric="palette", colormap=table.astype(np.uint16))
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_a_table_of_colours_in_imagej_changes_no_values(tmp_path):
+    array, up = values("YX", np.uint8), np.arange(256, dtype=np.uint16) * 257
+    blue, fire = np.stack([up * 0, up * 0, up]), np.stack([np.minimum(up * 2.0, 65535).astype(np.uint16), up, up // 2])
+    for table, shown in ((blue, array), (fire, array), (fire[:, ::-1], 255 - array)):
+        path = write(tmp_path / "a.tif", array, photometric="palette", colormap=table, description="ImageJ=1.54f\n")
+        (one,) = read_pictures(path)
+        np.testing.assert_array_equal(one.channels[..., 0], array)
+        assert one.channel_names == ("grey",)
+        np.testing.assert_array_equal(one.rgb[..., 1], shown)
+    mixed = RNG.permutation(256 * 3).reshape(3, 256).astype(np.uint16) * 85  # colours that were reduced to a palette
+    path = write(tmp_path / "b.tif", array, photometric="palette", colormap=mixed, description="ImageJ=1.54f\n")
+    assert next(read_pictures(path)).channel_names == ("red", "green", "blue")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16"])
@@ -317,7 +429,7 @@ def test_a_stack_cut_short(tmp_path):
 
 def test_too_many_channels_are_refused_before_decoding(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", RNG.integers(0, 9, (9, 20, 30), dtype=np.uint8), "CYX", ome=True)
-    monkeypatch.setattr(tiff, "MAX_PIXELS", 600)
+    monkeypatch.setenv("HALFPIXEL_MAX_PIXELS", "600")
     with pytest.raises(ImageError, match=r"plane.*5400 values"):
         next(read_pictures(path))
     assert read_image(path).shape == (20, 30, 3)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 
 from halfpixel.data.images.contrast import Contrast, Rgb8, Values
 from halfpixel.data.images.no_data import NO_DATA, Mask, holds_data, show_background
+from halfpixel.data.images.opacity import as_bytes, lay_on_white
 
 TRANSPARENT = "an opacity of 0 everywhere says nothing, and was not applied"
 
@@ -44,12 +44,12 @@ def display(
         rgb = np.concatenate([rgb, np.zeros_like(rgb[..., :1])], axis=2)
     remarks: dict[str, str] = {}
     if (within := _inside(values, no_data)) is not None:
-        remarks[NO_DATA] = _some(within.size - np.count_nonzero(within), within.size)
+        remarks[NO_DATA] = _some(int(np.count_nonzero(~within)), within.size)
         rgb = show_background(rgb, within)
     if alpha is not None:
-        opacity = _as_bytes(alpha)
+        opacity = as_bytes(alpha)
         if opacity.any():
-            rgb = _on_white(rgb, opacity)
+            rgb = lay_on_white(rgb, opacity)
         else:
             remarks[TRANSPARENT] = _some(opacity.size, opacity.size)
     return rgb, remarks
@@ -57,26 +57,12 @@ def display(
 
 def _inside(values: Values, no_data: float | None) -> Mask | None:
     """The pixels `[h, w]` of the picture; None for all. One outside is so in one channel by NaN, or in all by value."""
-    finite = holds_data(values, None)
-    valued = holds_data(values, no_data) if no_data is not None else None
-    parts = ([] if finite is None else [finite.all(axis=2)]) + ([] if valued is None else [valued.any(axis=2)])
-    within = reduce(np.logical_and, parts) if parts else None
-    return None if within is None or within.all() else within
-
-
-def _as_bytes(alpha: Values) -> Rgb8:
-    if alpha.dtype.kind == "f":
-        return np.round(np.clip(np.nan_to_num(alpha), 0, 1) * 255).astype(np.uint8)
-    if alpha.dtype == np.uint8:
-        return alpha
-    return Contrast(0, 1 if alpha.dtype == np.bool_ else np.iinfo(alpha.dtype).max)(alpha)
-
-
-def _on_white(colour: Rgb8, opacity: Rgb8) -> Rgb8:
-    if opacity.min() == 255:
-        return colour
-    weight = opacity.astype(np.uint16)
-    return ((colour * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+    within: Mask = np.ones(values.shape[:2], np.bool_)
+    if (finite := holds_data(values, None)) is not None:
+        within &= finite.all(axis=2)
+    if no_data is not None and (valued := holds_data(values, no_data)) is not None:
+        within &= valued.any(axis=2)
+    return None if within.all() else within
 
 
 def _some(n: int, of: int) -> str:

@@ -158,7 +158,8 @@ def measure_stretch(planes: Sequence[Callable[[], Values]], jointly: bool, no_da
         samples.append([_sample(plane[..., k], len(spread), no_data) for k in range(plane.shape[2])])
     by_channel: list[list[_Sample]] = [list(several) for several in zip(*samples, strict=True)]
     groups = [[_Sample.joined(plane) for plane in samples]] if jointly else by_channel
-    contrasts, remarks = [], {}
+    contrasts: list[Contrast] = []
+    remarks: dict[str, str] = {}
     for k, group in enumerate(groups):
         contrast, remark = _stretch_of(group, is_float)
         if contrast.low == contrast.high and len(spread) < len(planes):
