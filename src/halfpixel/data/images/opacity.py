@@ -15,7 +15,7 @@ ROUNDING = 1 / 64
 def as_bytes(alpha: Values) -> Rgb8:
     """Opacity of any shape in 0..255; full is 1 (floats) or the largest integer, NaN is none."""
     if alpha.dtype.kind == "f":
-        return np.round(np.clip(np.nan_to_num(alpha), 0, 1) * 255).astype(np.uint8)
+        return Contrast(0, 1)(np.nan_to_num(alpha))
     return Contrast(0, _full(alpha.dtype))(alpha)
 
 
