@@ -253,21 +253,13 @@ def _limits_of_picture(windows: _Windows) -> tuple[float, float]:
 
 def _top_of_picture(windows: _Windows) -> float:
     """The largest value that belongs to the picture: above are only one far value, or specks. Infinite for all."""
-    ascending = np.sort(windows.centre)
-    n, most = len(ascending), float(ascending[-1])
-    low, high = np.percentile(ascending, PERCENTILES)
-    near = low + (most - low) / FAR
-    n_near, n_below = np.searchsorted(ascending, near, "right"), np.searchsorted(ascending, most)
-    # light has slopes: many pixels of a saturated nucleus are between it and its surroundings
-    is_alone = high > near and n_below - n_near <= min((n - n_below) // 5, n // 1000)
-    if is_alone and windows.up_to(float(ascending[max(n_near - 1, 0)])).show_more_than_noise:
-        return float(ascending[n_below - 1])
-    solid = float(windows.low.max())
-    edge = float(low + SPECK_HEADROOM * (solid - low))
-    are_specks = high - low > FAR * (solid - low) and n - np.searchsorted(ascending, edge, "right") <= MAX_SPECKS * n
-    if are_specks and windows.up_to(edge).show_more_than_noise:
-        return edge
-    return math.inf
+    centre, most = windows.centre, float(windows.centre.max())
+    low, high = map(float, np.percentile(centre, PERCENTILES))
+    # light has slopes: around a saturated nucleus are windows that are nearly as bright, around a scale bar are none
+    solid = float(windows.low[windows.low < most].max(initial=-math.inf))
+    edge = low + SPECK_HEADROOM * (solid - low)
+    are_far = high - low > FAR * (solid - low) and np.mean((centre > edge) & (centre < most)) <= MAX_SPECKS
+    return edge if are_far and windows.up_to(edge).show_more_than_noise else math.inf
 
 
 def _few_levels(contrast: Contrast, values: Values) -> str:
