@@ -1,6 +1,7 @@
 """The fuzzer for as long as a test may take; `make fuzz` runs it for an hour."""
 
 import itertools
+import signal
 from pathlib import Path
 
 import fuzz
@@ -36,7 +37,9 @@ def test_what_should_not_have_been_is_reported(tmp_path: Path, monkeypatch: pyte
     with Reader() as reader:
         assert reader.read("no such kind", image.read)["error"] == "foreign KeyError"
         assert reader.read("image", tmp_path)["error"] == "ImageError"
+        assert reader._process is not None
+        reader._process.send_signal(signal.SIGSTOP)
         with monkeypatch.context() as patch:
-            patch.setattr(fuzz, "PATIENCE_S", 0.0)
+            patch.setattr(fuzz, "PATIENCE_S", 0.5)
             assert reader.read("image", image.read)["error"].startswith("foreign hang")
         assert reader.read("image", image.read)["error"] == ""  # by another process
