@@ -43,3 +43,7 @@ class DownloadError(HalfpixelError, OSError):
 
 class MissingDependencyError(HalfpixelError, ImportError):
     """An optional library is needed for this and is not installed."""
+
+
+class ImageWarning(UserWarning):
+    """An image was used, but not everything in it as one may expect."""

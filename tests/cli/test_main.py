@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from calling import Halfpixel
 
 import halfpixel as package
-from halfpixel.errors import DownloadError
+from halfpixel.errors import DownloadError, ImageWarning
 
 
 def test_version_and_unknown_words(halfpixel: Halfpixel) -> None:
@@ -46,6 +47,19 @@ def test_what_goes_wrong_is_one_line(
     monkeypatch.setattr("halfpixel.engine.load.load", fail)
     ran = halfpixel("count", noise(tmp_path / "cells.png"))
     assert (ran.code, ran.out, ran.err) == (code, "", f"halfpixel: {line}\n")
+
+
+@pytest.mark.filterwarnings("default::halfpixel.errors.ImageWarning")
+def test_warnings_are_one_line(
+    halfpixel: Halfpixel, noise: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(model: str, *, progress: object) -> None:
+        warnings.warn("odd\n  pixels", ImageWarning, stacklevel=2)
+        raise DownloadError("no network")
+
+    monkeypatch.setattr("halfpixel.engine.load.load", warn)
+    ran = halfpixel("count", noise(tmp_path / "cells.png"))
+    assert ran.err == "halfpixel: warning: odd pixels\nhalfpixel: error: no network\n"
 
 
 def test_our_own_mistakes_are_not_hidden(

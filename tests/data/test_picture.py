@@ -7,7 +7,7 @@ from PIL import Image
 from stacks import ALL, RNG, as_planes, stretched, values, write
 
 from halfpixel.data.formats.mask_files import read_size_hw
-from halfpixel.data.images import contrast, tiff
+from halfpixel.data.images import stretch
 from halfpixel.data.images.picture import Reading, read_pictures
 from halfpixel.data.images.rgb8 import count_frames, read_image
 from halfpixel.errors import ArgumentError, ImageError
@@ -123,6 +123,60 @@ def test_a_file_of_a_set_gives_its_own_planes(tmp_path):
         np.testing.assert_array_equal(one.channels[..., 0], array[k])
 
 
+@pytest.mark.parametrize("companion", [False, True])
+def test_a_file_of_a_set_keeps_its_channels_names_and_size(tmp_path, companion):
+    """Two files of two channels and three planes each, of which the set has four and three."""
+    array = values("CZYX")
+    parts = "".join(
+        f'<TiffData FirstC="{2 * k}" FirstZ="0" IFD="0" PlaneCount="6"><UUID FileName="{k}.ome.tif">urn:uuid:{k}</UUID>'
+        "</TiffData>"
+        for k in range(2)
+    )
+    names = "".join(f'<Channel Name="{name}" SamplesPerPixel="1"/>' for name in ("DAPI", "GFP", "RFP", "Cy5"))
+    whole = (
+        '<OME UUID="urn:uuid:{own}" xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeC="4" SizeZ="3" SizeT="1"'
+        f' PhysicalSizeX="0.5" PhysicalSizeY="0.5">{names}{parts}</Pixels></Image></OME>'
+    )
+    short = (
+        '<OME UUID="urn:uuid:{own}" xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="all.companion.ome" UUID="urn:uuid:all"/></OME>'
+    )
+    (tmp_path / "all.companion.ome").write_text(whole.format(own="all") if companion else "")
+    for k in range(2):
+        text = (short if companion else whole).format(own=k)
+        pages = array[2 * k : 2 * k + 2].reshape(6, 20, 30)
+        tifffile.imwrite(tmp_path / f"{k}.ome.tif", pages, description=text, metadata=None, photometric="minisblack")
+    for k, expected in enumerate([("DAPI", "GFP"), ("RFP", "Cy5")]):
+        pictures = list(read_pictures(tmp_path / f"{k}.ome.tif", ALL))
+        assert [one.plane for one in pictures] == ["z001", "z002", "z003"]
+        for z, one in enumerate(pictures):
+            assert (one.channel_names, one.pixel_size_um) == (expected, 0.5)
+            np.testing.assert_array_equal(one.channels, np.moveaxis(array[2 * k : 2 * k + 2, z], 0, -1))
+
+
+# slides
+
+
+def write_slide(path, scan):
+    about = "Aperio Image Library v12\r\n30x20 [0,0 30x20] (16x16) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990|Left = 1"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(scan, tile=(16, 16), photometric="rgb", metadata=None, description=about)
+        for name, kind in (("30x20 -> 15x10 -", 0), ("label 30x30", 1), ("macro 30x20", 9)):
+            small = RNG.integers(0, 256, (10 + kind, 15, 3), dtype=np.uint8)
+            text = f"Aperio Image Library v12\r\n{name}"
+            writer.write(small, photometric="rgb", metadata=None, description=text, subfiletype=kind)
+
+
+def test_a_slide_is_what_was_scanned_and_not_its_label(tmp_path):
+    scan = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    write_slide(tmp_path / "a.svs", scan)
+    (one,) = read_pictures(tmp_path / "a.svs", ALL)
+    np.testing.assert_array_equal(one.rgb, scan)
+    assert one.pixel_size_um == 0.499
+    assert one.n_planes == count_frames(tmp_path / "a.svs") == 1
+
+
 # channels
 
 
@@ -190,21 +244,6 @@ def test_a_colour_of_a_photograph(tmp_path, suffix):
     assert one.channel_names == ("red", "green", "blue")
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_opacity_is_no_channel(tmp_path, suffix, mode):
-    array = RNG.integers(0, 256, (20, 30, len(mode)), dtype=np.uint8)
-    Image.frombytes(mode, (30, 20), array.tobytes()).save(tmp_path / f"a.{suffix}")
-    (one,) = read_pictures(tmp_path / f"a.{suffix}")
-    np.testing.assert_array_equal(one.channels, array[..., :-1])
-    assert one.channel_names == (("grey",) if mode == "LA" else ("red", "green", "blue"))
-    alpha = array[..., -1:] / 255
-    expected = np.broadcast_to(array[..., :-1] * alpha + 255 * (1 - alpha), (20, 30, 3))
-    np.testing.assert_allclose(one.rgb, expected, atol=0.51)
-    (chosen,) = read_pictures(tmp_path / f"a.{suffix}", Reading(tuple(range(1, len(mode)))))
-    np.testing.assert_array_equal(chosen.rgb, one.rgb)
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "I;16"])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_grey(tmp_path, mode, suffix):
@@ -267,7 +306,8 @@ def test_fewer_than_8_bits_fill_the_range(tmp_path):
 
 @pytest.mark.parametrize("options", [{"compression": "zlib"}, {"truncate": True}, {"ome": True}, {"imagej": True}])
 def test_a_big_stack_is_read_plane_by_plane(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(contrast, "MAX_SAMPLE", 100_000)
+    monkeypatch.setattr(stretch, "MAX_SAMPLE", 100_000)
+    monkeypatch.setattr(stretch, "MAX_WINDOWS", 5_000)
     peaks = []
     for n in (8, 40):
         array = np.tile(RNG.integers(0, 4000, (1, 300, 400), dtype=np.uint16), (n, 1, 1))
@@ -316,7 +356,7 @@ def test_a_stack_cut_short(tmp_path):
 
 def test_too_many_channels_are_refused_before_decoding(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", RNG.integers(0, 9, (9, 20, 30), dtype=np.uint8), "CYX", ome=True)
-    monkeypatch.setattr(tiff, "MAX_PIXELS", 600)
+    monkeypatch.setenv("HALFPIXEL_MAX_PIXELS", "600")
     with pytest.raises(ImageError, match=r"plane.*5400 values"):
         next(read_pictures(path))
     assert read_image(path).shape == (20, 30, 3)

@@ -1,4 +1,3 @@
-import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,9 +7,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from halfpixel.data.images import container
 from halfpixel.data.images.rgb8 import as_rgb8, count_frames, read_image
-from halfpixel.errors import ImageError
+from halfpixel.errors import ImageError, ImageWarning
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -141,11 +139,14 @@ def test_float_tiff(tmp_path):
 
 
 def test_nan_and_infinite_pixels_are_counted(tmp_path):
-    array = np.zeros((20, 30), dtype=np.float32)
+    array = DEEP.astype(np.float32)
     array[3, 4], array[5, 6] = np.nan, np.inf
     tifffile.imwrite(tmp_path / "a.tif", array)
-    with pytest.raises(ImageError, match=r"a\.tif.*2 of 600.*NaN"):
-        read_image(tmp_path / "a.tif")
+    with pytest.warns(ImageWarning, match=r"a\.tif.*without data.*2 of 600"):
+        result = read_image(tmp_path / "a.tif")
+    known = np.isfinite(array)
+    low, high = np.percentile(array[known], [0.1, 99.9])
+    np.testing.assert_allclose(result[known][:, 0], np.clip((array[known] - low) / (high - low), 0, 1) * 255, atol=0.51)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -222,67 +223,6 @@ def test_extreme_sizes(tmp_path, suffix, size_hw):
     assert abs(int(result[-1, -1, 0]) - 7) <= 1
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_cut_short(tmp_path, suffix, kept):
-    buffer = io.BytesIO()
-    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(buffer, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
-    path = tmp_path / f"a.{suffix}"
-    path.write_bytes(buffer.getvalue()[: int(kept * len(buffer.getvalue()))])
-    with pytest.raises(ImageError) as error:
-        read_image(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_tiff_cut_short_inside_its_pixels(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.tile(RGB, (9, 9, 1)), tile=(64, 64), compression="zlib")
-    content = (tmp_path / "a.tif").read_bytes()
-    (tmp_path / "a.tif").write_bytes(content[:-100])
-    with pytest.raises(ImageError, match="cut short"):
-        read_image(tmp_path / "a.tif")
-
-
-@pytest.mark.parametrize("function", [read_image, count_frames])
-@pytest.mark.parametrize(
-    ("make", "cause"),
-    [
-        (lambda path: None, "No such file"),
-        (lambda path: path.mkdir(), "directory"),
-        (lambda path: path.touch(), "is empty"),
-        (lambda path: path.write_text("this is a text, not an image"), "not an image of a kind known"),
-        (lambda path: path.write_bytes(b"II*\0"), "a.png: "),
-    ],
-    ids=["missing", "folder", "empty", "text", "only a signature"],
-)
-def test_files_that_are_no_images(tmp_path, function, make, cause):
-    make(tmp_path / "a.png")
-    with pytest.raises(ImageError, match=cause) as error:
-        function(tmp_path / "a.png")
-    assert str(tmp_path / "a.png") in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(container, "MAX_PIXELS", 599)
-    path = save(tmp_path / f"a.{suffix}", RGB)
-    with pytest.raises(ImageError, match=rf"a\.{suffix}.*30 x 20.*599"):
-        read_image(path)
-    monkeypatch.setattr(container, "MAX_PIXELS", 600)
-    assert read_image(path).shape == RGB.shape
-
-
-def test_a_real_bomb(tmp_path):
-    """A header that promises 30,000 x 30,000 pixels."""
-    Image.new("1", (16, 16)).save(tmp_path / "a.bmp")
-    content = bytearray((tmp_path / "a.bmp").read_bytes())
-    content[18:26] = (30_000).to_bytes(4, "little") * 2
-    (tmp_path / "a.bmp").write_bytes(content)
-    with pytest.raises(ImageError, match="30000 x 30000"):
-        read_image(tmp_path / "a.bmp")
-
-
 def test_pillows_own_limit_is_neither_applied_nor_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "a.png"
@@ -339,7 +279,6 @@ def test_a_few_bright_pixels_on_black_stay_visible():
         (np.zeros((4, 5), complex), "complex128"),
         (np.full((4, 5), "x"), "<U1"),
         (np.full((4, 5), None), "object"),
-        (np.array([[0.0, np.nan]]), "1 of 2 pixels"),
     ],
 )
 def test_as_rgb8_refuses(array, message):

@@ -1,5 +1,6 @@
 """Going over files while others of them are read and looked at: order, failures and planes stay what they are."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from halfpixel.data.images.picture import Reading
 from halfpixel.engine.predictor import Predictor
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Event, Failure, Progress
-from halfpixel.jobs.runner import Runner
+from halfpixel.jobs.runner import Runner, image_warnings, notes_of
 
 Noise = Callable[..., Path]
 
@@ -115,3 +116,21 @@ def test_only_the_first_planes(files: list[Path], tiny_model: Path) -> None:
     assert predicted(runner, load(tiny_model), files) == [(name, "") for name in ("a.png", "b.png", "d.tif", "e.png")]
     assert runner.notes[str(files[3])].frames == 4
     assert runner.notes[str(files[0])].saturated
+
+
+def test_what_surprises_in_a_picture_is_told(tmp_path: Path, tiny_model: Path) -> None:
+    runner, predictor = Runner(), load(tiny_model)
+    array = np.random.default_rng(2).normal(100, 9, (30, 40)).astype(np.float32)
+    for name, n in (("a", 3), ("b", 5), ("c", 0)):
+        array[:n] = np.nan
+        tifffile.imwrite(tmp_path / f"{name}.tif", array)
+        array[:] = 100 + np.arange(40)
+    found = [
+        json.loads(json.dumps(runner.facts(picture, objects)))
+        for picture, objects in runner.predict(predictor, sorted(tmp_path.glob("*.tif")), DetectionLimits(0.3, 5))
+    ]
+    (warning,) = (text for text in image_warnings(notes_of(found), limit=5) if "data" in text)
+    assert warning.startswith(
+        f"2 images ({tmp_path / 'a.tif'}: 120 of 1,200 pixels, {tmp_path / 'b.tif'}: 200 of 1,200 pixels): pixels "
+        "without data"
+    )

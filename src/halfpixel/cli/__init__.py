@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ from halfpixel.cli.bench import bench
 from halfpixel.cli.calibrate import calibrate
 from halfpixel.cli.check import check
 from halfpixel.cli.compare import compare
-from halfpixel.cli.console import ERR, complain, in_options
+from halfpixel.cli.console import ERR, complain, in_options, warn
 from halfpixel.cli.convert import convert
 from halfpixel.cli.count import count
 from halfpixel.cli.evaluate import evaluate
@@ -66,6 +67,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_, **__: warn(message)
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()

@@ -28,12 +28,14 @@ class Note:
         frames: how many the file has, of which the first was read.
         doubt: about the size of its pixels.
         channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
+        remarks: what may surprise in the picture, and for each the details, as in `Picture.remarks`.
     """
 
     saturated: bool = False
     frames: int = 1
     doubt: str = ""
     channels: str = ""
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ class Runner:
                 continue
             frames = picture.n_planes if reading.planes == "first" else 1
             channels = "" if reading.channels is not None else false_colours(picture)
-            note = Note(objects.above(limits.threshold).saturated, frames, channels=channels)
+            saturated = objects.above(limits.threshold).saturated
+            note = Note(saturated, frames, channels=channels, remarks=picture.remarks)
             self.notes[label_of(picture.path, picture.plane)] = note
             yield picture, objects
         self.tell(Progress("predict", len(paths), len(paths)))
@@ -200,6 +203,8 @@ def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> l
         )
     doubts: dict[str, list[str]] = {}
     for image, note in notes.items():
+        for about, details in note.remarks.items():
+            doubts.setdefault(about, []).append(f"{image}: {details}")
         if note.doubt:
             doubts.setdefault(note.doubt, []).append(image)
     found += [f"{plural(len(images), 'image')} ({name_some(images)}): {doubt}" for doubt, images in doubts.items()]

@@ -15,6 +15,7 @@ from halfpixel.data.images.container import (
     TIFF_MAGIC,
     TURNED,
     check_area,
+    decoder_cost,
     exif_orientation,
     open_image,
     open_with_pillow,
@@ -22,7 +23,9 @@ from halfpixel.data.images.container import (
 )
 from halfpixel.data.images.embedded import decode_picture
 from halfpixel.data.images.picture import open_stacks
+from halfpixel.data.images.png_chunks import check_checksums
 from halfpixel.data.images.rgb8 import SUFFIXES, natural_order
+from halfpixel.data.images.tiff_directories import check_directories
 from halfpixel.errors import AnnotationError, ImageError
 
 
@@ -59,6 +62,7 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
     """
     with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
+            check_directories(file)
             with tifffile.TiffFile(file) as tiff:
                 if not tiff.series:
                     raise ImageError("the TIFF holds no image, or is cut short")
@@ -68,8 +72,10 @@ def read_numbers(path: Path) -> npt.NDArray[Any]:
             orientation = 1 if tag is None else int(tag.value)
         else:
             image = open_with_pillow(file, magic)
-            check_area(*image.size)
-            orientation = exif_orientation(image)
+            check_area(*image.size, decoder_cost(image))
+            orientation = exif_orientation(image, file)
+            if image.format == "PNG":
+                check_checksums(file)
             if image.mode.startswith("I;16"):  # Pillow would drop the low byte of 16-bit PNG with alpha or colour only
                 file.seek(0)
                 array = imagecodecs.png_decode(file.read())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,14 @@ from PIL import (
 )
 
 from halfpixel.data.images.embedded import embedded_picture, is_json_object
-from halfpixel.errors import ImageError
+from halfpixel.data.images.png_chunks import read_exif
+from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.files import open_regular
 
 MAX_PIXELS = 500_000_000
-"""Larger images are refused before they are decoded."""
+"""Larger images are refused before they are decoded, unless the variable of the environment allows more."""
+
+MAX_PIXELS_VARIABLE = "HALFPIXEL_MAX_PIXELS"
 
 TIFF_MAGIC = re.compile(rb"II[*+]\0|MM\0[*+]")
 
@@ -63,6 +67,8 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
                 raise ImageError("the file is empty")
             file.seek(0)
             yield file, magic
+    except ArgumentError:
+        raise
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except OSError as error:
@@ -87,18 +93,57 @@ def open_with_pillow(file: BinaryIO, magic: bytes) -> ImageFile.ImageFile:
     raise ImageError("not an image of a kind known here (PNG, JPEG, TIFF, BMP, GIF or WebP)")
 
 
-def check_area(width: int, height: int) -> None:
-    """Raise an ImageError for a size that would fill the memory, and for none at all."""
+def max_pixels() -> int:
+    """How many pixels an image may have.
+
+    Raises:
+        ArgumentError: the variable of the environment holds something else.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "")
+    if not text:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdigit() and int(text[:20]) > 0):
+        raise ArgumentError(f"{MAX_PIXELS_VARIABLE}={text}: expected how many pixels an image may have")
+    return int(text[:20])
+
+
+def check_area(width: int, height: int, decoder_cost: int = 1) -> None:
+    """Refuse a size that would fill the memory, and none at all.
+
+    Args:
+        width: in pixels.
+        height: likewise.
+        decoder_cost: how many times as much memory as usual the decoder takes.
+
+    Raises:
+        ImageError: says how large it is, what the limit is and how to raise it.
+    """
     if width * height == 0:
         raise ImageError(f"an image of {width} x {height} pixels has nothing in it")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are more than the {MAX_PIXELS} that are read at most")
+    limit = max_pixels()
+    if width * height * decoder_cost > limit:
+        of_this_kind = f" of this kind, which take {decoder_cost} times the memory," if decoder_cost > 1 else ""
+        raise ImageError(
+            f"{width} x {height} pixels{of_this_kind} are more than the {limit // decoder_cost:,} that are read at "
+            f"most; where there is memory for it, set {MAX_PIXELS_VARIABLE}={width * height * decoder_cost}"
+        )
 
 
-def exif_orientation(image: Image.Image) -> int:
-    """The orientation tag, 1 (upright) where there is none."""
+def decoder_cost(image: ImageFile.ImageFile) -> int:
+    """How many times as much memory as usual decoding takes: all coefficients of a JPEG, or a GIF's frame twice."""
+    if image.format == "GIF":
+        return 3
+    return 2 if image.format == "JPEG" and image.info.get("progressive") else 1
+
+
+def exif_orientation(image: Image.Image, file: BinaryIO | None = None) -> int:
+    """The orientation tag, 1 (upright) where there is none; of a PNG file, if that is given, without its pixels."""
     try:
-        return int(image.getexif().get(0x0112, 1))
+        if file is not None and image.format == "PNG" and "exif" not in image.info and (exif := read_exif(file)):
+            image.info["exif"] = exif
+        # the PNG plugin's own would decode the image first
+        read = Image.Image.getexif if file is not None else type(image).getexif
+        return int(read(image).get(0x0112, 1))
     except Exception:  # a broken EXIF block does not make the pixels useless
         return 1
 

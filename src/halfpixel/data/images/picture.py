@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,9 +15,12 @@ import numpy as np
 import tifffile
 
 from halfpixel.data.images.container import TIFF_MAGIC, TURNED, open_image, open_with_pillow, orient
-from halfpixel.data.images.contrast import Contrast, Rgb8, Values, check_finite, lay_on_white, measure_contrast
+from halfpixel.data.images.contrast import Rgb8, Values
+from halfpixel.data.images.display import display
 from halfpixel.data.images.planes import Alpha, Stack, find_channel, pillow_stack, take_channels
+from halfpixel.data.images.stretch import Stretch, measure_stretch
 from halfpixel.data.images.tiff import tiff_stacks
+from halfpixel.data.images.tiff_directories import check_directories
 from halfpixel.errors import ArgumentError, ImageError
 
 ISOTROPIC_WITHIN = 0.01
@@ -69,6 +72,7 @@ class Picture:
             20 um; None when it is not known, or the pixels are not square. Print sizes of PNG and JPEG do not count.
         n_planes: in the file.
         pixel_size_xy_um: width and height of a pixel.
+        remarks: what may surprise in `rgb`, and for each the details.
     """
 
     path: Path
@@ -79,6 +83,7 @@ class Picture:
     pixel_size_um: float | None
     n_planes: int
     pixel_size_xy_um: tuple[float, float] | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_square_pixels(self) -> bool:
@@ -93,8 +98,8 @@ def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Pictur
     file (estimated from a part of them), so that they can be compared: each channel by itself, colours jointly.
 
     Raises:
-        ImageError: the file is missing, empty, cut short, not an image of a known kind, has no such channel, is too
-            large, or holds NaN or infinite pixels.
+        ImageError: the file is missing, empty, damaged, not an image of a known kind, has no such channel, is too
+            large, or no pixel of it holds data.
     """
     path = Path(path)
     with open_stacks(path) as stacks:
@@ -105,23 +110,25 @@ def read_pictures(path: Path, reading: Reading = FIRST_PLANE) -> Iterator[Pictur
         for rendering, k in planes if reading.planes == "all" else itertools.islice(planes, 1):
             stack = rendering.stack
             everything, alpha = stack.read(k, range(len(stack.channel_names)))
+            rgb, remarks = rendering.render(take_channels(everything, rendering.chosen), alpha)
             size_xy_um = stack.pixel_size_xy_um
             if size_xy_um is not None and stack.orientation in TURNED:
                 size_xy_um = size_xy_um[1], size_xy_um[0]
             yield Picture(
                 path=path,
                 plane=stack.planes[k],
-                rgb=rendering.render(take_channels(everything, rendering.chosen), alpha),
+                rgb=rgb,
                 channels=np.ascontiguousarray(orient(everything, stack.orientation)),
                 channel_names=stack.channel_names,
                 pixel_size_um=_square_side_um(size_xy_um),
                 n_planes=n_planes,
                 pixel_size_xy_um=size_xy_um,
+                remarks=remarks,
             )
 
 
-def first_rgb(path: Path, reading: Reading) -> Rgb8:
-    """What the network sees of the first picture of a file; channels that it does not see are not decoded."""
+def first_rgb(path: Path, reading: Reading) -> tuple[Rgb8, dict[str, str]]:
+    """What the network sees of the first picture of a file, and remarks; channels it does not see are not decoded."""
     with open_stacks(path) as stacks:
         rendering = next(_renderings(stacks, reading))
         return rendering.render(*rendering.stack.read(0, rendering.chosen))
@@ -136,6 +143,7 @@ def open_stacks(path: Path) -> Iterator[list[Stack]]:
     """
     with open_image(path) as (file, magic):
         if TIFF_MAGIC.match(magic):
+            check_directories(file)
             # of an image in several files each is read by itself: a folder of them holds every plane once
             with tifffile.TiffFile(file, _multifile=False) as tiff:
                 yield tiff_stacks(tiff)
@@ -149,43 +157,32 @@ class _Rendering:
 
     stack: Stack
     chosen: Sequence[int]
-    contrasts: Sequence[Contrast]
+    stretch: Stretch
 
-    def render(self, values: Values, alpha: Alpha) -> Rgb8:
-        """The chosen channels `[h, w, 1 to 3]` of a plane as an upright picture `[h, w, 3]` on white."""
-        check_finite(values)
-        if len(set(self.contrasts)) == 1:
-            rgb = self.contrasts[0](values)
-        else:
-            rgb = np.stack([contrast(values[..., k]) for k, contrast in enumerate(self.contrasts)], axis=2)
-        if self.stack.white_is_zero:
-            rgb = 255 - rgb
-        if rgb.shape[2] == 1:
-            rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
-        elif rgb.shape[2] == 2:
-            rgb = np.concatenate([rgb, np.zeros_like(rgb[..., :1])], axis=2)
-        if alpha is not None:
-            rgb = lay_on_white(rgb, alpha)
-        return np.ascontiguousarray(orient(rgb, self.stack.orientation))
+    def render(self, values: Values, alpha: Alpha) -> tuple[Rgb8, dict[str, str]]:
+        """The chosen channels `[h, w, 1 to 3]` of a plane as an upright picture `[h, w, 3]`, and remarks on it."""
+        stack = self.stack
+        rgb, remarks = display(values, self.stretch.contrasts, alpha, stack.no_data, stack.white_is_zero)
+        return np.ascontiguousarray(orient(rgb, stack.orientation)), {**self.stretch.remarks, **remarks}
 
 
 def _renderings(stacks: Sequence[Stack], reading: Reading) -> Iterator[_Rendering]:
     """Each image of a file with its contrast, which images of one kind share."""
-    measured: dict[object, tuple[Contrast, ...]] = {}
+    measured: dict[object, Stretch] = {}
     for stack in stacks:
         if stack.dtype.kind not in "buif":
             raise ImageError(f"expected bool, integer or float pixels, got {stack.dtype}")
         chosen = _chosen_channels(stack, reading)
-        kind = (stack.dtype, stack.channel_names)
+        kind = (stack.dtype, stack.channel_names, stack.no_data)
         if stack.contrast is not None:
-            contrasts: tuple[Contrast, ...] = (stack.contrast,) * len(chosen)
+            stretch = Stretch((stack.contrast,) * len(chosen), {})
         elif kind in measured:
-            contrasts = measured[kind]
+            stretch = measured[kind]
         else:
-            same_kind = [one for one in stacks if (one.dtype, one.channel_names) == kind]
+            same_kind = [one for one in stacks if (one.dtype, one.channel_names, one.no_data) == kind]
             readers = [partial(_values, one, k, chosen) for one in same_kind for k in range(len(one.planes))]
-            contrasts = measured[kind] = measure_contrast(readers, jointly=stack.is_colour)
-        yield _Rendering(stack, chosen, contrasts)
+            stretch = measured[kind] = measure_stretch(readers, jointly=stack.is_colour, no_data=stack.no_data)
+        yield _Rendering(stack, chosen, stretch)
 
 
 def _values(stack: Stack, plane: int, channels: Sequence[int]) -> Values:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from halfpixel.data.images.container import check_area, exif_orientation
+from halfpixel.data.images.container import check_area, decoder_cost, exif_orientation
 from halfpixel.data.images.contrast import Contrast, Values, fixed_contrast
+from halfpixel.data.images.png_chunks import bits_and_kind, check_checksums
 from halfpixel.errors import ImageError
 
 COLOURS = ("red", "green", "blue")
@@ -35,6 +36,7 @@ class Stack:
         dtype: of the values.
         white_is_zero: small values are bright.
         pixel_size_xy_um: along the stored rows and columns.
+        no_data: the value of pixels that are outside of the picture, where the file has one.
     """
 
     size_hw: tuple[int, int]
@@ -47,6 +49,7 @@ class Stack:
     dtype: np.dtype[Any]
     white_is_zero: bool = False
     pixel_size_xy_um: tuple[float, float] | None = None
+    no_data: float | None = None
 
 
 def name_channels(n: int, is_colour: bool) -> tuple[str, ...]:
@@ -63,14 +66,18 @@ def plane_name(letter: str, k: int, of: int) -> str:
 
 def pillow_stack(image: ImageFile.ImageFile, file: BinaryIO) -> Stack:
     """The frames of a file that Pillow reads; a PNG of 16 bits goes through imagecodecs, without loss."""
-    png_bits, png_kind = _png_header(file) if image.format == "PNG" else (0, 0)
+    check_area(*image.size, decoder_cost(image))
+    orientation = exif_orientation(image, file)
+    is_png = image.format == "PNG"
+    png_bits, png_kind = bits_and_kind(file) if is_png else (0, 0)
     is_deep = png_bits == 16
     n = 1 if is_deep else int(getattr(image, "n_frames", 1))
     # the frames of a grey animation can have colours
-    is_grey = n == 1 and (png_kind in (0, 4) if png_bits else image.mode in ("1", "L"))
+    is_grey = n == 1 and (png_kind in (0, 4) if is_png else image.mode in ("1", "L"))
 
     def read(plane: int, channels: Sequence[int]) -> tuple[Values, Alpha]:
-        check_area(*image.size)
+        if is_png and plane == 0:
+            check_checksums(file)
         if is_deep:
             file.seek(0)
             pixels = imagecodecs.png_decode(file.read())
@@ -84,7 +91,7 @@ def pillow_stack(image: ImageFile.ImageFile, file: BinaryIO) -> Stack:
 
     return Stack(
         size_hw=(image.height, image.width),
-        orientation=exif_orientation(image),
+        orientation=orientation,
         planes=[plane_name("t", k, n) for k in range(n)] if n > 1 else [""],
         channel_names=name_channels(1 if is_grey else 3, is_colour=True),
         is_colour=not is_grey,
@@ -105,15 +112,6 @@ def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
 def take_channels(pixels: Values, channels: Sequence[int]) -> Values:
     """Some channels of an image, itself where they are all that it has."""
     return pixels if list(channels) == list(range(pixels.shape[2])) else pixels[..., list(channels)]
-
-
-def _png_header(file: BinaryIO) -> tuple[int, int]:
-    """Bits a channel, and what kind of colour: 0 is grey, 4 grey with opacity."""
-    position = file.tell()
-    file.seek(24)  # after the signature: length and name of the header chunk, width, height
-    depth, kind = file.read(2)
-    file.seek(position)
-    return depth, kind
 
 
 def find_channel(names: Sequence[str], wanted: str | int) -> int:

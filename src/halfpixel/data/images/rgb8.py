@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import glob
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from halfpixel.data.images.container import exif_orientation, orient
-from halfpixel.data.images.contrast import Rgb8, check_finite, fixed_contrast, lay_on_white, measure_contrast
+from halfpixel.data.images.contrast import Rgb8, fixed_contrast
+from halfpixel.data.images.display import display
 from halfpixel.data.images.picture import FIRST_PLANE, first_rgb, open_stacks
 from halfpixel.data.images.planes import pillow_pixels
-from halfpixel.errors import ImageError
+from halfpixel.data.images.stretch import Stretch, measure_stretch
+from halfpixel.errors import ImageError, ImageWarning
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """The files of a folder that count as images."""
@@ -36,11 +40,21 @@ def read_image(path: Path) -> Rgb8:
     stack with one stretch for all of its planes. In a file with a channel axis, one channel is grey, and of more the
     first three are red, green and blue, each stretched by itself; a missing third is black.
 
+    Warns:
+        ImageWarning: see `as_rgb8`; also for an opacity that is 0 everywhere, and is not applied.
+
     Raises:
-        ImageError: the file is missing, empty, cut short, not an image of a known kind, larger than `MAX_PIXELS`, or
-            holds NaN or infinite pixels.
+        ImageError: the file is missing, empty, damaged, not an image of a known kind, too large (see `check_area`), or
+            no pixel of it holds data.
     """
-    return first_rgb(Path(path), FIRST_PLANE)
+    rgb, remarks = first_rgb(Path(path), FIRST_PLANE)
+    _warn(remarks, f"{path}: ")
+    return rgb
+
+
+def _warn(remarks: Mapping[str, str], where: str = "") -> None:
+    for about, details in remarks.items():
+        warnings.warn(f"{where}{about} ({details})", ImageWarning, stacklevel=3)
 
 
 def from_pillow(image: Image.Image) -> Rgb8:
@@ -74,13 +88,19 @@ def as_rgb8(array: npt.ArrayLike) -> Rgb8:
 
     Args:
         array: `[h, w]` or `[h, w, 1]` grey, `[h, w, 3]` RGB or `[h, w, 4]` RGBA (laid on white), of bool, integers or
-            floats. uint8 is taken as it is; floats that all lie in 0..1 are multiplied by 255; anything else is
-            stretched linearly, one stretch for the whole image, from its 0.1st to its 99.9th percentile (from its
-            minimum to its maximum where the two are equal), and a constant image becomes black. Of an image of more
-            than 4 million pixels the percentiles are those of a regular grid of that many.
+            floats. uint8 is taken as it is; floats that all lie in 0..1 are multiplied by 255, unless they use less
+            than a sixteenth of that range; anything else is stretched linearly, one stretch for the whole image, from
+            its 0.1st to its 99.9th percentile (from its minimum to its maximum where the two are equal), and a constant
+            image becomes black. Hot and dead pixels, padding or a burnt-in scale bar do not count for the percentiles.
+            Of an image of more than 4 million pixels they are those of a regular grid of that many. NaN and infinite
+            pixels are outside of the picture: they look like its background.
+
+    Warns:
+        ImageWarning: pixels are outside of the picture or did not count for the contrast, or nearly all of them are
+            within a few grey levels.
 
     Raises:
-        ImageError: another shape or dtype, no pixels, or NaN or infinite pixels.
+        ImageError: another shape or dtype, no pixels, or none that is a number.
     """
     array = np.asarray(array)
     if array.ndim == 2:
@@ -92,11 +112,12 @@ def as_rgb8(array: npt.ArrayLike) -> Rgb8:
         raise ImageError(f"an image of {array.shape[1]} x {array.shape[0]} pixels has nothing in it")
     if array.dtype.kind not in "buif":
         raise ImageError(f"expected bool, integer or float pixels, got {array.dtype}")
-    check_finite(array)
-    colour = array[..., :3]
-    contrast = fixed_contrast(array.dtype) or measure_contrast([lambda: colour], jointly=True)[0]
-    rgb = np.broadcast_to(contrast(colour), (*colour.shape[:2], 3))
-    return np.ascontiguousarray(lay_on_white(rgb, array[..., 3:]) if array.shape[2] == 4 else rgb)
+    colour, alpha = array[..., :3], array[..., 3:] if array.shape[2] == 4 else None
+    fixed = fixed_contrast(array.dtype)
+    stretch = Stretch((fixed,), {}) if fixed else measure_stretch([lambda: colour], jointly=True)
+    rgb, remarks = display(colour, stretch.contrasts, alpha)
+    _warn({**stretch.remarks, **remarks})
+    return np.ascontiguousarray(rgb)
 
 
 def find_images(pattern: str | Path) -> list[Path]:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from halfpixel.data.images.container import MAX_PIXELS, check_area
+from halfpixel.data.images.container import check_area, max_pixels
 from halfpixel.data.images.contrast import Contrast, Rgb8, Values, fixed_contrast
+from halfpixel.data.images.ome import Element, ome_images, own_planes
+from halfpixel.data.images.opacity import straight_colours
 from halfpixel.data.images.planes import Alpha, Stack, name_channels, plane_name, take_channels
-from halfpixel.data.images.tiff_metadata import ome_images, read_channel_names, read_pixel_size_um
+from halfpixel.data.images.tiff_metadata import read_channel_names, read_no_data, read_pixel_size_um
 from halfpixel.errors import ImageError
 
 PHOTOMETRIC = tifffile.PHOTOMETRIC
 JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.ALT_JPEG)
+
+BESIDE_SLIDES = {"label", "macro", "map", "thumbnail"}
+BESIDE_OME_SLIDES = {"label image", "macro image"}
+"""How tifffile and Bio-Formats call what slide scanners add to a scan."""
+
+LUMINANCE = np.array([299, 587, 114])
+ROUNDING = 2_000
+"""By this much, of 255,000, a table may go back and count as one way."""
 
 UNNAMED_AXES = "IQ"
 """tifffile's letters for planes of which nothing is known; here they are pages, `p`."""
@@ -39,20 +48,31 @@ def tiff_stacks(tiff: tifffile.TiffFile) -> list[Stack]:
     ]
     if not images:
         raise ImageError(f"a TIFF with the axes {tiff.series[0].axes} is not an image")
+    counted = [one for one in images if not _belongs_to_slide(tiff, one[0])]
+    images = counted or images
     n = len(images)
     return [_tiff_stack(tiff, *image, plane_name("s", k, n) if n > 1 else "") for k, image in enumerate(images)]
 
 
-def _tiff_stack(
-    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, ome: ElementTree.Element | None, prefix: str
-) -> Stack:
-    page, axes = series.keyframe, series.axes
+def _belongs_to_slide(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
+    """Whether an image shows the glass of a slide, its label or all of it made small, not what was scanned."""
+    name = series.name.casefold()
+    return name in BESIDE_OME_SLIDES if tiff.is_ome else name in BESIDE_SLIDES
+
+
+def _tiff_stack(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, ome: Element | None, prefix: str) -> Stack:
+    page, axes, shape = series.keyframe, series.axes, series.shape
+    if own := own_planes(tiff, ome):
+        axes, shape = own.axes + "YX", (*own.shape, *shape[-2:])
     # channels of colours, such as several stained slides in one file, count as planes
     channel_axis = "S" if "S" in axes else "C"
     plane_axes = [k for k, axis in enumerate(axes) if axis not in "YX" + channel_axis]
-    n_stored = series.shape[axes.index(channel_axis)] if channel_axis in axes else 1
-    planes = _name_planes([axes[k] for k in plane_axes], [series.shape[k] for k in plane_axes], prefix)
-    palette = page.colormap if page.photometric == PHOTOMETRIC.PALETTE and n_stored == 1 else None
+    n_stored = shape[axes.index(channel_axis)] if channel_axis in axes else 1
+    planes = _name_planes([axes[k] for k in plane_axes], [shape[k] for k in plane_axes], prefix)
+    palette = _palette(page) if page.photometric == PHOTOMETRIC.PALETTE and n_stored == 1 else None
+    slope = _slope(palette) if palette is not None and tiff.is_imagej else 0
+    if slope:  # a table to look at the values with, which do not change by it
+        palette = None
     through_pillow = _pillow_mode(page)
     is_converted = palette is not None or through_pillow is not None
     is_colour = is_converted or (page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and n_stored >= 3)
@@ -61,22 +81,25 @@ def _tiff_stack(
     n_channels = 3 if is_converted else n_stored - has_alpha
 
     def read(plane: int, channels: Sequence[int]) -> tuple[Values, Alpha]:
-        steps = np.unravel_index(plane, [series.shape[k] for k in plane_axes])
+        steps = np.unravel_index(plane, [shape[k] for k in plane_axes])
         where = {axis: int(step) for axis, step in zip(plane_axes, steps, strict=True)}
         if palette is not None:
-            indices = _read_plane(series, where, channel_axis, [0])[..., 0]
-            return take_channels((palette[:, indices] >> 8).astype(np.uint8).transpose(1, 2, 0), channels), None
+            indices = _read_plane(series, axes, shape, where, channel_axis, [0])[..., 0]
+            return take_channels(palette[indices], channels), None
         if through_pillow is not None:
-            pixels = _read_plane(series, where, channel_axis, range(n_stored))
+            pixels = _read_plane(series, axes, shape, where, channel_axis, range(n_stored))
             return take_channels(_convert_with_pillow(pixels, through_pillow), channels), None
         if has_alpha:
-            pixels = _read_plane(series, where, channel_axis, range(n_stored))
-            return take_channels(pixels[..., :n_channels], channels), pixels[..., n_channels:]
-        return _read_plane(series, where, channel_axis, channels), None
+            pixels = _read_plane(series, axes, shape, where, channel_axis, range(n_stored))
+            colours, alpha = pixels[..., :n_channels], pixels[..., n_channels:]
+            if page.extrasamples[0] == tifffile.EXTRASAMPLE.ASSOCALPHA:
+                colours = straight_colours(colours, alpha)
+            return take_channels(colours, channels), alpha
+        return _read_plane(series, axes, shape, where, channel_axis, channels), None
 
-    names = None if is_colour else read_channel_names(tiff, ome, n_channels, len(planes))
+    names = None if is_colour else read_channel_names(tiff, ome, own, n_channels, len(planes))
     defaults = name_channels(n_channels, is_colour)
-    size = dict(zip(axes, series.shape, strict=True))
+    size = dict(zip(axes, shape, strict=True))
     orientation = page.tags.valueof("Orientation")
     dtype = np.dtype(np.uint8) if is_converted else series.dtype.newbyteorder("=")
     return Stack(
@@ -88,9 +111,25 @@ def _tiff_stack(
         contrast=_contrast(page, dtype, is_converted),
         read=read,
         dtype=dtype,
-        white_is_zero=page.photometric == PHOTOMETRIC.MINISWHITE,
+        white_is_zero=page.photometric == PHOTOMETRIC.MINISWHITE or slope < 0,
         pixel_size_xy_um=read_pixel_size_um(tiff, page, ome),
+        no_data=None if is_converted else read_no_data(page),
     )
+
+
+def _palette(page: tifffile.TiffPage) -> Rgb8:
+    """The colours `[n, 3]` of a palette image; some programs write them in 8 bits instead of 16."""
+    colours = np.asarray(page.colormap)
+    colours = colours if colours.max(initial=0) <= 255 else colours >> 8
+    return np.ascontiguousarray(colours.astype(np.uint8).T)
+
+
+def _slope(palette: Rgb8) -> int:
+    """1 where the table makes larger values brighter, -1 where it makes them darker, 0 where it does neither."""
+    steps = np.diff(palette.astype(int) @ LUMINANCE)
+    if (steps >= -ROUNDING).all() and steps.sum() > 0:
+        return 1
+    return -1 if (steps <= ROUNDING).all() and steps.sum() < 0 else 0
 
 
 def _name_planes(axes: Sequence[str], sizes: Sequence[int], prefix: str) -> list[str]:
@@ -127,22 +166,29 @@ def _convert_with_pillow(plane: Values, mode: str) -> Rgb8:
 
 
 def _read_plane(
-    series: tifffile.TiffPageSeries, where: dict[int, int], channel_axis: str, channels: Sequence[int]
+    series: tifffile.TiffPageSeries,
+    axes: str,
+    shape: Sequence[int],
+    where: dict[int, int],
+    channel_axis: str,
+    channels: Sequence[int],
 ) -> Values:
     """Some channels of one plane, `[h, w, channels]`; only their pages are decoded.
 
     Args:
         series: an image of a TIFF.
+        axes: what its pages and pixels are, in letters.
+        shape: how many of each.
         where: for each axis that is neither height nor width nor channel, which of its planes.
         channel_axis: its letter.
         channels: indices along it.
     """
     _check_size(series, len(channels))
-    axes, page = series.axes, series.keyframe
+    page = series.keyframe
     index = tuple(where[k] if k in where else slice(None) for k in range(len(axes)))
     kept = "".join(axis for k, axis in enumerate(axes) if k not in where)
     n_leading = len(axes) - len(page.shape)
-    leading = series.shape[:n_leading]
+    leading = shape[:n_leading]
     if len(series.pages) == math.prod(leading):
         numbers = np.arange(math.prod(leading)).reshape(leading)[index[:n_leading]]
         if channel_axis in axes[:n_leading]:
@@ -151,7 +197,7 @@ def _read_plane(
         else:
             array = _decode(series.pages[int(numbers)])[index[n_leading:]]
     else:  # one page describes the whole uncompressed stack
-        array = series.asarray(out="memmap")[index]
+        array = series.asarray(out="memmap").reshape(shape)[index]
     if channel_axis not in kept:
         array, kept = array[..., None], kept + channel_axis
     array = take_channels(array.transpose([kept.index(axis) for axis in "YX" + channel_axis]), channels)
@@ -163,7 +209,7 @@ def _check_size(series: tifffile.TiffPageSeries, n_channels: int) -> None:
     check_area(size["X"], size["Y"])
     n_decoded = 0 if series.is_truncated else math.prod(series.keyframe.shape)
     n = max(n_decoded, size["X"] * size["Y"] * n_channels)
-    if n > 4 * MAX_PIXELS:  # hundreds of samples or channels, or a volume
+    if n > 4 * max_pixels():  # hundreds of samples or channels, or a volume
         raise ImageError(f"one plane of the TIFF has {n} values, too many to be read")
 
 
