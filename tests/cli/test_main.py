@@ -21,6 +21,20 @@ def test_version_and_unknown_words(halfpixel: Halfpixel) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["predict", "x.png", "--out", ""], "the argument after --out is empty"),
+        (["predict", "x.png", "--out="], "--out= is empty"),
+        (["count", ""], "the argument after count is empty"),
+        ([""], "the argument after halfpixel is empty"),
+    ],
+)
+def test_empty_arguments_are_refused(halfpixel: Halfpixel, arguments: list[str], line: str) -> None:
+    ran = halfpixel(*arguments)
+    assert (ran.code, ran.out, ran.err) == (2, "", f"halfpixel: error: {line}\n")
+
+
+@pytest.mark.parametrize(
     ("raised", "code", "line"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -45,3 +45,9 @@ def test_the_range_includes_its_ends() -> None:
 def test_no_size_at_all_is_refused_even_with_force(size: float) -> None:
     with pytest.raises(ArgumentError, match="positive number"):
         agree(size, None, force=True)
+
+
+@pytest.mark.parametrize("size", [1e-308, 1e-6, 1e13, 1e300])
+def test_what_no_pixel_can_have_is_refused_even_with_force(size: float) -> None:
+    with pytest.raises(ArgumentError, match="no size that a pixel can have"):
+        agree(size, None, force=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import itertools
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -26,7 +28,7 @@ from halfpixel.cli.models import models
 from halfpixel.cli.predict import predict
 from halfpixel.cli.sweep import sweep
 from halfpixel.cli.train import train
-from halfpixel.errors import HalfpixelError
+from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.jobs.wording import one_line
 
 INTERRUPTED = 130
@@ -77,8 +79,16 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty path would be this folder, and comes of a variable of the shell that is not set."""
+    for before, argument in itertools.pairwise(["halfpixel", *arguments]):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            raise ArgumentError(f"the argument after {before} is empty" if not argument else f"{argument} is empty")
+
+
 def _run(arguments: list[str]) -> int:
     try:
+        _refuse_empty(arguments)
         result = build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:

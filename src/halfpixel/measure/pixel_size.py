@@ -8,6 +8,8 @@ from halfpixel.errors import ArgumentError
 
 SMALLEST_UM, LARGEST_UM = 0.02, 20.0
 """What microscopes and slide scanners have; beyond it is mostly a slip of units."""
+ATOM_UM, COUNTRY_UM = 1e-5, 1e12
+"""Nothing is seen beyond these, and areas in micrometres would be 0 or infinite."""
 TOLERANCE = 0.01
 
 
@@ -35,7 +37,7 @@ def agree(given_um: float | None, of_file_um: float | None, force: bool = False)
         The size, with a warning if both are known and differ by more than 1%.
 
     Raises:
-        ArgumentError: a size outside of that range without `force`, or one that is not a positive number.
+        ArgumentError: a size outside of that range without `force`, or one that no pixel can have.
     """
     size = of_file_um if given_um is None else given_um
     if size is None:
@@ -43,6 +45,8 @@ def agree(given_um: float | None, of_file_um: float | None, force: bool = False)
     whose = "the file's pixel size" if given_um is None else "the pixel size"
     if not 0 < size < float("inf"):
         raise ArgumentError(f"{whose} must be a positive number of micrometres, got {size:g}")
+    if not ATOM_UM <= size <= COUNTRY_UM:
+        raise ArgumentError(f"{whose}, {size:g} micrometres, is no size that a pixel can have")
     if not force and not SMALLEST_UM <= size <= LARGEST_UM:
         raise ArgumentError(
             f"{whose}, {size:g} micrometres, is outside of {SMALLEST_UM:g} to {LARGEST_UM:g}; is it in another unit? "
