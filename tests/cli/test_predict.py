@@ -119,16 +119,18 @@ def test_odd_images(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path) -> N
     images = json.loads((tmp_path / "out" / "instances.json").read_text())["images"]
     sizes = {image["file_name"]: (image["width"], image["height"]) for image in images}
     assert sizes == dict.fromkeys(
-        ("rgba.png", "palette.png", "cmyk.jpg", "onebit.png", "sixteen.png", "float.tif", "moving.gif"), (30, 20)
+        ("rgba.png", "palette.png", "cmyk.jpg", "onebit.png", "sixteen.png", "float.tif", "moving.gif", "nan.tif"),
+        (30, 20),
     ) | {"exif.jpg": (20, 30), "pixel.png": (1, 1), "long.png": (30_000, 20)}
     overlays = sorted(path.stem for path in (tmp_path / "out" / "overlay").iterdir())
     assert overlays == sorted(Path(name).stem for name in sizes)
     errors = [line for line in ran.err.splitlines() if line.startswith("halfpixel: error: ")]
-    assert [Path(line.split(": ")[2]).name for line in errors] == ["empty.png", "nan.tif", "text.png", "truncated.png"]
+    assert [Path(line.split(": ")[2]).name for line in errors] == ["empty.png", "text.png", "truncated.png"]
     warnings = [line for line in ran.err.splitlines() if line.startswith("halfpixel: warning: ")]
     assert len(warnings) + len(errors) == len(ran.err.splitlines())
     assert "first frame" in warnings[0]
     assert "moving.gif: 3" in warnings[0]
+    assert "nan.tif: 1 of 600 pixels): pixels without data" in "".join(warnings)
 
 
 @pytest.mark.parametrize(
