@@ -150,7 +150,7 @@ def test_odd_images(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path) -> N
         (["nowhere.png"], "nowhere.png: there is no such file or folder"),
         (["{empty}"], "there are no images in this folder"),
         (["{empty}/*.png"], "no file matches"),
-        ([""], "an empty PATH"),
+        ([""], "the argument after predict is empty"),
         ([], "PATH"),
     ],
 )

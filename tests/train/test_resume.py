@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,16 +28,22 @@ from halfpixel.train.run_log import Event
 LONGER = dataclasses.replace(RECIPE, steps=6, checkpoint_every=2, validate_every=3)
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    return read_coco(write_dataset(tmp_path))
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return read_coco(write_dataset(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    fit(fresh(), dataset, LONGER, out, val=dataset)
+    return out
 
 
 @pytest.fixture
-def whole(dataset: Dataset, tmp_path: Path) -> Path:
-    """An uninterrupted run."""
-    fit(fresh(), dataset, LONGER, tmp_path / "whole", val=dataset)
-    return tmp_path / "whole"
+def whole(uninterrupted: Path, tmp_path: Path) -> Path:
+    """A copy of the uninterrupted run."""
+    return Path(shutil.copytree(uninterrupted, tmp_path / "whole"))
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
@@ -118,9 +125,13 @@ def test_data_that_changed_meanwhile(dataset: Dataset, whole: Path) -> None:
     turned = dataclasses.replace(dataset, samples=dataset.samples[::-1])
     with pytest.raises(ArgumentError, match="in another order"):
         fit(fresh(), turned, LONGER, whole, val=dataset, resume=True)
-    first.path.write_bytes(first.path.read_bytes() + b"\0")
-    with pytest.raises(ArgumentError, match="changed: 1"):
-        fit(fresh(), dataset, LONGER, whole, val=dataset, resume=True)
+    before = first.path.read_bytes()
+    try:
+        first.path.write_bytes(before + b"\0")
+        with pytest.raises(ArgumentError, match="changed: 1"):
+            fit(fresh(), dataset, LONGER, whole, val=dataset, resume=True)
+    finally:
+        first.path.write_bytes(before)
 
 
 def test_resume_where_nothing_was_begun_starts(dataset: Dataset, whole: Path, tmp_path: Path) -> None:
