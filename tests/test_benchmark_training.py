@@ -71,6 +71,7 @@ def light(training: ModuleType, tmp_path: Path) -> MaskRCNN:
     return lessen(model)
 
 
+@pytest.mark.slow
 def test_speed_is_measured_in_turns_and_written(
     training: ModuleType, annotations: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -145,7 +145,7 @@ def test_a_recipe_is_looked_at_once_the_network_is_known(
     assert halfpixel(*command, tmp_path / "own").code == 0
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_an_exported_file(halfpixel: Halfpixel, predictor: Predictor, model: Path, picture: Path, to: str) -> None:
     out = picture.parents[1] / ("toy.onnx" if to == "onnx" else "toy.xml")
     ran = halfpixel("export", model, "--to", to, "--out", out)

@@ -28,7 +28,7 @@ def photograph(name: str) -> Tensor:
     return torch.tensor(pixels).permute(2, 0, 1).float() / 255
 
 
-@pytest.fixture(scope="module", params=["v1", "v1 frozen", "v2"])
+@pytest.fixture(scope="module", params=[pytest.param("v1", marks=pytest.mark.slow), "v1 frozen", "v2"])
 def pair(request: pytest.FixtureRequest) -> tuple[MaskRCNN, Predictor]:
     variant, _, frozen = request.param.partition(" ")
     module = lively_torchvision(
