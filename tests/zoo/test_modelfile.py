@@ -219,16 +219,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 WRONG: dict[str, tuple[object, ...]] = {
-    "class_names": ("abc", None, {"a": 1}, [["a"]], [], [1], [None], ["a", "a"], [""], ["a\nb"], ["x" * 10_000]),
+    "class_names": ("abc", None, {"a": 1}, [["a"]], [], [1], [None], ["a", "a"], [""], ["a\nb"], ["x" * 10_000], ["\ud800"]),
     "variant": ([1], None, {}, 3, "\x1b[2J"),
     "score_threshold": ("abc", -1, 1, 2, None, [1], 1e308, math.nan, True),
     "detection_limit": ("abc", -1, 0, None, 1.5, 10**12, 10**30),
     "format": ("1", 1.0, True, None, []),
     "input": (None, [1], "x", {"mean": [1, 2]}),
-    "settings": ("abc", [1], 5),
+    "settings": ("abc", [1], 5, {"\ud800": 1}),
     "recipe": ("abc", [1]),
     "measured": ("abc", [1]),
-    "source": ({"a": 1}, "x" * 1_000_000, "\x1b[31m"),
+    "source": ({"a": 1}, "x" * 1_000_000, "\x1b[31m", "\ud800"),
     "licence": (None, 3),
     "calibration": ([], None, {}),
     "input.scale": (0, -1, "abc", 1e9, 100, 1e-9, math.nan, math.inf, [1, 2], True),

@@ -31,11 +31,15 @@ Count = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
 Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 """Any number that is one."""
 
-Text = Annotated[str, Meta(max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
-"""Without the characters that would drive a terminal."""
+Text = Annotated[str, Meta(max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]*$")]
+"""Without the characters that would drive a terminal, or that no file can hold."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f\ud800-\udfff]*$")]
 """Not empty, on one line."""
+
+
+NOT_AS_ANNOTATED = (msgspec.ValidationError, UnicodeEncodeError)
+"""The second for half of a pair of surrogates in the name of a field, which JSON can hold."""
 
 
 def check_fields(instance: Any) -> None:
@@ -50,7 +54,7 @@ def check_fields(instance: Any) -> None:
         value = getattr(instance, name)
         try:
             checked = msgspec.convert(value, hint)
-        except msgspec.ValidationError as error:
+        except NOT_AS_ANNOTATED as error:
             raise ArgumentError(f"{name} = {_shown(value)}: {_reason(error)}") from error
         object.__setattr__(instance, name, checked)  # they are frozen
 
@@ -67,7 +71,7 @@ def from_plain(kind: type[AnyDataclass], plain: object) -> AnyDataclass:
     """
     try:
         made = msgspec.convert(plain, kind)
-    except msgspec.ValidationError as error:
+    except NOT_AS_ANNOTATED as error:
         raise ArgumentError(_reason(error)) from error
     if isinstance(plain, Mapping) and (unknown := sorted(set(plain) - set(_hints(kind)), key=str)):
         raise ArgumentError(f"there is no field {_shown(unknown[0])}; there are {', '.join(_hints(kind))}")
@@ -81,6 +85,8 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """What msgspec says, in the words of people."""
+    if isinstance(error, UnicodeEncodeError):
+        return "a name that is no Unicode text"
     text, _, place = str(error).partition(" - at `$")
     text, _, pattern = text.partition(" matching regex")
     text = text.replace("Expected", "expected", 1).replace("`", "") + (" without control characters" if pattern else "")
