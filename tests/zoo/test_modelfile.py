@@ -219,7 +219,20 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 WRONG: dict[str, tuple[object, ...]] = {
-    "class_names": ("abc", None, {"a": 1}, [["a"]], [], [1], [None], ["a", "a"], [""], ["a\nb"], ["x" * 10_000], ["\ud800"]),
+    "class_names": (
+        "abc",
+        None,
+        {"a": 1},
+        [["a"]],
+        [],
+        [1],
+        [None],
+        ["a", "a"],
+        [""],
+        ["a\nb"],
+        ["x" * 10_000],
+        ["\ud800"],
+    ),
     "variant": ([1], None, {}, 3, "\x1b[2J"),
     "score_threshold": ("abc", -1, 1, 2, None, [1], 1e308, math.nan, True),
     "detection_limit": ("abc", -1, 0, None, 1.5, 10**12, 10**30),
