@@ -155,7 +155,8 @@ def measure_stretch(planes: Sequence[Callable[[], Values]], jointly: bool, no_da
     for read in spread:
         plane = read()
         is_float = plane.dtype.kind == "f"
-        samples.append([_sample(plane[..., k], len(spread), no_data) for k in range(plane.shape[2])])
+        share = len(spread) * (plane.shape[2] if jointly else 1)
+        samples.append([_sample(plane[..., k], share, no_data) for k in range(plane.shape[2])])
     by_channel: list[list[_Sample]] = [list(several) for several in zip(*samples, strict=True)]
     groups = [[_Sample.joined(plane) for plane in samples]] if jointly else by_channel
     contrasts: list[Contrast] = []
