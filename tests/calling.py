@@ -21,22 +21,16 @@ class Ran(NamedTuple):
 Halfpixel = Callable[..., Ran]
 
 
-FEW = {
-    "detections": 2000,
-    "proposals_per_level": 100,
-    "proposals": 120,
-    "box_iou": 0.7,
-    "mask_iou": 0.4,
-    "mask_margin": 0.125,
-}
-"""As `mask_rcnn_lite`, but for so few objects of random weights that a test need not wait for them."""
+FEW = {"proposals_per_level": 100, "proposals": 120}
+"""Of random weights everything is an object: a test need not wait for all of them."""
 
 
 def write_model(path: Path, class_names: tuple[str, ...]) -> Path:
     """Random weights: all classes score about the same, and the masks fill their boxes."""
     with torch.random.fork_rng():
+        usual = settings_of(build("mask_rcnn_lite", class_names))
         torch.manual_seed(0)
-        network = build("mask_rcnn_lite", class_names, FEW)
+        network = build("mask_rcnn_lite", class_names, {**usual, **FEW})
     torch.nn.init.ones_(network.mask_head.logits.bias)  # or every mask might be empty
     rules = InputRules(scale=1.0, longest_side=256)
     facts = {"source": "random", "licence": "CC0-1.0"}

@@ -39,15 +39,16 @@ def few(module: ModuleType, **changes: object) -> object:
     return module.Settings(**{name: value for name, value in (FEW | changes).items() if name in fields})
 
 
+def weights(module: ModuleType, variant: str) -> int:
+    """How many it has; they are not filled."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in module.VARIANTS[variant](CLASSES, few(module)).parameters())
+
+
 def smallest(module: ModuleType, **changes: object) -> Network:
-    """The module's variant with the fewest weights; the others are never filled."""
-    settings = few(module, **changes)
-
-    def weights(name: str) -> int:
-        with torch.device("meta"):
-            return sum(p.numel() for p in module.VARIANTS[name](CLASSES, settings).parameters())
-
-    model: Network = module.VARIANTS[min(module.VARIANTS, key=weights)](CLASSES, settings)
+    """The module's variant with the fewest weights."""
+    variant = min(module.VARIANTS, key=lambda name: weights(module, name))
+    model: Network = module.VARIANTS[variant](CLASSES, few(module, **changes))
     return model
 
 

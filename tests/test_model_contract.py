@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from networks import CLASSES, batch_of, dense_masks, enliven, few, modules, scene, smallest
+from networks import CLASSES, batch_of, dense_masks, enliven, few, modules, scene, smallest, weights
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -35,11 +35,6 @@ LARGE = 10_000_000
 """Weights. Larger variants promise the same, but not in every run of the tests."""
 
 SIDE = 64
-
-
-def weights(module: ModuleType, name: str) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in module.VARIANTS[name](CLASSES, few(module)).parameters())
 
 
 NAMES = [

@@ -82,8 +82,10 @@ def main() -> NoReturn:
 def _refuse_empty(arguments: Sequence[str]) -> None:
     """An empty path would be this folder, and comes of a variable of the shell that is not set."""
     for before, argument in itertools.pairwise(["halfpixel", *arguments]):
-        if not argument or (argument.startswith("--") and argument.endswith("=")):
-            raise ArgumentError(f"the argument after {before} is empty" if not argument else f"{argument} is empty")
+        if not argument:
+            raise ArgumentError(f"the argument after {before} is empty")
+        if argument.startswith("--") and argument.partition("=")[1:] == ("=", ""):
+            raise ArgumentError(f"{argument} is empty")
 
 
 def _run(arguments: list[str]) -> int:
