@@ -20,6 +20,13 @@ def test_version_and_unknown_words(halfpixel: Halfpixel) -> None:
         assert "--help" in ran.err
 
 
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "sweep", "train"])
+def test_help_shows_no_default_that_says_nothing(halfpixel: Halfpixel, verb: str) -> None:
+    text = halfpixel(verb, "--help").out
+    assert "[default: 0.3]" in text or verb != "sweep"
+    assert not any(f"[default: {nothing}]" in text for nothing in ("()", "False", "None"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

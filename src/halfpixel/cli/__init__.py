@@ -39,7 +39,7 @@ NEW_OBJECTS = 10_000
 
 
 def _show_default(value: object) -> object:
-    return value if value is not False else None
+    return None if value is False or value == () else value
 
 
 def build_app() -> App:
