@@ -258,7 +258,7 @@ class Decisions:
     def _detect(self, regions: Tensor, limits: Limits, box_iou: float) -> dict[str, Tensor]:
         rows = torch.zeros(len(regions), dtype=torch.int64)
         logits, deltas = self.model.box_head(self.model._crop(self.pyramid, regions, rows, 7))
-        return detect(regions, logits, deltas, self.size_hw, limits, box_iou)
+        return detect(regions, logits, deltas, self.size_hw, limits, box_iou)._asdict()
 
     def knows(self, box: Tensor, label: Tensor) -> bool:
         """Whether this very box was among our candidates: only then can a decision have removed it."""

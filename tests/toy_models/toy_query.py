@@ -16,12 +16,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import ConvBlock
+from halfpixel.nn.decoding import detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
-from halfpixel.nn.network import Axis, Network, Outputs
-from halfpixel.structures.images import ImageBatch, Limits, Resized
-from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import CropMasks, SoftMasks
+from halfpixel.nn.network import Outputs
+from halfpixel.ops.finite import is_finite
+from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.targets import Targets
 
 FINE, COARSE = 4, 16
@@ -40,21 +41,13 @@ class Settings:
     kernel: int = 8
 
 
-class ToyQuery(Network):
+class ToyQuery(KernelNetwork):
     """The network."""
 
     RECIPE: Mapping[str, object] = {"learning_rate": 2e-3}
 
-    layout: Mapping[str, Axis] = {
-        "boxes_xyxy": "row",
-        "scores": "row",
-        "labels": "row",
-        "image_index": "row",
-        "kernels": "row",
-        "maps": "map",
-        "saturated": "image",
-    }
     output_layers = ("logits", "deltas", "kernels", "maps")
+    map_stride = FINE
 
     def __init__(self, class_names: Sequence[str], settings: Settings) -> None:
         super().__init__()
@@ -96,23 +89,16 @@ class ToyQuery(Network):
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """See `Network.forward`."""
         logits, boxes_xyxy, kernels, maps = self._said(images)
-        every, labels = logits.sigmoid().max(2)
-        threshold, found, saturated = limits.score_threshold.to(every.device), [], []
-        for k, size_hw in enumerate(sizes_hw.to(every.device)):
-            highest = size_hw.flip(0).repeat(2)
-            inside = boxes_xyxy[k].clamp(min=torch.zeros_like(highest)).minimum(highest)
-            usable = (inside[:, 2:] - inside[:, :2]).amin(1) > 1e-2
-            scores, order = torch.where(usable, every[k], 0.0).topk(
-                torch.sym_min(self.settings.queries, every.shape[1])
-            )
-            above = torch.nonzero(scores > threshold).ravel()
-            best = order[above[: limits.most]]
-            found.append((inside[best], every[k, best], labels[k, best], torch.full_like(best, k), kernels[k, best]))
-            enough = torch.tensor(above.shape[0], device=every.device)
-            saturated.append((enough > limits.detections.to(enough.device)) | (enough == scores.shape[0]))
-        names = ("boxes_xyxy", "scores", "labels", "image_index", "kernels")
-        rows = {name: torch.cat(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
-        return {**rows, "maps": maps, "saturated": torch.stack(saturated)}
+        found = []
+        for k, size_hw in enumerate(sizes_hw):
+            scores, queries = logits[k].sigmoid().amax(1).topk(torch.sym_min(self.settings.queries, logits.shape[1]))
+            finite = is_finite(logits[k], boxes_xyxy[k])
+            of_queries = logits[k, queries].sigmoid()
+            best = torch.where(of_queries == scores[:, None], of_queries, 0.0)  # one class each
+            one = detections(best, boxes_xyxy[k, queries], size_hw, limits, None, finite)
+            exhausted = one.candidates == queries.shape[0]
+            found.append(one._replace(sources=queries[one.sources], saturated=one.saturated | exhausted))
+        return self.as_outputs(found, list(kernels), maps)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """`class`, `box` and `mask`; each object is one cell's, by the assignment that costs least."""
@@ -139,34 +125,6 @@ class ToyQuery(Network):
             "box": torch.stack(box_terms).sum() / count,
             "mask": sum(mask_terms) / count,
         }
-
-    def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:
-        """See `Network.decode`."""
-        outputs = {name: tensor.detach().cpu() for name, tensor in outputs.items()}
-        found = []
-        for k, size in enumerate(sizes):
-            rows = torch.nonzero(outputs["image_index"] == k).ravel()
-            factors = torch.tensor([a / b for a, b in zip(size.original_hw, size.network_hw, strict=True)])
-            factors = factors.flip(0).repeat(2).float()
-            maps, cells = [], []
-            for box, kernel in zip(outputs["boxes_xyxy"][rows] / FINE, outputs["kernels"][rows], strict=True):
-                x0, y0, x1, y1 = box.floor().long().tolist()[:2] + box.ceil().long().tolist()[2:]
-                maps.append(torch.einsum("c,chw->hw", kernel, outputs["maps"][k, :, y0:y1, x0:x1]).sigmoid())
-                cells.append([x0, y0, x1, y1])
-            boxes_xyxy = torch.tensor(cells, dtype=torch.float32).reshape(-1, 4) * FINE * factors
-            masks = CropMasks.from_soft(SoftMasks(tuple(maps), boxes_xyxy), size.original_hw)
-            found.append(
-                Instances(
-                    size_hw=size.original_hw,
-                    boxes_xyxy=outputs["boxes_xyxy"][rows] * factors,
-                    scores=outputs["scores"][rows],
-                    labels=outputs["labels"][rows],
-                    class_names=self.class_names,
-                    masks=masks,
-                    saturated=bool(outputs["saturated"][k]),
-                )
-            )
-        return found
 
 
 def _inside(boxes_xyxy: Tensor, grid_hw: Sequence[int]) -> Tensor:

@@ -43,7 +43,7 @@ is the aligned one, masks are pasted exactly. Normalisation layers never update 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -52,6 +52,7 @@ from torch import Tensor, nn
 from halfpixel.nn.backbone import STRIDES, Backbone
 from halfpixel.nn.box_head import BOX_WEIGHTS, BoxHead, detect
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
+from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.losses import mean_count
@@ -61,14 +62,12 @@ from halfpixel.nn.network import Axis, Network, Outputs
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops import boxes
-from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.ops.paste import Alignment
 from halfpixel.ops.roi_align import FeatureTable, roi_align
 from halfpixel.ops.rows import images_of, in_chunks
 from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
-from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
 
 ROIS_AT_ONCE, MASKS_AT_ONCE = 1024, 128
@@ -171,8 +170,7 @@ class MaskRCNN(Network):
             `mask_margin`). For each image `candidates` `[b, 2]` (before the limits; -1 for NaN) and `saturated`
             `[b]`.
         """
-        if self.settings.mask_iou is not None:  # suppression by masks must not leave fewer than are wanted
-            limits = limits._replace(detections=2 * limits.detections)
+        limits = before_mask_suppression(limits, self.settings.mask_iou)
         pyramid = self.pyramid(self.backbone(images))
         rois, proposed = self.rpn.propose(self.rpn(pyramid, images), sizes_hw, *self.proposal_limits(limits))
         features = FeatureTable.of(pyramid[: len(STRIDES)])
@@ -180,13 +178,11 @@ class MaskRCNN(Network):
         split = [roi.shape[0] for roi in rois]
         of_images = zip(rois, logits.split(split), deltas.split(split), sizes_hw, strict=True)
         found = [detect(*of_image, limits, self.settings.box_iou) for of_image in of_images]
-        outputs = {name: torch.cat([one[name] for one in found]) for name in ("boxes_xyxy", "scores", "labels")}
-        outputs["image_index"] = images_of([one["scores"] for one in found])
+        outputs = as_rows(found)
         if self.mask_head is not None:
             outputs["masks"] = self._draw(features, outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"])
-        detected = torch.stack([one["candidates"] for one in found])
-        outputs["candidates"] = torch.stack([proposed, detected], 1)
-        outputs["saturated"] = detected > limits.detections.to(detected.device)
+        outputs["candidates"] = torch.stack([proposed, torch.stack([one.candidates for one in found])], 1)
+        outputs["saturated"] = torch.stack([one.saturated for one in found])
         return outputs
 
     def proposal_limits(self, limits: Limits) -> tuple[int, int]:
@@ -280,34 +276,19 @@ class MaskRCNN(Network):
             limits: those that `forward` was given.
         """
         outputs = {name: tensor.detach().cpu() for name, tensor in outputs.items()}
-        return [self._objects(outputs, k, size, limits.most) for k, size in enumerate(sizes)]
-
-    def _objects(self, outputs: Outputs, k: int, size: Resized, limit: int) -> Instances:
-        """Objects of the k-th image."""
-        rows = torch.nonzero(outputs["image_index"] == k).ravel()
-        factor_y, factor_x = (a / b for a, b in zip(size.original_hw, size.network_hw, strict=True))
-        boxes_xyxy = outputs["boxes_xyxy"][rows].float() * torch.tensor([factor_x, factor_y, factor_x, factor_y])
-        masks = None
-        if "masks" in outputs:
-            margin = self.settings.mask_margin
-            maps = outputs["masks"][rows].float().unbind()
-            soft = SoftMasks(maps, boxes.expand(boxes_xyxy, margin), self.settings.alignment)
-            masks = CropMasks.from_soft(soft, size.original_hw)
-            if margin:  # masks that may correct their boxes do
-                boxes_xyxy = torch.where((masks.areas_px() > 0)[:, None], masks.boxes_xyxy(), boxes_xyxy)
-        objects = Instances(
-            size_hw=size.original_hw,
-            boxes_xyxy=boxes_xyxy,
-            scores=outputs["scores"][rows].float(),
-            labels=outputs["labels"][rows],
-            class_names=self.class_names,
-            masks=masks,
-            saturated=bool(outputs["saturated"][k]),
-            candidates=dict(zip(("proposals", "detections"), outputs["candidates"][k].tolist(), strict=True)),
+        settings = self.settings
+        rules = RowRules(
+            self.class_names,
+            ("proposals", "detections"),
+            settings.alignment,
+            settings.mask_margin,
+            settings.mask_iou,
         )
-        if masks is not None and (mask_iou := self.settings.mask_iou) is not None:
-            objects = objects[suppress_masks(masks.crops, masks.offsets_xy, objects.scores, objects.labels, mask_iou)]
-        return replace(objects[:limit], saturated=objects.saturated or len(objects) > limit)
+        found = []
+        for k, size in enumerate(sizes):
+            maps = outputs["masks"][of_image(outputs, k)].float().unbind() if "masks" in outputs else None
+            found.append(rules.objects(outputs, k, size, limits.most, maps))
+        return found
 
     def set_classes(self, classes: int) -> None:
         """See `Network.set_classes`: the last layers of the box and mask heads."""

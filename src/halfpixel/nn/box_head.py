@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import Norm, conv_stack
+from halfpixel.nn.decoding import Found, detections
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.ops import boxes
 from halfpixel.ops.finite import is_finite
@@ -12,9 +13,6 @@ from halfpixel.structures.images import Limits
 
 BOX_WEIGHTS = (10.0, 5.0)
 """The deltas of a RoI's centre and side are learnt multiplied by these, which brings them to about one."""
-
-SMALLEST_PX = 1e-2
-"""Detections with a shorter side are none."""
 
 
 class BoxHead(nn.Module):
@@ -76,7 +74,7 @@ def detect(
     size_hw: Int[Tensor, "2"],
     limits: Limits,
     iou_threshold: float,
-) -> dict[str, Tensor]:
+) -> Found:
     """Detections of one image: every RoI may become one of each class.
 
     Args:
@@ -86,25 +84,7 @@ def detect(
         size_hw: the image inside its padding, to which boxes are clipped.
         limits: score threshold and detection limit.
         iou_threshold: detections of one class overlapping a better one's box by more than this are suppressed.
-
-    Returns:
-        `boxes_xyxy` `[m, 4]`, `scores`, `labels` (0 is the first real class), best first; and `candidates`, how many
-        there were before the limit, -1 where NaN or infinity was among the logits or deltas.
     """
     scores = logits.softmax(dim=1)[:, 1:]
     decoded = boxes.decode(deltas, rois_xyxy[:, None], BOX_WEIGHTS)[:, 1:]
-    decoded = boxes.clip(decoded, size_hw.to(rois_xyxy.device))
-    rows, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)
-    finite = is_finite(logits, deltas)
-    candidates, scores = decoded[rows, labels], scores[rows, labels]
-    usable = boxes.large_enough(candidates, SMALLEST_PX)
-    candidates, scores, labels = candidates[usable], scores[usable], labels[usable]
-    kept = boxes.suppress(candidates, scores, labels, iou_threshold)
-    best = kept[: limits.most]
-    count = torch.tensor(kept.shape[0], device=rois_xyxy.device)
-    return {
-        "boxes_xyxy": candidates[best],
-        "scores": scores[best],
-        "labels": labels[best],
-        "candidates": torch.where(finite, count, -1),
-    }
+    return detections(scores, decoded, size_hw, limits, iou_threshold, is_finite(logits, deltas))
