@@ -44,7 +44,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Apply both."""
-        rows, columns = (torch.arange(side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
+        exact = torch.promote_types(x.dtype, torch.float32)
+        rows, columns = (torch.arange(side, dtype=exact, device=x.device) for side in x.shape[2:])
         cells = x.flatten(2).transpose(1, 2)
         placed = cells + sine_positions(rows, columns, x.shape[1], interleaved=False)
         cells = self.norm_attention(cells + self.attention(placed, placed, cells))
