@@ -27,7 +27,7 @@ FEW = {
 }
 """Settings that keep large networks quick."""
 
-SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.5}
+SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.2}
 """Standard deviations of what some output layers say, by the ends of their names; the others have 2."""
 
 models.__path__.append(str(Path(__file__).parent / "toy_models"))  # a new model is a new file there, and no more

@@ -29,11 +29,11 @@ gives boxes alone, as the paper's does.
 
 Settings where the sources differ:
 
-    what                 paper          transformers   ours    why
-    queries              300            300            1,500   for 1,000 detections: counts must not be capped
-    detections a query   several        several        1       an object has one class
-    boxes told relative  to the image   to the image   cells   crops and images of any size; `coordinates="image"` is theirs
-    masks                none           none           yes
+    what                 paper          transformers   ours         why
+    queries              300            300            1,500        for 1,000 detections: counts must not be capped
+    detections a query   several        several        1            an object has one class
+    boxes relative to    the image      the image      cells        crops and images may have any size
+    masks                none           none           64 maps
 
 Weights: those of transformers' `RTDetrForObjectDetection` and `RTDetrV2ForObjectDetection` with ResNet-18 and -50
 convert (boxes only, `Settings(masks=False, coordinates="image")`).
@@ -47,7 +47,7 @@ not at points over the image, since they are applied there alone, and on the las
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -63,7 +63,7 @@ from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.mask_branch import MaskBranch, mask_losses
 from halfpixel.nn.matching import IGNORED, match
-from halfpixel.nn.network import Axis, Outputs
+from halfpixel.nn.network import Outputs
 from halfpixel.nn.query_losses import matching_cost, query_terms
 from halfpixel.nn.reference_boxes import InImage, OnCells, ReferenceBoxes
 from halfpixel.nn.resnet_d import ResNetD
@@ -123,7 +123,7 @@ class RTDETR(KernelNetwork):
         settings: see there.
     """
 
-    RECIPE: Mapping[str, object] = {"learning_rate": 4e-4, "backbone_rate": 0.3, "clip_norm": 1.0}
+    RECIPE: ClassVar[Mapping[str, object]] = {"learning_rate": 4e-4, "backbone_rate": 0.3, "clip_norm": 1.0}
 
     def __init__(
         self,
@@ -144,8 +144,7 @@ class RTDETR(KernelNetwork):
         for k in range(len(decoder.layers)):
             spoken += [f"decoder.logits.{k}", f"decoder.deltas.{k}.output"]
         if masks is None:
-            of_masks = ("kernels", "maps")
-            self.layout: Mapping[str, Axis] = {k: axis for k, axis in self.layout.items() if k not in of_masks}
+            self.layout = {name: axis for name, axis in self.layout.items() if name not in ("kernels", "maps")}
         else:
             spoken += ["masks.kernels.output", "masks.maps"]
         self.output_layers = tuple(spoken)
@@ -182,7 +181,8 @@ class RTDETR(KernelNetwork):
 
     def queries(self, limits: Limits) -> int:
         """How many queries there are for a detection limit, unless there are fewer cells."""
-        return torch.sym_max(self.settings.queries, limits.most + limits.most // 2)
+        wanted: int = torch.sym_max(self.settings.queries, limits.most + limits.most // 2)
+        return wanted
 
     def _say(self, images: Tensor, queries: int) -> tuple[list[Said], Tensor | None]:
         """What the selection and then each layer says of its queries; and the masks' maps."""
@@ -219,8 +219,8 @@ class RTDETR(KernelNetwork):
                 ignored = _in_crowds(boxes.to_corners(predicted.detach()) * sides, target)
                 terms.append(query_terms(logits, predicted, labels[objects], truth[objects], queries, ignored))
             if kernels is not None and maps is not None:  # those that the last layer's queries answer for
-                pair = mask_losses(maps[k : k + 1].float(), kernels[k, queries].float(), objects, target, self.map_stride)
-                of_masks.append(torch.stack(pair))
+                shared, own = maps[k : k + 1].float(), kernels[k, queries].float()
+                of_masks.append(torch.stack(mask_losses(shared, own, objects, target, self.map_stride)))
         count = mean_count(sum(len(target) for target in targets), sides.device)
         weights = {"class": CLASS_WEIGHT, "box": BOX_WEIGHT, "iou": IOU_WEIGHT}
         sums = [torch.stack(term).sum() for term in zip(*terms, strict=True)]

@@ -153,7 +153,7 @@ class BoxDecoder(nn.Module):
         """What each layer says. No gradient flows back to the selection, nor through the boxes of a layer before."""
         queries, boxes, said = selected.hidden.detach(), selected.boxes, list[Said]()
         for layer, logits, deltas in zip(self.layers, self.logits, self.deltas, strict=True):
-            boxes = boxes.detach()
+            boxes = boxes.detach().clamp(0, 1)  # what is seen of an object is in the image
             positions = self.positions(self.references.positions(boxes, memory.input_hw))
             queries = layer(queries, positions, boxes, memory)
             boxes = self.references.refine(boxes, deltas(queries).to(boxes.dtype))

@@ -19,7 +19,7 @@ SILU_POWER = 0.36
 class Convolution(nn.Module):
     """A convolution with a bias, and what follows it."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, activation: Activation | None, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, activation: Activation, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
         self.activation = activation
@@ -29,8 +29,8 @@ class Convolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Sides are divided by the stride."""
-        x = self.conv(x)
-        return x if self.activation is None else self.activation(x)
+        out: Tensor = self.conv(x)
+        return self.activation(out)
 
 
 class SelfAttention(nn.Module):
@@ -100,7 +100,7 @@ class HybridEncoder(nn.Module):
     ) -> None:
         super().__init__()
         steps = len(channels) - 1
-        self.inputs = nn.ModuleList(Convolution(inputs, width, 1, None) for inputs in channels)
+        self.inputs = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in channels)
         self.attention = SelfAttention(width, heads, attention_inner)
         self.lateral = nn.ModuleList(Convolution(width, width, 1, activation) for _ in range(steps))
         self.finer = nn.ModuleList(Fusion(width, fusion_inner, activation) for _ in range(steps))

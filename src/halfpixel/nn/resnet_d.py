@@ -103,14 +103,16 @@ class ResNetD(Backbone):
         Raises:
             ModelFileError: the weights belong to another network.
         """
-        first, norm = self.layer1[0].downsample[1], self.layer1[0].downsample[2]
-        if "layer1.0.conv3.weight" not in state and "layer1.0.downsample.1.weight" not in state:
+        shortcut = "layer1.0.downsample"
+        outputs, inputs = self.state_dict()[f"{shortcut}.1.weight"].shape[:2]
+        if f"{shortcut}.1.weight" not in state and inputs == outputs:
+            channels = torch.ones(outputs)
             nothing = {
-                "1.weight": torch.eye(first.weight.shape[0])[:, :, None, None],
-                "2.weight": torch.ones_like(norm.weight),
-                "2.bias": torch.zeros_like(norm.bias),
-                "2.running_mean": torch.zeros_like(norm.running_mean),
-                "2.running_var": torch.ones_like(norm.running_var) - norm.eps,
+                "1.weight": torch.diag(channels)[:, :, None, None],
+                "2.weight": channels,
+                "2.bias": 0 * channels,
+                "2.running_mean": 0 * channels,
+                "2.running_var": channels - self.bn1.eps,
             }
-            state = {**state, **{f"layer1.0.downsample.{name}": tensor for name, tensor in nothing.items()}}
+            state = {**state, **{f"{shortcut}.{name}": tensor for name, tensor in nothing.items()}}
         super().load_imagenet(state)
