@@ -29,8 +29,8 @@ class Convolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Sides are divided by the stride."""
-        out: Tensor = self.conv(x)
-        return self.activation(out)
+        out: Tensor = self.activation(self.conv(x))
+        return out
 
 
 class SelfAttention(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import rt_detr
 from halfpixel.models.rt_detr import RTDETR, Settings
+from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.convert.torchvision import weights_in
 from halfpixel.zoo.modelfile import ModelInfo, check_finite
@@ -186,7 +187,7 @@ def translated(state: Mapping[str, Tensor], model: nn.Module, variant: str) -> d
     """Weights for our network, in float64.
 
     Raises:
-        ModelFileError: tensors are missing, unexpected, or of another shape; one is named.
+        ModelFileError: tensors are missing, unexpected, of another shape or not finite; one is named.
     """
     expected, found, used = model.state_dict(), dict[str, Tensor](), set[str]()
 
@@ -197,6 +198,8 @@ def translated(state: Mapping[str, Tensor], model: nn.Module, variant: str) -> d
         if list(state[key].shape) != list(shape):
             shapes = f"{list(state[key].shape)}, expected {list(shape)}"
             raise ModelFileError(f"not transformers' {variant}: model.{key} is {shapes}")
+        if not all_finite(state[key]):
+            raise ModelFileError(f"the weights model.{key} are not finite")
         return state[key].double()
 
     for name, tensor in expected.items():
