@@ -1,56 +1,42 @@
-"""Where the masks lie that logits show."""
+"""Where masks lie that are known as logits on a map."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def logit_extents(logits: Float[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
-    """The box around what is above zero, found between the cells' centres.
+def logit_extents(logits: Float[Tensor, "n h w"], seen_wh: Float[Tensor, "2"]) -> Float[Tensor, "n 4"]:
+    """Tight boxes around where logits, interpolated between cell centres, are above 0; exact. Exports.
 
-    Between two centres logits change linearly, so a mask ends where they cross zero; beyond the outermost centres they
-    go on. A box never cuts anything off: along a side, each row may be as high as the highest of all.
-
-    Returns:
-        In cells, the first of which covers 0 to 1; zeros where nothing is above zero.
-    """
-    left, right = _ends(logits.amax(1))
-    top, bottom = _ends(logits.amax(2))
-    return torch.stack([left, top, right, bottom], 1)
-
-
-def _ends(highest: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    count, seen = highest.shape[1], highest > 0
-    number = torch.arange(count, device=highest.device)
-    first = torch.where(seen, number, count - 1).amin(1)
-    last = torch.where(seen, number, 0).amax(1)
-    low = torch.where(first > 0, first + 0.5 - _share(highest, first, first - 1), 0.0)
-    high = torch.where(last < count - 1, last + 0.5 + _share(highest, last, last + 1), float(count))
-    some = seen.any(1)
-    return torch.where(some, low, 0.0), torch.where(some, high, 0.0)
-
-
-def _share(highest: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
-    """How far from the inner centre to the outer one zero is crossed, in 0..1."""
-    a = highest.gather(1, inside[:, None])[:, 0]
-    b = highest.gather(1, outside.clamp(0, highest.shape[1] - 1)[:, None])[:, 0]
-    return (a / (a - b).clamp(min=1e-12)).clamp(0, 1)
-
-
-def sample_boxes(
-    logits: Float[Tensor, "n h w"], boxes_xyxy: Float[Tensor, "n 4"], points: int
-) -> Float[Tensor, "n points points"]:
-    """Logits between the cells' centres, at points all over one box in each map.
+    Between four centres the interpolated surface is linear along each axis. So it comes furthest to each side on a line
+    through centres, and crosses 0 there between two of them, once. Beyond the outermost centres the edge goes on.
 
     Args:
-        logits: beyond them their edge goes on.
-        boxes_xyxy: in cells.
-        points: along each side, evenly spread.
+        logits: of each mask.
+        seen_wh: what counts of the map, from its upper left corner: lines through centres beyond it do not.
+
+    Returns:
+        (left, top, right, bottom) in cells, uncut; zeros where nothing is above 0.
     """
-    steps = (torch.arange(points, device=logits.device) + 0.5) / points
-    low, span = boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    sides = (logits.shape[2], logits.shape[1])
-    x, y = ((low[:, k, None] + steps * span[:, k, None]) / sides[k] * 2 - 1 for k in (0, 1))
-    places = torch.stack([x[:, None].expand(-1, points, points), y[:, :, None].expand(-1, points, points)], 3)
-    sampled = torch.nn.functional.grid_sample(logits[:, None], places, padding_mode="border", align_corners=False)
-    return sampled[:, 0]
+    across, down = (_extent(rows, seen_wh[1 - k]) for k, rows in enumerate((logits, logits.transpose(1, 2))))
+    return torch.stack([across[0], down[0], across[1], down[1]], 1)
+
+
+def _extent(logits: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Along the last axis, the lowest and the highest place above 0 on any line."""
+    lines, cells = logits.shape[1], logits.shape[2]
+    counts = (torch.arange(lines, device=logits.device) + 0.5 < seen.to(logits.device))[:, None]
+    above = (logits > 0) & counts
+    before, after = logits[..., :-1], logits[..., 1:]
+    crossing = torch.arange(cells - 1, device=logits.device) + 0.5 + before / (before - after)
+    rises = torch.where(~above[..., :-1] & above[..., 1:], crossing, float(cells))
+    falls = torch.where(above[..., :-1] & ~above[..., 1:], crossing, 0.0)
+    low = torch.where(above[..., 0].any(1), 0.0, _all_but_one(rises, float(cells)).amin((1, 2)))
+    high = torch.where(above[..., -1].any(1), float(cells), _all_but_one(falls, 0.0).amax((1, 2)))
+    anything = above.flatten(1).any(1)
+    return torch.where(anything, low, 0.0), torch.where(anything, high, 0.0)
+
+
+def _all_but_one(values: Tensor, neutral: float) -> Tensor:
+    """With one column more, so that a map of one cell has an extreme, too."""
+    return torch.nn.functional.pad(values, (0, 1), value=neutral)
