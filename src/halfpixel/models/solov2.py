@@ -247,12 +247,11 @@ class SOLOv2(KernelNetwork):
                 windows = maps[:, down[:, :, None], across[:, None]].transpose(0, 1)
                 windows, first = windows.expand(xy.shape[0], -1, -1, -1), first.expand(xy.shape[0], 2)
                 logits = self.apply_kernels(windows, some, first)
-                whole = logits.new_tensor([logits.shape[2], logits.shape[1]])
                 real = (cells[0] == down)[:, :, None] & (cells[1] == across)[:, None]
                 inside = (logits > 0) & real
                 share = (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
                 shift = first.repeat(1, 2)
-                extents = boxes.clip((logit_extents(logits, whole) + shift) * STRIDE, size_hw)
+                extents = boxes.clip((logit_extents(logits) + shift) * STRIDE, size_hw)
                 parts.append((extents, share, sample_boxes(logits, extents / STRIDE - shift, (GRID, GRID)) > 0))
         extents, shares, grids = (torch.cat(every) for every in zip(*parts, strict=True))
         return extents, shares, grids

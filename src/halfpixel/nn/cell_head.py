@@ -152,8 +152,12 @@ def peaks(scores: Float[Tensor, "b c h w"], side: int) -> Bool[Tensor, "b c h w"
     """Cells that score no less than those beside them: the others answer for the same object.
 
     Args:
-        scores: of each class.
+        scores: of each class, 0..1.
         side: 3 looks at all eight neighbours, 2 at the one above, the one to the left and the one between them.
     """
-    highest = nn.functional.max_pool2d(scores, side, stride=1, padding=1)
-    return highest[:, :, : scores.shape[2], : scores.shape[3]] == scores
+    after = side - 2
+    highest = nn.functional.pad(scores, (1, after, 1, after))
+    for axis in (2, 3):
+        steps = [slice(k, k - side + 1 or None) for k in range(side)]  # counted from the end: exports of any size
+        highest = torch.stack([highest[:, :, one] if axis == 2 else highest[..., one] for one in steps]).amax(0)
+    return highest == scores
