@@ -50,7 +50,8 @@ class SelfAttention(nn.Module):
         placed = cells + sine_positions(rows, columns, x.shape[1], interleaved=False)
         cells = self.norm_attention(cells + self.attention(placed, placed, cells))
         cells = self.norm_feed(cells + self.feed(cells))
-        return cells.transpose(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+        out: Tensor = cells.transpose(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+        return out
 
 
 class Fusion(nn.Module):

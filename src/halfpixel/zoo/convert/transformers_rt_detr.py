@@ -21,7 +21,7 @@ from halfpixel.models import rt_detr
 from halfpixel.models.rt_detr import RTDETR, Settings
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.torchvision import weights_in
+from halfpixel.zoo.convert.state_dicts import weights_in
 from halfpixel.zoo.modelfile import ModelInfo, check_finite
 
 COCO_CLASSES = 80
