@@ -1,0 +1,302 @@
+"""RTMDet-Ins (Lyu et al. 2022, arXiv:2212.07784): the YOLO family's way to objects with masks, in real time.
+
+Every point of a pyramid says class, box, and the weights of a network of three tiny layers that draws its mask on maps
+that all objects share. Shapes for a batch of b images, p points and n detections in all:
+
+    images        [b, 3, H, W]            normalised, padded
+      | CSPNeXt                           strides 8, 16, 32                            section 3.2, figure 3
+      | CSPNeXtPAFPN                      down and up again, one width
+    pyramid       [b, c, H/s, W/s]        for each stride s
+      | DynamicHead                       convolutions shared by all levels            section 3.2, "shared head"
+    of each point [b, p, _]               class logits, a box, 169 numbers             section 3.4, figure 4
+    maps          [b, 8, H/s, W/s]        s is the finest stride
+      | detections                        sigmoid, threshold, suppress by class, limit
+    detections    [n, _]                  boxes, scores, labels, kernels
+      | decode                            3 layers of 1 x 1 convolutions in each box alone, sigmoid, cut at .5
+    Instances
+
+Settings where the sources differ:
+
+    what                         MMDetection   ours              why
+    detections an image          100           the user's limit  counts must not be capped
+    candidates compared          1,000 a level 10,000, or ten times the limit; what was cut is told
+    where a point is in a cell   its corner    its centre        half a cell more exact; converted weights: the corner
+    masks in training            whole image   each box and a quarter more around it: masks are seen only there
+    mask targets                 every fourth  share of a cell   soft targets keep small objects (28 to 56 cells a box)
+                                 pixel
+    masks trained on             all           400 an image      chosen at random: memory is bounded
+
+Weights: `halfpixel.zoo.convert.mmdet` converts those of MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key.
+
+Deviations from the paper and MMDetection: normalisation layers never update their statistics, so that training starts
+from converted weights or as if there were none. Images are padded by zeros after normalisation, and to the next
+multiple of 32, where MMDetection pads to a square by a grey of 114: channel attention, which averages over the whole
+input, sees another share of padding. Masks are cut to their boxes (widened by `mask_margin`); MMDetection's may reach
+beyond. Of an object so small that no point lies in its box, the nearest fine point answers. There is neither mosaic nor
+mixing of images. As in MMDetection, and unlike the paper's figure, class and box share their two convolutions, whose
+weights all levels share while normalisations are each level's own; the convolutions before a mask's numbers and all
+last layers are each level's own too.
+
+`rtmdet_lite` is ours: EfficientNet-Lite0 with strides 4, 8, 16, so that maps are at stride 4 and a nucleus has points
+enough; separable convolutions without normalisation in pyramid and head.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
+from halfpixel.nn.decoding import before_mask_suppression, detections
+from halfpixel.nn.dynamic_assignment import Assignment, assign
+from halfpixel.nn.dynamic_head import DynamicHead, Said, dynamic_logits
+from halfpixel.nn.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.kernel_network import KernelNetwork
+from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses
+from halfpixel.nn.network import Outputs
+from halfpixel.ops import boxes
+from halfpixel.ops.assemble import assemble_on
+from halfpixel.ops.finite import is_finite
+from halfpixel.structures.field_check import Count, Share, check_fields
+from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.targets import Targets
+
+BOX_WEIGHT, MASK_WEIGHT = 2.0, 2.0
+MASK_CONTEXT = 0.25
+"""Masks are trained on their boxes widened by this share of their sides, so that they learn where to end."""
+PER_DETECTION = 10
+"""Candidates compared for each detection that is allowed."""
+MASK_CHOICE = 0
+"""The random choice of `Targets.generator` that is made here."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decided about a network besides its weights.
+
+    Attributes:
+        cell_point: where in its cell a point is, along both axes: .5 is the centre, 0 the corner at the top left.
+        box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
+        mask_iou: after that, suppress by the overlap of the masks; None to leave it out.
+        mask_margin: masks are drawn in each box widened by this share of its sides, on every side; the box of an object
+            is then its mask's. 0 leaves boxes as they are.
+        considered: best candidates of an image that are compared with each other; ten times the detection limit, where
+            that is more.
+        mask_samples: points an image that the mask loss is taken on.
+        mask_grid: cells along a side of the grids on which it is taken.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
+    """
+
+    cell_point: Share = 0.5
+    box_iou: Share = 0.6
+    mask_iou: Share | None = None
+    mask_margin: Share = 0.0
+    considered: Count = 10_000
+    mask_samples: Count = 400
+    mask_grid: Count = 56
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class RTMDet(KernelNetwork):
+    """The network.
+
+    Args:
+        class_names: class 0 is the first real one.
+        backbone: gives maps of three strides or more.
+        neck: merges them.
+        head: says what is at each point.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone: Backbone,
+        neck: CSPNeXtPAFPN,
+        head: DynamicHead,
+        settings: Settings,
+    ) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        self.settings: Settings = settings
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.map_stride = head.strides[0]
+        self.output_layers = tuple(f"head.{name}" for name in head.output_layers)
+
+    def set_classes(self, classes: int) -> None:
+        """See `Network.set_classes`: the last layers of the classes, one for each level."""
+        self.head.set_classes(classes)
+
+    def apply_kernels(
+        self, features: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], first_xy: Int[Tensor, "n 2"]
+    ) -> Float[Tensor, "n h w"]:
+        """Three tiny layers on the maps and on the coordinates relative to the object's point (section 3.4)."""
+        return dynamic_logits(features, kernels, first_xy, self.map_stride, self.settings.cell_point)
+
+    def _said(self, images: Tensor) -> Said:
+        said: Said = self.head(self.neck(self.backbone(images)))
+        return said
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
+        """Find objects. Exports.
+
+        Args:
+            images: normalised, padded to multiples of 32.
+            sizes_hw: true sizes inside the padding, in pixels.
+            limits: score threshold and detection limit.
+
+        Returns:
+            Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
+            pixels), `scores`, `labels`, `image_index`, `kernels` `[n, 172]` (169 weights, the point, the unit of the
+            coordinates around it). For each image `maps` `[b, 8, H / s, W / s]`, `candidates` `[b, 1]` (before the
+            limit; -1 for NaN) and `saturated` `[b]`.
+        """
+        settings = self.settings
+        limits = before_mask_suppression(limits, settings.mask_iou)
+        considered = torch.sym_max(settings.considered, PER_DETECTION * limits.most)
+        said = self._said(images)
+        found = []
+        for k, size_hw in enumerate(sizes_hw):
+            logits, corners = said.logits[k], said.boxes_xyxy[k]
+            finite = is_finite(logits, corners)
+            found.append(
+                detections(logits.sigmoid(), corners, size_hw, limits, settings.box_iou, finite, considered)
+            )
+        return self.as_outputs(found, list(said.kernels), said.maps)
+
+    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The terms `class`, `box` and `mask`, each a scalar; train on their sum (section 3.3).
+
+        A point's score for its object's class should be the IoU of its box with the object's, every other score 0:
+        quality focal loss. Boxes: generalised IoU, weighed by that IoU. Masks: dice. Both terms are 0 without objects.
+        """
+        said = self._said(images.tensor)
+        with torch.autocast(images.tensor.device.type, enabled=False):
+            return self._losses(said, targets)
+
+    def _losses(self, said: Said, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        nothing = said.boxes_xyxy.sum() * 0 + said.kernels.sum() * 0 + said.maps.sum() * 0
+        class_terms, box_terms, mask_terms, quality = [], [nothing], [nothing], 0.0
+        for k, target in enumerate(targets):
+            truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
+            regions = boxes.expand(truth, MASK_CONTEXT)
+            every = torch.arange(len(target), device=labels.device)
+            grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
+            centres = _centres(grids, regions)
+            logits, corners = said.logits[k], said.boxes_xyxy[k]
+            mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
+            wanted = torch.zeros_like(logits)
+            wanted[mine.points, labels[mine.objects]] = mine.overlaps
+            trained = ~_within(said.points_xy, target.ignored_xyxy.to(truth))
+            trained[mine.points] = True
+            class_terms.append((quality_focal_losses(logits, wanted).sum(1) * trained).sum())
+            off = 1 - boxes.generalised_iou(corners[mine.points], truth[mine.objects])
+            box_terms.append((off * mine.overlaps).sum())
+            quality += float(mine.overlaps.sum())
+            mask_terms.append(self._mask_losses(said, k, mine, regions, grids, target))
+        device = said.logits.device
+        weight, masks = mean_count(quality, device), mean_count(sum(len(one) for one in mask_terms[1:]), device)
+        return {
+            "class": torch.stack(class_terms).sum() / weight,
+            "box": BOX_WEIGHT * torch.stack(box_terms).sum() / weight,
+            "mask": MASK_WEIGHT * (nothing + torch.cat(mask_terms[1:]).sum()) / masks,
+        }
+
+    def _mask_losses(
+        self, said: Said, k: int, mine: Assignment, regions: Tensor, grids: Tensor, target: Targets
+    ) -> Float[Tensor, "m"]:
+        """Of some of an image's points: the first time round every object has one as likely as any other."""
+        generator = target.generator(MASK_CHOICE)
+        chosen = torch.randperm(len(mine.points), generator=generator)[: self.settings.mask_samples]
+        chosen = chosen.to(mine.points.device)
+        objects = mine.objects[chosen]
+        logits = assemble_on(
+            self.settings.mask_grid,
+            said.maps[k : k + 1],
+            said.kernels[k, mine.points[chosen]],
+            torch.zeros_like(objects),
+            regions[objects],
+            self.map_stride,
+            self.apply_kernels,
+        )
+        return dice_losses(logits.sigmoid(), grids[objects])
+
+
+def _centres(grids: Float[Tensor, "n g g"], regions_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
+    """Centres of mass of masks that were sampled in some regions."""
+    steps = (torch.arange(grids.shape[1], device=grids.device) + 0.5) / grids.shape[1]
+    total = grids.sum((1, 2)).clamp(min=1e-6)
+    share = torch.stack([(grids.sum(1) * steps).sum(1), (grids.sum(2) * steps).sum(1)], 1) / total[:, None]
+    return regions_xyxy[:, :2] + share * (regions_xyxy[:, 2:] - regions_xyxy[:, :2])
+
+
+def _within(points_xy: Float[Tensor, "p 2"], boxes_xyxy: Float[Tensor, "m 4"]) -> Tensor:
+    """Which points lie in any of some boxes."""
+    x, y = points_xy[:, :1], points_xy[:, 1:]
+    x0, y0, x1, y1 = boxes_xyxy.T
+    return ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).any(1)
+
+
+# Variants
+
+
+def _on_cspnext(
+    class_names: Sequence[str], settings: Settings | None, depth: float, width: float, blocks: int
+) -> RTMDet:
+    """The paper's network: factors on CSPNeXt's blocks and channels, and blocks in each layer of the pyramid."""
+    settings, backbone = settings or Settings(), CSPNeXt(depth, width)
+    channels = backbone.channels[0]
+    neck = CSPNeXtPAFPN(backbone.channels, channels, blocks)
+    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point)
+    return RTMDet(class_names, backbone, neck, head, settings)
+
+
+def rtmdet_ins_tiny(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_tiny`."""
+    return _on_cspnext(class_names, settings, 0.167, 0.375, 1)
+
+
+def rtmdet_ins_s(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_s`."""
+    return _on_cspnext(class_names, settings, 0.33, 0.5, 1)
+
+
+def rtmdet_ins_m(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_m`."""
+    return _on_cspnext(class_names, settings, 0.67, 0.75, 2)
+
+
+def rtmdet_ins_l(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_l`."""
+    return _on_cspnext(class_names, settings, 1.0, 1.0, 3)
+
+
+def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_x`."""
+    return _on_cspnext(class_names, settings, 1.33, 1.25, 4)
+
+
+def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
+    settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 96
+    neck = CSPNeXtPAFPN(backbone.channels, channels, 1, separable=True, norm=None)
+    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, separable=True, norm=None)
+    return RTMDet(class_names, backbone, neck, head, settings)
+
+
+VARIANTS: dict[str, Callable[[Sequence[str], Settings | None], RTMDet]] = {
+    "rtmdet_ins_tiny": rtmdet_ins_tiny,
+    "rtmdet_ins_s": rtmdet_ins_s,
+    "rtmdet_ins_m": rtmdet_ins_m,
+    "rtmdet_ins_l": rtmdet_ins_l,
+    "rtmdet_ins_x": rtmdet_ins_x,
+    "rtmdet_lite": rtmdet_lite,
+}
