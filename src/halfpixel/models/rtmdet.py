@@ -38,7 +38,7 @@ weights all levels share while normalisations are each level's own; the convolut
 last layers are each level's own too.
 
 `rtmdet_lite` is ours: EfficientNet-Lite0 with strides 4, 8, 16, so that maps are at stride 4 and a nucleus has points
-enough; separable convolutions without normalisation in pyramid and head.
+enough; a wider pyramid than its channels, and no normalisation in pyramid and head.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -286,9 +286,9 @@ def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -
 def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
     """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
-    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 96
-    neck = CSPNeXtPAFPN(backbone.channels, channels, 1, separable=True, norm=None)
-    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, separable=True, norm=None)
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 80
+    neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
+    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
     return RTMDet(class_names, backbone, neck, head, settings)
 
 

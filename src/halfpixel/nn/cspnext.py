@@ -1,6 +1,7 @@
 """CSPNeXt and the pyramid made of its blocks (Lyu et al. 2022, arXiv:2212.07784). Module names are MMDetection's."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -59,10 +60,9 @@ class SeparableConv(nn.Module):
 class CSPNeXtBlock(nn.Module):
     """A 3 x 3 convolution and a separable 5 x 5 one, around a shortcut (figure 3 b)."""
 
-    def __init__(self, channels: int, shortcut: bool, separable: bool, norm: Norm | None) -> None:
+    def __init__(self, channels: int, shortcut: bool, norm: Norm | None) -> None:
         super().__init__()
-        first = SeparableConv if separable else SiluConv
-        self.conv1 = first(channels, channels, 3, norm)
+        self.conv1 = SiluConv(channels, channels, 3, norm)
         self.conv2 = SeparableConv(channels, channels, 5, norm)
         self.shortcut = shortcut
 
@@ -94,7 +94,6 @@ class CSPLayer(nn.Module):
         blocks: how many, one after the other.
         shortcut: whether each block adds to what it is given.
         attention: whether channels are weighed in the end.
-        separable: whether the blocks' first convolutions are separable too.
         norm: normalisation after each convolution, if any.
     """
 
@@ -105,7 +104,6 @@ class CSPLayer(nn.Module):
         blocks: int,
         shortcut: bool = False,
         attention: bool = False,
-        separable: bool = False,
         norm: Norm | None = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
@@ -113,7 +111,7 @@ class CSPLayer(nn.Module):
         self.main_conv = SiluConv(inputs, half, 1, norm)
         self.short_conv = SiluConv(inputs, half, 1, norm)
         self.final_conv = SiluConv(2 * half, outputs, 1, norm)
-        self.blocks = nn.Sequential(*(CSPNeXtBlock(half, shortcut, separable, norm) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(CSPNeXtBlock(half, shortcut, norm) for _ in range(blocks)))
         self.attention = ChannelAttention(2 * half) if attention else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -191,7 +189,7 @@ class CSPNeXtPAFPN(nn.Module):
         inputs: channels of the backbone's maps, fine to coarse, each stride twice the one before.
         channels: channels of every output.
         blocks: in each CSP layer.
-        separable: whether all 3 x 3 convolutions of stride 1 are separable.
+        widths: channels that maps are brought to before they are merged; None for those that they have.
         norm: normalisation after each convolution, if any.
     """
 
@@ -200,22 +198,26 @@ class CSPNeXtPAFPN(nn.Module):
         inputs: Sequence[int],
         channels: int,
         blocks: int,
-        separable: bool = False,
+        widths: Sequence[int] | None = None,
         norm: Norm | None = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
         self.channels = channels
-        steps = [(inputs[k], inputs[k + 1]) for k in range(len(inputs) - 1)]  # (finer, coarser)
-        kind = {"separable": separable, "norm": norm}
+        widths = widths or inputs
+        self.widen = nn.ModuleList(
+            nn.Identity() if before == after else SiluConv(before, after, 1, norm)
+            for before, after in zip(inputs, widths, strict=True)
+        )
+        steps = list(pairwise(widths))  # (finer, coarser)
         self.reduce_layers = nn.ModuleList(SiluConv(coarse, fine, 1, norm) for fine, coarse in reversed(steps))
-        self.top_down_blocks = nn.ModuleList(CSPLayer(2 * fine, fine, blocks, **kind) for fine, _ in reversed(steps))
+        self.top_down_blocks = nn.ModuleList(CSPLayer(2 * fine, fine, blocks, norm=norm) for fine, _ in reversed(steps))
         self.downsamples = nn.ModuleList(SiluConv(fine, fine, 3, norm, stride=2) for fine, _ in steps)
-        self.bottom_up_blocks = nn.ModuleList(CSPLayer(2 * fine, coarse, blocks, **kind) for fine, coarse in steps)
-        out = SeparableConv if separable else SiluConv
-        self.out_convs = nn.ModuleList(out(count, channels, 3, norm) for count in inputs)
+        self.bottom_up_blocks = nn.ModuleList(CSPLayer(2 * fine, coarse, blocks, norm=norm) for fine, coarse in steps)
+        self.out_convs = nn.ModuleList(SiluConv(count, channels, 3, norm) for count in widths)
 
     def forward(self, maps: Sequence[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
         """One map per input, fine to coarse."""
+        maps = [widen(x) for widen, x in zip(self.widen, maps, strict=True)]
         down = [maps[-1]]  # coarse to fine
         for reduce, block, fine in zip(self.reduce_layers, self.top_down_blocks, reversed(maps[:-1]), strict=True):
             down[-1] = reduce(down[-1])

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
-from halfpixel.nn.cspnext import SeparableConv, SiluConv, start_before_silu
+from halfpixel.nn.cspnext import SiluConv, start_before_silu
 
 MAPS = 8
 """Channels that all objects share."""
@@ -46,16 +46,14 @@ class Said(NamedTuple):
 class SharedConv(nn.Module):
     """One convolution for all levels, a normalisation for each, SiLU."""
 
-    def __init__(self, channels: int, levels: int, separable: bool, norm: Norm | None) -> None:
+    def __init__(self, channels: int, levels: int, norm: Norm | None) -> None:
         super().__init__()
-        groups = channels if separable else 1
-        self.conv = start_before_silu(nn.Conv2d(channels, channels, 3, 1, 1, groups=groups, bias=norm is None))
-        self.mix = start_before_silu(nn.Conv2d(channels, channels, 1)) if separable else nn.Identity()
+        self.conv = start_before_silu(nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None))
         self.norms = nn.ModuleList(norm(channels) if norm is not None else nn.Identity() for _ in range(levels))
 
     def forward(self, x: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "b c h w"]:
         """Same shape out as in."""
-        return nn.functional.silu(self.norms[level](self.mix(self.conv(x))))
+        return nn.functional.silu(self.norms[level](self.conv(x)))
 
 
 class DynamicHead(nn.Module):
@@ -69,7 +67,6 @@ class DynamicHead(nn.Module):
         classes: how many.
         strides: of the pyramid's levels, in pixels of the input, fine to coarse; the shared maps have the first.
         cell_point: where in its cell a point is, along both axes: .5 is the centre, 0 the corner at the top left.
-        separable: whether the 3 x 3 convolutions are separable.
         norm: normalisation after each convolution, if any.
     """
 
@@ -79,21 +76,19 @@ class DynamicHead(nn.Module):
         classes: int,
         strides: Sequence[int],
         cell_point: float = 0.5,
-        separable: bool = False,
         norm: Norm | None = FrozenBatchNorm2d,
     ) -> None:
         super().__init__()
-        block = SeparableConv if separable else SiluConv
         levels = len(strides)
         self.channels, self.strides, self.cell_point = channels, tuple(strides), cell_point
-        self.tower = nn.ModuleList(SharedConv(channels, levels, separable, norm) for _ in range(2))
+        self.tower = nn.ModuleList(SharedConv(channels, levels, norm) for _ in range(2))
         self.kernel_towers = nn.ModuleList(
-            nn.Sequential(*(block(channels, channels, 3, norm) for _ in range(2))) for _ in strides
+            nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(2))) for _ in strides
         )
         self.distances = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in strides)
         self.kernels = nn.ModuleList(nn.Conv2d(channels, NUMBERS, 1) for _ in strides)
         self.fuse = nn.Conv2d(levels * channels, channels, 1)
-        self.mask_convs = nn.Sequential(*(block(channels, channels, 3, norm) for _ in range(MASK_CONVS)))
+        self.mask_convs = nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(MASK_CONVS)))
         self.maps = nn.Conv2d(channels, MAPS, 1)
         for layer in self.distances:
             nn.init.normal_(layer.weight, std=0.01)
