@@ -27,10 +27,10 @@ FEW = {
 }
 """Settings that keep large networks quick."""
 
-SPREADS = {"deltas": 0.5, "maps": 4.0, "distances": 0.5}
+SPREADS = {"deltas": 0.5, "maps": 4.0, "distances": 0.2, "filters": 0.5}
 """Standard deviations of what some output layers say, by the ends of their names; the others have 2."""
 
-MEANS = {"distances": 0.5}
+MEANS = {"distances": 0.6}
 """Of what they say; the others have 0."""
 
 models.__path__.append(str(Path(__file__).parent / "toy_models"))  # a new model is a new file there, and no more

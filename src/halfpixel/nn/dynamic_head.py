@@ -86,7 +86,7 @@ class DynamicHead(nn.Module):
             nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(2))) for _ in strides
         )
         self.distances = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in strides)
-        self.kernels = nn.ModuleList(nn.Conv2d(channels, NUMBERS, 1) for _ in strides)
+        self.filters = nn.ModuleList(nn.Conv2d(channels, NUMBERS, 1) for _ in strides)
         self.fuse = nn.Conv2d(levels * channels, channels, 1)
         self.mask_convs = nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(MASK_CONVS)))
         self.maps = nn.Conv2d(channels, MAPS, 1)
@@ -105,7 +105,7 @@ class DynamicHead(nn.Module):
     @property
     def output_layers(self) -> tuple[str, ...]:
         """Names of the layers that say something in the end."""
-        names = ("logits", "distances", "kernels")
+        names = ("logits", "distances", "filters")
         return (*(f"{name}.{k}" for name in names for k in range(len(self.strides))), "maps")
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> Said:
@@ -120,7 +120,7 @@ class DynamicHead(nn.Module):
             logits.append(_rows(self.logits[level](shared)))
             low, high = (_rows(self.distances[level](shared)).relu() * stride).chunk(2, 2)
             boxes_xyxy.append(torch.cat([points[-1] - low, points[-1] + high], 2))
-            numbers = _rows(self.kernels[level](self.kernel_towers[level](x)))
+            numbers = _rows(self.filters[level](self.kernel_towers[level](x)))
             place = nn.functional.pad(points[-1], (0, 1), value=REACH * stride)
             kernels.append(torch.cat([numbers, place.expand(len(numbers), -1, -1)], 2))
         return Said(
