@@ -67,6 +67,8 @@ from halfpixel.structures.targets import Targets
 BOX_WEIGHT, MASK_WEIGHT = 2.0, 2.0
 MASK_CONTEXT = 0.25
 """Masks are trained on their boxes widened by this share of their sides, so that they learn where to end."""
+MASK_CELL = 2
+"""Side of a soft mask's cells, in pixels of the input."""
 PER_DETECTION = 10
 """Candidates compared for each detection that is allowed."""
 MASK_CHOICE = 0
@@ -128,6 +130,7 @@ class RTMDet(KernelNetwork):
         self.settings: Settings = settings
         self.backbone, self.neck, self.head = backbone, neck, head
         self.map_stride = head.strides[0]
+        self.finer_masks = self.map_stride / MASK_CELL
         self.output_layers = tuple(f"head.{name}" for name in head.output_layers)
 
     def set_classes(self, classes: int) -> None:

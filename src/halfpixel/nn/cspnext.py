@@ -89,7 +89,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Same shape out as in."""
-        means = x.float().mean((2, 3), keepdim=True).to(x.dtype)  # too many numbers to add in half precision
+        wide = torch.promote_types(x.dtype, torch.float32)  # too many numbers to add in half precision
+        means = x.mean((2, 3), keepdim=True, dtype=wide).to(x.dtype)
         return x * nn.functional.hardsigmoid(self.fc(means))
 
 

@@ -19,6 +19,7 @@ from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
+from halfpixel.zoo.convert.state_dicts import weights_in
 from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
 from halfpixel.zoo.modelfile import ModelInfo, check_finite
 
@@ -27,13 +28,6 @@ SMALL_VARIANCE = 1e-3
 """Below it the usual epsilon changes what comes out by half a percent."""
 
 COCO_OUTPUTS = 91
-
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-"""Under which trainers keep the weights of a model."""
-
-NESTING = 3
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What parallel training, compilation and trainers put before the names of weights."""
 
 # Patterns of torchvision's keys, newest first; older files lack some of the nesting.
 RENAMES = (
@@ -132,25 +126,6 @@ def convert(
     _absorb_eps(model, _eps_of(source) if isinstance(source, nn.Module) else _eps_in(state, eps))
     check_finite(model)
     return model.eval(), info
-
-
-def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
-
-    Raises:
-        ModelFileError: there is none.
-    """
-    for _ in range(NESTING):
-        inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None)
-        checkpoint = checkpoint if inner is None else inner
-    state = dict(checkpoint)
-    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ModelFileError(
-            f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
-        )
-    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
 
 
 def _check_shapes(renamed: Mapping[str, Tensor], variant: str, names: tuple[str, ...]) -> None:
