@@ -36,6 +36,25 @@ def test_iou_of_empty_boxes_is_zero_and_not_nan() -> None:
     assert boxes.iou(torch.zeros(0, 4), point).shape == (0, 1)
 
 
+def test_generalised_iou_equals_torchvision() -> None:
+    a, b = random_boxes(60, 0), random_boxes(60, 1)
+    b[40:] = b[40:] / 20 + 300  # far away
+    expected = torchvision.ops.generalized_box_iou(a, b).diagonal()
+    torch.testing.assert_close(boxes.generalised_iou(a, b), expected)
+    assert expected.min() < -0.5 < 0.3 < expected.max()
+    torch.testing.assert_close(boxes.generalised_iou(a, a), torch.ones(60))
+
+
+def test_generalised_iou_by_hand_and_of_empty_boxes() -> None:
+    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1], [3, 3, 3, 3], [3, 3, 3, 3]])
+    b = torch.tensor([[1.0, 1, 3, 3], [3, 0, 4, 1], [3, 3, 3, 3], [4, 4, 6, 6]])
+    torch.testing.assert_close(boxes.generalised_iou(a, b), torch.tensor([1 / 7 - 2 / 9, -0.5, 0.0, -5 / 9]))
+    apart = a[1:2].clone().requires_grad_()
+    boxes.generalised_iou(apart, b[1:2]).sum().backward()
+    assert apart.grad is not None
+    assert apart.grad[0, 2] > 0  # it pulls boxes that do not meet
+
+
 def test_clip_equals_torchvision() -> None:
     some = random_boxes(50, 2, 300.0) - 50
     assert (some < 0).any()
