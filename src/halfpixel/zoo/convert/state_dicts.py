@@ -1,15 +1,17 @@
-"""What converting a foreign state dict takes, whoever named its weights."""
+"""What all converters share: from what others saved to a network of ours, every tensor accounted for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
+from halfpixel.nn.network import Network
+from halfpixel.zoo.modelfile import check_finite
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Under which trainers keep the weights of a model."""
@@ -18,16 +20,11 @@ NESTING = 3
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What parallel training, compilation and trainers put before the names of weights."""
 
-COUNTER = "num_batches_tracked"
-"""Ends the names of batch counters, which frozen statistics do not need."""
-
-SHOWN = 3
-"""So many names of weights that do not fit are listed."""
-
-COCO_CLASSES = 80
+Renames = Iterable[tuple[str, str]]
+"""Patterns of whole names, and ours in their place; the first that fits counts."""
 
 
-def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def weights_in(checkpoint: Mapping[str, Any], prefixes: Sequence[str] = PREFIXES) -> dict[str, Tensor]:
     """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
 
     Raises:
@@ -41,81 +38,64 @@ def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         raise ModelFileError(
             f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
         )
-    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None):
+    while prefix := next((one for one in prefixes if all(key.startswith(one) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
 
 
-def renamed(state: Mapping[str, Tensor], renames: Sequence[tuple[str, str]], whose: str) -> dict[str, Tensor]:
-    """The same weights under our names, without batch counters.
+def renamed(key: str, renames: Renames, what: str) -> str:
+    """Our name of a weight.
 
     Args:
-        state: weights under foreign names.
-        renames: patterns of whole names and what they become; the first that fits counts.
-        whose: what the weights should be, for messages.
+        key: the others' name.
+        renames: see there.
+        what: whose weights they should be, for the message.
 
     Raises:
-        ModelFileError: a name that fits no pattern, or two names of one weight of ours with different values.
+        ModelFileError: no pattern fits.
     """
-    found: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    unexpected = []
-    for key, tensor in state.items():
-        if key.endswith(COUNTER):
-            continue
-        ours = next((re.sub(pattern, to, key) for pattern, to in renames if re.fullmatch(pattern, key)), None)
-        if ours is None:
-            unexpected.append(key)
-        elif ours not in found:
-            found[ours], origin[ours] = tensor, key
-        elif found[ours].shape != tensor.shape or not torch.equal(found[ours], tensor):
-            raise ModelFileError(f"not {whose}: {key} and {origin[ours]} are the same weights there, and differ here")
-    if unexpected:
-        raise ModelFileError(f"not {whose}: {_listed(unexpected)} unexpected")
-    return found
+    for pattern, ours in renames:
+        if re.fullmatch(pattern, key):
+            return re.sub(pattern, ours, key)
+    raise ModelFileError(f"not {what}: unexpected weights {key!r}")
 
 
-def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], whose: str) -> None:
-    """Refuse weights that a network does not have, lacks, or has in other shapes.
+def translated(state: Mapping[str, Tensor], renames: Renames, what: str, dropped: str = "") -> dict[str, Tensor]:
+    """The weights under our names.
+
+    Args:
+        state: the others' state dict.
+        renames: see there.
+        what: whose weights they should be, for the message.
+        dropped: a pattern of whole names that serve us nothing, besides counters of batches.
 
     Raises:
-        ModelFileError: the weights are named.
+        ModelFileError: no pattern fits a name.
     """
-    if missing := [name for name in expected if name not in state]:
-        raise ModelFileError(f"not {whose}: {_listed(missing)} missing")
-    if unexpected := [name for name in state if name not in expected]:
-        raise ModelFileError(f"not {whose}: {_listed(unexpected)} unexpected")
-    for name, tensor in state.items():
+    kept = [key for key in state if not key.endswith("num_batches_tracked") and not re.fullmatch(dropped, key)]
+    return {renamed(key, renames, what): state[key] for key in kept}
+
+
+def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:
+    """A network with weights under our names, in evaluation mode.
+
+    Args:
+        make: constructs it.
+        weights: all of them, and no others.
+        what: whose weights they should be, for the message.
+
+    Raises:
+        ModelFileError: one is missing, unexpected, of another shape, or not finite; it is named.
+    """
+    with torch.device("meta"):
+        expected = make().state_dict()
+    for name in sorted(set(expected) ^ set(weights)):
+        raise ModelFileError(f"not {what}: {name} is {'missing' if name in expected else 'unexpected'}")
+    for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{list(tensor.shape)}, expected {list(expected[name].shape)}"
-            raise ModelFileError(f"not {whose}: {name} is {shapes}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-def names_for(given: Sequence[str] | None, known: object, outputs: int) -> tuple[str, ...]:
-    """Names of the classes of a head.
-
-    Args:
-        given: by the user.
-        known: to the checkpoint; ignored where they are no names of so many classes.
-        outputs: of the head.
-
-    Raises:
-        ArgumentError: another number of names was given.
-    """
-    if given is not None:
-        if len(given) != outputs:
-            raise ArgumentError(f"{len(given)} class names for {outputs} classes")
-        return tuple(given)
-    if isinstance(known, list | tuple) and len(set(known)) == outputs and all(isinstance(one, str) for one in known):
-        return tuple(known)
-    if outputs == COCO_CLASSES:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights  # slow to import
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-        return tuple(name for name in categories if name != "N/A")
-    return tuple(f"class {k}" for k in range(1, outputs + 1))
+            raise ModelFileError(f"not {what}: {name} is {shapes}")
+    model = make()
+    model.load_state_dict(dict(weights))
+    check_finite(model)
+    return model.eval()
