@@ -76,9 +76,7 @@ def assign_slowly(
         wanted = max(int(sum(sorted((ious[p, k] for p in near), reverse=True)[:13])), 1)
         for p in sorted(near, key=lambda p: cost[p, k])[:wanted]:
             takers.setdefault(p, []).append(k)
-    return {
-        p: of[0] if len(of) == 1 else min(range(n), key=lambda k: cost[p, k]) for p, of in sorted(takers.items())
-    }
+    return {p: of[0] if len(of) == 1 else min(range(n), key=lambda k: cost[p, k]) for p, of in sorted(takers.items())}
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 20])

@@ -47,7 +47,10 @@ def test_the_small_networks_equal_a_loop(cell_point: float) -> None:
     for n in range(5):
         for i in range(3):
             for j in range(4):
-                x, y = ((float(first_xy[n, 0]) + j + cell_point) * STRIDE, (first_xy[n, 1].item() + i + cell_point) * STRIDE)
+                x, y = (
+                    (float(first_xy[n, 0]) + j + cell_point) * STRIDE,
+                    (first_xy[n, 1].item() + i + cell_point) * STRIDE,
+                )
                 expected = logit_slowly(features[n, :, i, j].tolist(), some[n].tolist(), x, y)
                 assert found[n, i, j].item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 

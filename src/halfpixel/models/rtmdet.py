@@ -22,7 +22,7 @@ Settings where the sources differ:
     candidates compared          1,000 a level 10,000, or ten times the limit; what was cut is told
     where a point is in a cell   its corner    its centre        half a cell more exact; converted weights: the corner
     masks in training            whole image   each box and a quarter more around it: masks are seen only there
-    mask targets                 every fourth  share of a cell   soft targets keep small objects (28 to 56 cells a box)
+    mask targets                 every fourth  share of a cell   soft targets keep small objects
                                  pixel
     masks trained on             all           400 an image      chosen at random: memory is bounded
 
@@ -41,7 +41,7 @@ last layers are each level's own too.
 enough; a wider pyramid than its channels, and no normalisation in pyramid and head.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +51,7 @@ from torch import Tensor
 from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
 from halfpixel.nn.decoding import before_mask_suppression, detections
-from halfpixel.nn.dynamic_assignment import Assignment, assign
+from halfpixel.nn.dynamic_assignment import assign
 from halfpixel.nn.dynamic_head import DynamicHead, Said, dynamic_logits
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.kernel_network import KernelNetwork
@@ -169,9 +169,7 @@ class RTMDet(KernelNetwork):
         for k, size_hw in enumerate(sizes_hw):
             logits, corners = said.logits[k], said.boxes_xyxy[k]
             finite = is_finite(logits, corners)
-            found.append(
-                detections(logits.sigmoid(), corners, size_hw, limits, settings.box_iou, finite, considered)
-            )
+            found.append(detections(logits.sigmoid(), corners, size_hw, limits, settings.box_iou, finite, considered))
         return self.as_outputs(found, list(said.kernels), said.maps)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
@@ -182,54 +180,45 @@ class RTMDet(KernelNetwork):
         """
         said = self._said(images.tensor)
         with torch.autocast(images.tensor.device.type, enabled=False):
-            return self._losses(said, targets)
-
-    def _losses(self, said: Said, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        nothing = said.boxes_xyxy.sum() * 0 + said.kernels.sum() * 0 + said.maps.sum() * 0
-        class_terms, box_terms, mask_terms, quality = [], [nothing], [nothing], 0.0
-        for k, target in enumerate(targets):
-            truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
-            regions = boxes.expand(truth, MASK_CONTEXT)
-            every = torch.arange(len(target), device=labels.device)
-            grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
-            centres = _centres(grids, regions)
-            logits, corners = said.logits[k], said.boxes_xyxy[k]
-            mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
-            wanted = torch.zeros_like(logits)
-            wanted[mine.points, labels[mine.objects]] = mine.overlaps
-            trained = ~_within(said.points_xy, target.ignored_xyxy.to(truth))
-            trained[mine.points] = True
-            class_terms.append((quality_focal_losses(logits, wanted).sum(1) * trained).sum())
-            off = 1 - boxes.generalised_iou(corners[mine.points], truth[mine.objects])
-            box_terms.append((off * mine.overlaps).sum())
-            quality += float(mine.overlaps.sum())
-            mask_terms.append(self._mask_losses(said, k, mine, regions, grids, target))
-        device = said.logits.device
-        weight, masks = mean_count(quality, device), mean_count(sum(len(one) for one in mask_terms[1:]), device)
+            parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
+        weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
+        weight, samples = (mean_count(float(count), said.logits.device) for count in (weight, samples))
+        nothing = 0 * (said.boxes_xyxy.sum() + said.kernels.sum() + said.maps.sum())  # no weight is left out
         return {
-            "class": torch.stack(class_terms).sum() / weight,
-            "box": BOX_WEIGHT * torch.stack(box_terms).sum() / weight,
-            "mask": MASK_WEIGHT * (nothing + torch.cat(mask_terms[1:]).sum()) / masks,
+            "class": classes / weight,
+            "box": nothing + BOX_WEIGHT * corners / weight,
+            "mask": nothing + MASK_WEIGHT * masks / samples,
         }
 
-    def _mask_losses(
-        self, said: Said, k: int, mine: Assignment, regions: Tensor, grids: Tensor, target: Targets
-    ) -> Float[Tensor, "m"]:
-        """Of some of an image's points: the first time round every object has one as likely as any other."""
-        generator = target.generator(MASK_CHOICE)
-        chosen = torch.randperm(len(mine.points), generator=generator)[: self.settings.mask_samples]
-        chosen = chosen.to(mine.points.device)
-        objects = mine.objects[chosen]
-        logits = assemble_on(
-            self.settings.mask_grid,
-            said.maps[k : k + 1],
-            said.kernels[k, mine.points[chosen]],
-            torch.zeros_like(objects),
-            regions[objects],
-            self.map_stride,
-            self.apply_kernels,
+    def _of_image(self, said: Said, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """By what to divide the first two sums and the third; sums of the terms."""
+        truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
+        logits, corners = said.logits[k], said.boxes_xyxy[k]
+        regions = boxes.expand(truth, MASK_CONTEXT)
+        every = torch.arange(len(target), device=labels.device)
+        grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
+        centres = _centres(grids, regions)
+        mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
+
+        wanted = torch.zeros_like(logits)
+        wanted[mine.points, labels[mine.objects]] = mine.overlaps
+        trained = ~_within(said.points_xy, target.ignored_xyxy.to(truth))
+        trained[mine.points] = True
+        off = 1 - boxes.generalised_iou(corners[mine.points], truth[mine.objects])
+
+        chosen = torch.randperm(len(mine.points), generator=target.generator(MASK_CHOICE)).to(labels.device)
+        chosen = chosen[: self.settings.mask_samples]
+        objects, said_of = mine.objects[chosen], said.kernels[k, mine.points[chosen]]
+        image, here = torch.zeros_like(objects), regions[objects]
+        maps, grid = said.maps[k : k + 1], self.settings.mask_grid
+        drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels).sigmoid()
+        return (
+            mine.overlaps.sum(),
+            truth.new_tensor(len(chosen)),
+            (quality_focal_losses(logits, wanted) * trained[:, None]).sum(),
+            (off * mine.overlaps).sum(),
+            dice_losses(drawn, grids[objects]).sum(),
         )
-        return dice_losses(logits.sigmoid(), grids[objects])
 
 
 def _centres(grids: Float[Tensor, "n g g"], regions_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
@@ -244,7 +233,8 @@ def _within(points_xy: Float[Tensor, "p 2"], boxes_xyxy: Float[Tensor, "m 4"]) -
     """Which points lie in any of some boxes."""
     x, y = points_xy[:, :1], points_xy[:, 1:]
     x0, y0, x1, y1 = boxes_xyxy.T
-    return ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).any(1)
+    inside: Tensor = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+    return inside.any(1)
 
 
 # Variants

@@ -57,7 +57,8 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Same height and width out as in."""
-        return self.pointwise_conv(self.depthwise_conv(x))
+        out: Tensor = self.pointwise_conv(self.depthwise_conv(x))
+        return out
 
 
 class CSPNeXtBlock(nn.Module):
@@ -84,6 +85,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc = nn.Conv2d(channels, channels, 1)
+        assert self.fc.bias is not None
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.constant_(self.fc.bias, 1.5)  # in the middle of the part that rises: a factor of 3/4
 
@@ -131,7 +133,7 @@ class CSPLayer(nn.Module):
 
 
 class SpatialPyramidPool(nn.Module):
-    """Each cell learns of the strongest in its neighbourhoods of 5, 9 and 13 cells (He et al. 2014, arXiv:1406.4729)."""
+    """Each cell learns of the strongest within 2, 4 and 6 cells around it (He et al. 2014, arXiv:1406.4729)."""
 
     def __init__(self, channels: int, norm: Norm | None) -> None:
         super().__init__()
@@ -142,7 +144,8 @@ class SpatialPyramidPool(nn.Module):
         """Same shape out as in."""
         x = self.conv1(x)
         pooled = [nn.functional.max_pool2d(x, side, 1, side // 2) for side in (5, 9, 13)]
-        return self.conv2(torch.cat([x, *pooled], 1))
+        out: Tensor = self.conv2(torch.cat([x, *pooled], 1))
+        return out
 
 
 class CSPNeXt(Backbone):
@@ -233,8 +236,6 @@ class CSPNeXtPAFPN(nn.Module):
             upsampled = nn.functional.interpolate(down[-1], size=fine.shape[-2:], mode="nearest")
             down.append(block(torch.cat([upsampled, fine], 1)))
         up = [down[-1]]  # fine to coarse
-        for downsample, block, coarse in zip(
-            self.downsamples, self.bottom_up_blocks, reversed(down[:-1]), strict=True
-        ):
+        for downsample, block, coarse in zip(self.downsamples, self.bottom_up_blocks, reversed(down[:-1]), strict=True):
             up.append(block(torch.cat([downsample(up[-1]), coarse], 1)))
         return [out(x) for out, x in zip(self.out_convs, up, strict=True)]

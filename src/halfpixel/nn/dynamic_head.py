@@ -1,8 +1,8 @@
 """A head without anchors: each point of a pyramid says class, box and the weights of a small network for its mask.
 
-The small network has three layers of 1 x 1 convolutions: 10 channels (two of coordinates, eight of maps that all objects
-share), 8, 8 and 1; 169 numbers (Tian et al. 2020, arXiv:2003.05664; here as in RTMDet, Lyu et al. 2022,
-arXiv:2212.07784, section 3.4).
+The small network has three layers of 1 x 1 convolutions: 10 channels (two of coordinates, eight of maps that all
+objects share), 8, 8 and 1; 169 numbers (Tian et al. 2020, arXiv:2003.05664; here as in RTMDet, Lyu et al. 2022,
+arXiv:2212.07784).
 """
 
 import math
@@ -85,22 +85,18 @@ class DynamicHead(nn.Module):
         self.kernel_towers = nn.ModuleList(
             nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(2))) for _ in strides
         )
-        self.distances = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in strides)
+        self.distances = nn.ModuleList(_nearly_constant(channels, 4, 1.0) for _ in strides)
         self.filters = nn.ModuleList(nn.Conv2d(channels, NUMBERS, 1) for _ in strides)
         self.fuse = nn.Conv2d(levels * channels, channels, 1)
         self.mask_convs = nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(MASK_CONVS)))
         self.maps = nn.Conv2d(channels, MAPS, 1)
-        for layer in self.distances:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.ones_(layer.bias)
         self.set_classes(classes)
 
     def set_classes(self, classes: int) -> None:
         """Replace the last layers of the classes by new ones."""
-        self.logits = nn.ModuleList(nn.Conv2d(self.channels, classes, 1) for _ in self.strides)
-        for layer in self.logits:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.constant_(layer.bias, -math.log(1 / RARE - 1))
+        self.logits = nn.ModuleList(
+            _nearly_constant(self.channels, classes, -math.log(1 / RARE - 1)) for _ in self.strides
+        )
 
     @property
     def output_layers(self) -> tuple[str, ...]:
@@ -147,6 +143,15 @@ class DynamicHead(nn.Module):
         )
         y, x = torch.meshgrid(down, across, indexing="ij")
         return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def _nearly_constant(inputs: int, outputs: int, value: float) -> nn.Conv2d:
+    """A last layer that says almost the same everywhere, before training."""
+    layer = nn.Conv2d(inputs, outputs, 1)
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, value)
+    return layer
 
 
 def dynamic_logits(

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from halfpixel.errors import ModelFileError
 from halfpixel.models import rtmdet
 from halfpixel.nn.network import Network
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import check_fit, names_for, renamed, weights_in
-from halfpixel.zoo.modelfile import ModelInfo, build, check_finite
+from halfpixel.zoo.convert.state_dicts import filled, names_for, translated, weights_in
+from halfpixel.zoo.modelfile import ModelInfo, build
 
 PUBLISHED_SCORE, PUBLISHED_LIMIT = 0.05, 100
 """What its configurations ask for."""
@@ -34,7 +33,7 @@ class Family:
         sign: a weight that no other network has.
         classes: the bias that has a number for each class.
         first: the convolution that sees colours; they are in the other order there.
-        renames: patterns of its names, and ours (see `renamed`).
+        renames: patterns of its names, and ours (see `translated`).
         variant: which of our variants it is, from the weights; None for none.
         settings: that converted weights need.
         input: how images are prepared.
@@ -50,9 +49,7 @@ class Family:
     input: InputRules
 
 
-def convert(
-    checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = None
-) -> tuple[Network, ModelInfo]:
+def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = None) -> tuple[Network, ModelInfo]:
     """Our network with MMDetection's weights.
 
     Args:
@@ -76,7 +73,7 @@ def convert(
     if variant is None or family.classes not in state:
         lacking = f"{family.classes} is missing" if variant is not None else "its widths are those of no variant"
         raise ModelFileError(f"not MMDetection's {family.name}: {lacking}")
-    weights = renamed(state, family.renames, f"MMDetection's {family.name}")
+    weights = translated(state, family.renames, f"MMDetection's {family.name}")
     names = names_for(class_names, _classes_in(checkpoint), len(state[family.classes]))
     info = ModelInfo(
         variant,
@@ -88,14 +85,9 @@ def convert(
         source="MMDetection",
         licence="Apache-2.0",
     )
-    with torch.device("meta"):
-        expected = build(variant, names, info.settings).state_dict()
-    check_fit(weights, expected, f"MMDetection's {variant}")
-    weights[family.first] = weights[family.first].flip(1)
-    model = build(variant, names, info.settings)
-    model.load_state_dict(weights)
-    check_finite(model)
-    return model.eval(), info
+    if (first := weights.get(family.first)) is not None and first.ndim > 1:
+        weights[family.first] = first.flip(1)
+    return filled(lambda: build(variant, names, info.settings), weights, f"MMDetection's {variant}"), info
 
 
 def recognised(state: Mapping[str, Tensor]) -> Family | None:
