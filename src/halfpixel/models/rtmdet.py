@@ -47,6 +47,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
@@ -182,12 +183,12 @@ class RTMDet(KernelNetwork):
         with torch.autocast(images.tensor.device.type, enabled=False):
             parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
         weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
-        weight, samples = (mean_count(float(count), said.logits.device) for count in (weight, samples))
+        quality, count = (mean_count(float(one), said.logits.device) for one in (weight, samples))
         nothing = 0 * (said.boxes_xyxy.sum() + said.kernels.sum() + said.maps.sum())  # no weight is left out
         return {
-            "class": classes / weight,
-            "box": nothing + BOX_WEIGHT * corners / weight,
-            "mask": nothing + MASK_WEIGHT * masks / samples,
+            "class": classes / quality,
+            "box": nothing + BOX_WEIGHT * corners / quality,
+            "mask": nothing + MASK_WEIGHT * masks / count,
         }
 
     def _of_image(self, said: Said, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -211,13 +212,14 @@ class RTMDet(KernelNetwork):
         objects, said_of = mine.objects[chosen], said.kernels[k, mine.points[chosen]]
         image, here = torch.zeros_like(objects), regions[objects]
         maps, grid = said.maps[k : k + 1], self.settings.mask_grid
-        drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels).sigmoid()
+        drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
+        entropy = binary_cross_entropy_with_logits(drawn, grids[objects], reduction="none").mean((1, 2))
         return (
             mine.overlaps.sum(),
             truth.new_tensor(len(chosen)),
             (quality_focal_losses(logits, wanted) * trained[:, None]).sum(),
             (off * mine.overlaps).sum(),
-            dice_losses(drawn, grids[objects]).sum(),
+            (dice_losses(drawn.sigmoid(), grids[objects]) + entropy).sum(),
         )
 
 

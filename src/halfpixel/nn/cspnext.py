@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from halfpixel.nn.backbone import Backbone, Features
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 
-SILU_POWER = 0.38
+SILU_POWER = 0.5
 """Mean square of SiLU on normal numbers: weights that make up for it keep a deep network's numbers in size."""
 
 QUIET = 0.3

@@ -86,7 +86,7 @@ class DynamicHead(nn.Module):
             nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(2))) for _ in strides
         )
         self.distances = nn.ModuleList(_nearly_constant(channels, 4, 1.0) for _ in strides)
-        self.filters = nn.ModuleList(nn.Conv2d(channels, NUMBERS, 1) for _ in strides)
+        self.filters = nn.ModuleList(_one_small_network(channels) for _ in strides)
         self.fuse = nn.Conv2d(levels * channels, channels, 1)
         self.mask_convs = nn.Sequential(*(SiluConv(channels, channels, 3, norm) for _ in range(MASK_CONVS)))
         self.maps = nn.Conv2d(channels, MAPS, 1)
@@ -151,6 +151,18 @@ def _nearly_constant(inputs: int, outputs: int, value: float) -> nn.Conv2d:
     assert layer.bias is not None
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.constant_(layer.bias, value)
+    return layer
+
+
+def _one_small_network(inputs: int) -> nn.Conv2d:
+    """A last layer that says nearly the same usual weights everywhere: from zeros, three layers would hardly learn."""
+    layer = nn.Conv2d(inputs, NUMBERS, 1)
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    weights = layer.bias.detach().split([into * out for into, out in LAYERS] + [sum(out for _, out in LAYERS)])
+    for weight, (into, _) in zip(weights, LAYERS, strict=False):
+        nn.init.normal_(weight, std=(2 / into) ** 0.5)
     return layer
 
 

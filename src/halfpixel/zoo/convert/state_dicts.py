@@ -80,10 +80,9 @@ def translated(state: Mapping[str, Tensor], renames: Renames, what: str, dropped
         if key.endswith("num_batches_tracked") or re.fullmatch(dropped, key):
             continue
         ours = renamed(key, renames, what)
-        first = found.setdefault(ours, tensor)
-        if first.shape != tensor.shape or not torch.equal(first, tensor):
+        if ours in found and not (found[ours].shape == tensor.shape and torch.equal(found[ours], tensor)):
             raise ModelFileError(f"not {what}: {origin[ours]} and {key} are one weight there, and differ here")
-        origin.setdefault(ours, key)
+        found[ours], origin[ours] = tensor, key
     return found
 
 
