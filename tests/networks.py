@@ -27,7 +27,7 @@ FEW = {
 }
 """Settings that keep large networks quick."""
 
-SPREADS = {"deltas": 0.5, "maps": 4.0, "distances": 0.2, "filters": 0.5}
+SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.2, "distances": 0.2, "filters": 0.5}
 """Standard deviations of what some output layers say, by the ends of their names; the others have 2."""
 
 MEANS = {"distances": 0.6}
@@ -62,7 +62,10 @@ def enliven(model: Network, images: Tensor) -> Network:
         layer, heard = model.get_submodule(name), list[Tensor]()
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
-        hook = layer.register_forward_hook(lambda _, __, out, heard=heard: heard.append(out.transpose(0, 1).flatten(1)))
+        channel = 1 if isinstance(layer, nn.Conv2d) else -1
+        hook = layer.register_forward_hook(
+            lambda _, __, out, heard=heard, channel=channel: heard.append(out.movedim(channel, 0).flatten(1))
+        )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
             said = torch.cat(heard, dim=1)  # of each pyramid level

@@ -1,12 +1,14 @@
 """MMDetection 3.3.0, where it can be imported: a partner to compare with, never needed.
 
 A way to have it without compiling anything: `mmengine` 0.10.7 and `mmdet` 3.3.0 without their dependencies, the source
-of `mmcv` 2.1.0 unpacked beside them, all on PYTHONPATH. Its compiled operators are replaced by ones that refuse.
+of `mmcv` 2.1.0 unpacked beside them, all in the folder that HALFPIXEL_MMDET names or on PYTHONPATH. The compiled
+operators are replaced by ones that refuse.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from importlib.util import find_spec
@@ -16,6 +18,9 @@ from types import ModuleType
 import pytest
 import torch
 from torch import Tensor, nn
+
+if os.environ.get("HALFPIXEL_MMDET"):
+    sys.path.append(os.environ["HALFPIXEL_MMDET"])
 
 needs_mmdetection = pytest.mark.skipif(find_spec("mmdet") is None, reason="MMDetection is not installed")
 

@@ -17,7 +17,7 @@ from halfpixel.models.rtmdet import RTMDet
 from halfpixel.nn.dynamic_assignment import assign
 from halfpixel.nn.dynamic_head import KERNEL, NUMBERS
 from halfpixel.structures.images import Limits, Resized
-from halfpixel.zoo.convert.mmdet import RTMDET_INS, convert
+from halfpixel.zoo.convert.mmdet_rtmdet import RENAMES, convert, variant_of
 from halfpixel.zoo.convert.state_dicts import translated
 from halfpixel.zoo.modelfile import build as build_ours
 
@@ -182,8 +182,8 @@ def test_names_and_shapes(variant: str) -> None:
     theirs = build(CONFIGS[variant], "meta", num_classes=CLASSES).state_dict()
     shapes = {name: torch.empty(tensor.shape).fill_(0) for name, tensor in theirs.items() if tensor.ndim < 2}
     shapes |= {name: torch.zeros(1).expand(tensor.shape) for name, tensor in theirs.items() if tensor.ndim >= 2}
-    assert RTMDET_INS.variant(shapes) == variant
+    assert variant_of(shapes) == variant
     with torch.device("meta"):
         ours = build_ours(variant, tuple("abcde")).state_dict()
-    found = translated(shapes, RTMDET_INS.renames, "it")
+    found = translated(shapes, RENAMES, "it")
     assert {name: one.shape for name, one in found.items()} == {name: one.shape for name, one in ours.items()}

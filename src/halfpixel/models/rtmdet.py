@@ -26,7 +26,7 @@ Settings where the sources differ:
                                  pixel
     masks trained on             all           400 an image      chosen at random: memory is bounded
 
-Weights: `halfpixel.zoo.convert.mmdet` converts those of MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key.
+Weights: `halfpixel.zoo.convert.mmdet_rtmdet` converts those of MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key.
 
 Deviations from the paper and MMDetection: normalisation layers never update their statistics, so that training starts
 from converted weights or as if there were none. Images are padded by zeros after normalisation, and to the next

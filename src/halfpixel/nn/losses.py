@@ -18,6 +18,22 @@ def quality_focal_losses(logits: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"
     return entropy * (wanted - logits.sigmoid()) ** 2
 
 
+def focal_sum(
+    logits: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"], alpha: float = 0.25, gamma: float = 2.0
+) -> Float[Tensor, ""]:
+    """Summed focal loss (Lin et al. 2017, arXiv:1708.02002): what is easy counts little.
+
+    Args:
+        logits: of any shape.
+        wanted: 0 or 1.
+        alpha: weight of what is wanted, 1 - alpha that of the rest.
+        gamma: how little what is easy counts.
+    """
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    off = (wanted - logits.sigmoid()).abs()
+    return ((alpha * wanted + (1 - alpha) * (1 - wanted)) * off**gamma * entropy).sum()
+
+
 def dice_losses(said: Float[Tensor, "n h w"], wanted: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:
     """One minus the Dice coefficient of each mask (Milletari et al. 2016, arXiv:1606.04797), both in 0..1."""
     both, each = (said * wanted).sum((1, 2)), (said.square() + wanted.square()).sum((1, 2))

@@ -43,6 +43,18 @@ def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[T
     return overlap / union.clamp(min=smallest) - (around - union) / around.clamp(min=smallest)
 
 
+def to_centres(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+    """The same boxes as (centre x, centre y, width, height)."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def to_corners(boxes_cxcywh: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+    """From (centre x, centre y, width, height) to (left, top, right, bottom)."""
+    centres, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat([centres - half, centres + half], dim=-1)
+
+
 def clip(boxes_xyxy: Float[Tensor, "*n 4"], size_hw: Int[Tensor, "*n_or_one 2"]) -> Float[Tensor, "*n 4"]:
     """Cut boxes to images of `size_hw` (one size for all boxes, or one each)."""
     limit = size_hw.flip(-1).to(boxes_xyxy.dtype).repeat_interleave(2, dim=-1)

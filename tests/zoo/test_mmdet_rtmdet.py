@@ -1,4 +1,4 @@
-"""Converting MMDetection's names: refusals. That the same is said is shown in tests/parity, where it is installed."""
+"""Converting MMDetection's RTMDet-Ins: refusals. That the same is said is shown in tests/parity, where it is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models.rtmdet import rtmdet_ins_tiny
-from halfpixel.zoo.convert.mmdet import convert
+from halfpixel.zoo.convert.mmdet_rtmdet import convert
 from halfpixel.zoo.convert.state_dicts import names_for
 
 State = dict[str, Tensor]
@@ -93,9 +93,9 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
     "misshapen": (with_(KERNEL, torch.zeros(170)), r"head\.filters\.1\.bias is \[170\], expected \[169\]"),
     "not a number": (with_(KERNEL, torch.full((169,), torch.nan)), r"head\.filters\.1\.bias are not finite"),
     "not shared": (with_(SHARED, torch.ones(96, 96, 3, 3)), r"reg_convs\.2\.1\.conv\.weight are one weight there"),
-    "no masks": (without("bbox_head.rtm_kernel.0.weight"), r"rtm_kernel\.0\.weight"),
-    "no classes": (without("bbox_head.rtm_cls.0.bias"), r"rtm_cls\.0\.bias is missing"),
-    "another width": (with_("backbone.stem.2.conv.weight", torch.zeros(40, 12, 3, 3)), "widths"),
+    "no masks": (without("bbox_head.rtm_kernel.0.weight"), r"head\.filters\.0\.weight is missing"),
+    "no classes": (without("bbox_head.rtm_cls.0.bias"), r"head\.logits\.0\.bias is missing"),
+    "another width": (with_("backbone.stem.2.conv.weight", torch.zeros(40, 12, 3, 3)), "a stem of 40 channels"),
 }
 
 
