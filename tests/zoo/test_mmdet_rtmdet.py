@@ -1,4 +1,4 @@
-"""Converting MMDetection's RTMDet-Ins: refusals. That the same is said is shown in tests/parity, where it is installed."""
+"""Converting MMDetection's RTMDet-Ins: refusals. That it says the same is shown in tests/parity."""
 
 from __future__ import annotations
 

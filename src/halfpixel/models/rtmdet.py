@@ -4,11 +4,11 @@ Every point of a pyramid says class, box, and the weights of a network of three 
 that all objects share. Shapes for a batch of b images, p points and n detections in all:
 
     images        [b, 3, H, W]            normalised, padded
-      | CSPNeXt                           strides 8, 16, 32                            section 3.2, figure 3
+      | CSPNeXt                           strides 8, 16, 32                            section 3.2
       | CSPNeXtPAFPN                      down and up again, one width
     pyramid       [b, c, H/s, W/s]        for each stride s
-      | DynamicHead                       convolutions shared by all levels            section 3.2, "shared head"
-    of each point [b, p, _]               class logits, a box, 169 numbers             section 3.4, figure 4
+      | DynamicHead                       convolutions shared by all levels            section 3.2
+    of each point [b, p, _]               class logits, a box, 169 numbers             section 3.4
     maps          [b, 8, H/s, W/s]        s is the finest stride
       | detections                        sigmoid, threshold, suppress by class, limit
     detections    [n, _]                  boxes, scores, labels, kernels
@@ -25,17 +25,19 @@ Settings where the sources differ:
     mask targets                 every fourth  share of a cell   soft targets keep small objects
                                  pixel
     masks trained on             all           400 an image      chosen at random: memory is bounded
+    mask loss                    dice          dice, and cross-entropy: dice alone has no way back from full masks
 
-Weights: `halfpixel.zoo.convert.mmdet_rtmdet` converts those of MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key.
+Weights: `halfpixel.zoo.convert.mmdet_rtmdet` converts MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key; they run
+with `Settings(cell_point=0)`.
 
 Deviations from the paper and MMDetection: normalisation layers never update their statistics, so that training starts
 from converted weights or as if there were none. Images are padded by zeros after normalisation, and to the next
 multiple of 32, where MMDetection pads to a square by a grey of 114: channel attention, which averages over the whole
 input, sees another share of padding. Masks are cut to their boxes (widened by `mask_margin`); MMDetection's may reach
 beyond. Of an object so small that no point lies in its box, the nearest fine point answers. There is neither mosaic nor
-mixing of images. As in MMDetection, and unlike the paper's figure, class and box share their two convolutions, whose
-weights all levels share while normalisations are each level's own; the convolutions before a mask's numbers and all
-last layers are each level's own too.
+mixing of images. As in MMDetection's code, class and box share their two convolutions, whose weights all levels share
+while normalisations are each level's own; the convolutions before a mask's numbers and all last layers are each level's
+own too.
 
 `rtmdet_lite` is ours: EfficientNet-Lite0 with strides 4, 8, 16, so that maps are at stride 4 and a nucleus has points
 enough; a wider pyramid than its channels, and no normalisation in pyramid and head.
@@ -177,7 +179,8 @@ class RTMDet(KernelNetwork):
         """The terms `class`, `box` and `mask`, each a scalar; train on their sum (section 3.3).
 
         A point's score for its object's class should be the IoU of its box with the object's, every other score 0:
-        quality focal loss. Boxes: generalised IoU, weighed by that IoU. Masks: dice. Both terms are 0 without objects.
+        quality focal loss. Boxes: generalised IoU, weighed by that IoU. Masks: dice
+        and cross-entropy. Both terms are 0 without objects.
         """
         said = self._said(images.tensor)
         with torch.autocast(images.tensor.device.type, enabled=False):
