@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,7 +29,7 @@ class KernelNetwork(Network):
         "maps": "map",
         **dict.fromkeys(("candidates", "saturated"), "image"),
     }
-    finer_masks: ClassVar[float] = 2.0
+    finer_masks: float = 2.0
 
     map_stride: int
 
