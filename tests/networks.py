@@ -59,7 +59,10 @@ def enliven(model: Network, images: Tensor) -> Network:
         layer, heard = model.get_submodule(name), list[Tensor]()
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
-        hook = layer.register_forward_hook(lambda _, __, out, heard=heard: heard.append(out.transpose(0, 1).flatten(1)))
+        axis = 1 if isinstance(layer, nn.Conv2d) else -1  # of the channels
+        hook = layer.register_forward_hook(
+            lambda _, __, out, heard=heard, axis=axis: heard.append(out.movedim(axis, 0).flatten(1))
+        )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
             said = torch.cat(heard, dim=1)  # of each pyramid level
