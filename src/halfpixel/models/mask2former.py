@@ -157,7 +157,7 @@ class MaskedDecoder(nn.Module):
     def say(self, x: Float[Tensor, "b q width"]) -> tuple[Float[Tensor, "b q width"], Float[Tensor, "b q c"]]:
         """Queries, normalised, and their kernels."""
         x = self.norm(x)
-        return x, self.kernels(x).float()
+        return x, self.kernels(x)
 
     def forward(
         self, coarse: Sequence[Float[Tensor, "b width _ _"]], maps: Float[Tensor, "b c h w"]
@@ -218,7 +218,7 @@ class Mask2Former(KernelNetwork):
     def says(self, images: Float[Tensor, "b 3 h w"]) -> tuple[list[tuple[Tensor, Tensor]], Float[Tensor, "b c h4 w4"]]:
         """What the decoder says, and the maps that kernels are for."""
         coarse, maps = self.pixel_decoder(self.backbone(images))
-        return self.decoder(coarse, maps), maps.float()
+        return self.decoder(coarse, maps), maps
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """Find objects. Exports.
@@ -229,8 +229,7 @@ class Mask2Former(KernelNetwork):
             queries did.
         """
         said, maps = self.says(images)
-        queries, kernels = said[-1]
-        logits = self.logits(queries).float()
+        logits, kernels, maps = self.logits(said[-1][0]).float(), said[-1][1].float(), maps.float()
         found = []
         for k, size_hw in enumerate(sizes_hw):
             boxes_xyxy, certainty = outline(kernels[k], maps[k], size_hw)
@@ -244,7 +243,7 @@ class Mask2Former(KernelNetwork):
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The terms `class`, `mask` (binary cross-entropy) and `dice`, each summed over the decoder's layers."""
         layers, maps = self.says(images.tensor)
-        said = [(self.logits(queries).float(), kernels) for queries, kernels in layers]
+        said, maps = [(self.logits(queries).float(), kernels.float()) for queries, kernels in layers], maps.float()
         plan, device = PointPlan(self.settings.points), maps.device
         wanted = [logits.new_full(logits.shape[:2], logits.shape[2] - 1).long() for logits, _ in said]
         mask, dice = maps.sum() * 0, maps.sum() * 0
