@@ -46,6 +46,7 @@ Deviations from the paper and its code:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,9 +59,10 @@ from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.hungarian import assign
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
+from halfpixel.nn.matching import IGNORED
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.pixel_decoder import PixelDecoder
-from halfpixel.nn.point_losses import PointPlan, mask_costs, mask_losses
+from halfpixel.nn.point_losses import PointPlan, in_crowds, mask_costs, mask_losses
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.swin import swin_base, swin_large, swin_small, swin_tiny
 from halfpixel.nn.transformer import FeedForward, MultiHeadAttention, MultiLayerPerceptron
@@ -192,7 +194,7 @@ class Mask2Former(KernelNetwork):
         settings: see there.
     """
 
-    RECIPE: Mapping[str, object] = {"learning_rate": 3e-4}
+    RECIPE: ClassVar[Mapping[str, Any]] = {"learning_rate": 3e-4}
 
     output_layers = ("pixel_decoder.maps", "decoder.kernels.output", "logits")
     map_stride = STRIDE
@@ -253,41 +255,40 @@ class Mask2Former(KernelNetwork):
                 seen = point_sample(maps[k : k + 1], points[None] / STRIDE)[0]
                 truths, labels = target.masks_at(points), target.labels.to(device)
                 for (logits, kernels), classes in zip(said, wanted, strict=True):
-                    queries, objects = self.match(logits[k], kernels[k], seen, truths, labels)
+                    masks = kernels[k].detach() @ seen.detach()[:, : plan.points]
+                    queries, objects = match(logits[k], masks, truths[:, : plan.points], labels)
+                    classes[k, in_crowds(masks, points[: plan.points], target.ignored_xyxy)] = IGNORED
                     classes[k, queries] = labels[objects]
                     drawn = kernels[k, queries] @ seen
                     chosen = plan.choose(drawn)
                     terms = mask_losses(drawn.gather(1, chosen), truths[objects].gather(1, chosen))
                     mask, dice = mask + terms[0], dice + terms[1]
             count = mean_count(sum(min(len(target), self.settings.queries) for target in targets), device)
+            of_layers = [class_loss(logits, classes, count) for (logits, _), classes in zip(said, wanted, strict=True)]
             return {
-                "class": CLASS
-                * sum(class_loss(*pair, count) for pair in zip((one for one, _ in said), wanted, strict=True)),
+                "class": CLASS * torch.stack(of_layers).sum(),
                 "mask": MASK * mask / count,
                 "dice": DICE * dice / count,
             }
 
-    @torch.no_grad()
-    def match(
-        self,
-        logits: Float[Tensor, "q classes"],
-        kernels: Float[Tensor, "q c"],
-        seen: Float[Tensor, "c k"],
-        truths: Float[Tensor, "n k"],
-        labels: Int[Tensor, "n"],
-    ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-        """Queries and the objects that they answer for: the assignment that costs least (section 3.3).
 
-        Args:
-            logits: of the classes.
-            kernels: of the queries.
-            seen: the maps in random points, the first of which are used.
-            truths: the objects' masks there.
-            labels: of the objects.
-        """
-        some = self.settings.points
-        cross, dice = mask_costs(kernels @ seen[:, :some], truths[:, :some])
-        return assign(MASK * cross + DICE * dice - CLASS * logits.softmax(1)[:, labels])
+@torch.no_grad()
+def match(
+    logits: Float[Tensor, "q classes"],
+    masks: Float[Tensor, "q k"],
+    truths: Float[Tensor, "n k"],
+    labels: Int[Tensor, "n"],
+) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """Queries and the objects that they answer for: the assignment that costs least (section 3.3).
+
+    Args:
+        logits: of the classes.
+        masks: the queries' logits in random points.
+        truths: the objects' masks there.
+        labels: of the objects.
+    """
+    cross, dice = mask_costs(masks, truths)
+    return assign(MASK * cross + DICE * dice - CLASS * logits.softmax(1)[:, labels])
 
 
 def class_loss(logits: Float[Tensor, "b q classes"], wanted: Int[Tensor, "b q"], count: float) -> Float[Tensor, ""]:
@@ -295,13 +296,15 @@ def class_loss(logits: Float[Tensor, "b q classes"], wanted: Int[Tensor, "b q"],
 
     Args:
         logits: of all queries.
-        wanted: their classes.
+        wanted: their classes, or `IGNORED`.
         count: of objects; with the weights of the others it is what the sum is divided by.
     """
     weights = logits.new_ones(logits.shape[2])
     weights[-1] = NO_OBJECT
-    total = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights, reduction="sum")
-    return total / (NO_OBJECT * wanted.numel() + (1 - NO_OBJECT) * count)
+    cross: Tensor = nn.functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), weights, ignore_index=IGNORED, reduction="sum"
+    )
+    return cross / (NO_OBJECT * wanted.numel() + (1 - NO_OBJECT) * count)
 
 
 def outline(

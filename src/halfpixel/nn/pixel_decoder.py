@@ -25,20 +25,11 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, inputs: Sequence[int], width: int, layers: int, inner: int, heads: int, channels: int) -> None:
         super().__init__()
-
-        def project(channels: int) -> ConvBlock:
-            return ConvBlock(channels, width, 1, _norm, activation=False)
-
-        self.coarse = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(count, width, 1), _norm(width)) for count in reversed(inputs[1:])
-        )
+        self.coarse = nn.ModuleList(_projection(count, width) for count in reversed(inputs[1:]))
         self.encoder = DeformableEncoder(width, heads, len(inputs) - 1, layers, inner)
-        self.lateral = project(inputs[0])
+        self.lateral = ConvBlock(inputs[0], width, 1, _norm, activation=False)
         self.output = ConvBlock(width, width, 3, _norm)
         self.maps = nn.Conv2d(width, channels, 1)
-        for projection in self.coarse:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
 
     def forward(
         self, maps: Sequence[Float[Tensor, "b _ _ _"]]
@@ -48,6 +39,13 @@ class PixelDecoder(nn.Module):
         coarse = self.encoder([project(x) for project, x in zip(self.coarse, reversed(others), strict=True)])
         enlarged = nn.functional.interpolate(coarse[-1], size=finest.shape[2:], mode="bilinear", align_corners=False)
         return coarse, self.maps(self.output(self.lateral(finest) + enlarged))
+
+
+def _projection(inputs: int, width: int) -> nn.Sequential:
+    """A convolution with a bias, although its normalisation has one, as the published weights have it."""
+    conv = nn.Conv2d(inputs, width, 1)
+    nn.init.xavier_uniform_(conv.weight)
+    return nn.Sequential(conv, _norm(width))
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -7,7 +7,7 @@ every kernel of it is applied to the samples.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -68,6 +68,17 @@ def mask_losses(logits: Float[Tensor, "n k"], truths: Float[Tensor, "n k"]) -> t
     cross = nn.functional.binary_cross_entropy_with_logits(logits, truths, reduction="sum") / logits.shape[1]
     shares = logits.sigmoid()
     return cross, _dice((shares * truths).sum(1), shares.sum(1) + truths.sum(1)).sum()
+
+
+def in_crowds(
+    masks: Float[Tensor, "q k"], points_xy: Float[Tensor, "k 2"], crowds_xyxy: Float[Tensor, "m 4"]
+) -> Bool[Tensor, "q"]:
+    """Queries more than half of whose masks, logits in random points, lie in crowd regions."""
+    low, high = crowds_xyxy.to(points_xy).split(2, 1)
+    inside = ((points_xy[:, None] >= low) & (points_xy[:, None] <= high)).all(2).any(1)
+    above = (masks > 0).float()
+    mostly: Tensor = above @ inside.float() > 0.5 * above.sum(1)
+    return mostly
 
 
 def _dice(overlap: Tensor, total: Tensor) -> Tensor:

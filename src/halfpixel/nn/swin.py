@@ -223,5 +223,5 @@ def _windows(x: Tensor, window: int) -> Tensor:
 
 def _maps(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     """The inverse."""
-    x = windows.unflatten(1, (window, window)).unflatten(0, (-1, height // window, width // window))
+    x: Tensor = windows.unflatten(1, (window, window)).unflatten(0, (-1, height // window, width // window))
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)

@@ -27,7 +27,8 @@ def point_sample(maps: Float[Tensor, "b c h w"], points_xy: Float[Tensor, "b k 2
     (x, y), (left, above) = part.unbind(2), (1 - part).unbind(2)
     weights = torch.stack([above * left, above * x, y * left, y * x], 2).to(maps.dtype)
     table = maps.permute(0, 2, 3, 1).reshape(-1, channels)
-    found = torch.nn.functional.embedding_bag(
+    found: Tensor = torch.nn.functional.embedding_bag(
         (first + corners).flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum"
     )
-    return found.unflatten(0, (images, -1)).transpose(1, 2)
+    by_image: Tensor = found.unflatten(0, (images, -1))
+    return by_image.transpose(1, 2)

@@ -69,9 +69,11 @@ class SourceMask:
         points = affine.apply(self.to_source.to(device), points_xy)
         size_wh = points.new_tensor([self.size_hw[1], self.size_hw[0]])
         inside = ((points >= 0) & (points <= size_wh)).all(1)  # beyond the image there is nothing
-        points = points.clamp(min=0.5).minimum(size_wh - 0.5) - points.new_tensor(self.offset_xy)
+        points = points.clamp(min=0.5).minimum(size_wh - 0.5) - points.new_tensor(self.offset_xy) + 1
         around = torch.nn.functional.pad(self.crop.to(device, points_xy.dtype), (1, 1, 1, 1))
-        found = point_sample(around[None, None], points[None] + 1)[0, 0] * inside
+        near = inside & ((points > 0) & (points < points.new_tensor(around.shape).flip(0))).all(1)
+        found = points_xy.new_zeros(len(points_xy))
+        found[near] = point_sample(around[None, None], points[None, near])[0, 0]
         for mask in self.hidden_by:
             found = found * (1 - mask.at(points_xy))
         return found
