@@ -59,9 +59,9 @@ def enliven(model: Network, images: Tensor) -> Network:
         layer, heard = model.get_submodule(name), list[Tensor]()
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
-        axis = 1 if isinstance(layer, nn.Conv2d) else -1  # of the channels
+        channel = 1 if isinstance(layer, nn.Conv2d) else -1
         hook = layer.register_forward_hook(
-            lambda _, __, out, heard=heard, axis=axis: heard.append(out.movedim(axis, 0).flatten(1))
+            lambda _, __, out, heard=heard, channel=channel: heard.append(out.movedim(channel, 0).flatten(1))
         )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
