@@ -159,7 +159,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
     ),
     "NaN": (
         lambda state: state["model.transformer_module.queries_features.weight"][3].fill_(torch.nan),
-        r"model\.transformer_module\.queries_features\.weight are not finite",
+        r"decoder\.queries are not finite",
     ),
     "another backbone": (
         lambda state: state.update(

@@ -18,23 +18,17 @@ from torch import Tensor, nn
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask2former
 from halfpixel.models.mask2former import Mask2Former, Settings
-from halfpixel.ops.finite import all_finite
-from halfpixel.zoo.convert.torchvision import weights_in
-from halfpixel.zoo.modelfile import ModelInfo, check_finite
+from halfpixel.zoo.convert.state_dicts import filled, translated, weights_in
+from halfpixel.zoo.modelfile import ModelInfo
 
-WHAT = "not transformers' Mask2FormerForUniversalSegmentation"
+WHAT = "transformers' Mask2FormerForUniversalSegmentation"
 
-UNUSED = (
-    r"criterion\.empty_weight",  # of its loss
-    r".*\.num_batches_tracked",
-    r".*\.relative_position_index",  # follows from the window
-    r"model\.pixel_level_module\.encoder\.(swin\.)?layernorm\.(weight|bias)",  # of the classification
-)
-"""What of its state dict says nothing that an object depends on."""
+UNUSED = r"criterion\.empty_weight|.*\.relative_position_index|model\.pixel_level_module\.encoder\.swin\.layernorm\.\w+"
+"""What of its state dict says nothing that an object depends on: a weight of its loss, what follows from the size of
+windows, and a normalisation that only served classification."""
 
 ENCODER = r"model\.pixel_level_module\.encoder\."
-SWIN = ENCODER + r"(?:swin\.)?encoder\.layers\.(\d)\."
-BLOCK = SWIN + r"blocks\.(\d+)\."
+BLOCK = ENCODER + r"(?:swin\.)?encoder\.layers\.(\d)\.blocks\.(\d+)\."
 DECODER = r"model\.pixel_level_module\.decoder\."
 INNER = DECODER + r"encoder\.layers\.(\d)\."
 QUERIES = r"model\.transformer_module\."
@@ -55,12 +49,25 @@ RENAMES = (
     ),
     (BLOCK + r"(?:intermediate\.dense|mlp\.fc1)\.(\w+)", r"backbone.layers.\1.blocks.\2.mlp.fc1.\3"),
     (BLOCK + r"(?:output\.dense|mlp\.fc2)\.(\w+)", r"backbone.layers.\1.blocks.\2.mlp.fc2.\3"),
-    (ENCODER + r"hidden_states_norms\.stage1\.(\w+)", r"backbone.norms.0.\1"),
-    (ENCODER + r"hidden_states_norms\.stage2\.(\w+)", r"backbone.norms.1.\1"),
-    (ENCODER + r"hidden_states_norms\.stage3\.(\w+)", r"backbone.norms.2.\1"),
-    (ENCODER + r"hidden_states_norms\.stage4\.(\w+)", r"backbone.norms.3.\1"),
+    *(
+        (ENCODER + rf"(?:swin\.)?encoder\.layers\.{k}\.downsample\.([\w.]+)", rf"backbone.layers.{k + 1}.downsample.\1")
+        for k in range(3)
+    ),
+    *((ENCODER + rf"hidden_states_norms\.stage{k + 1}\.(\w+)", rf"backbone.norms.{k}.\1") for k in range(4)),
     (ENCODER + r"embedder\.embedder\.convolution\.(\w+)", r"backbone.conv1.\1"),
     (ENCODER + r"embedder\.embedder\.normalization\.(\w+)", r"backbone.bn1.\1"),
+    *(
+        (
+            ENCODER + rf"encoder\.stages\.{stage}\.layers\.(\d+)\.{theirs}\.{kind}\.(\w+)",
+            rf"backbone.layer{stage + 1}.\1.{ours}.\2",
+        )
+        for stage in range(4)
+        for kind, name, number in (("convolution", "conv", 0), ("normalization", "bn", 1))
+        for theirs, ours in (
+            (r"shortcut", f"downsample.{number}"),
+            *((rf"layer\.{k}", f"{name}{k + 1}") for k in range(3)),
+        )
+    ),
     (DECODER + r"level_embed", r"pixel_decoder.encoder.level"),
     (INNER + r"self_attn\.sampling_offsets\.(\w+)", r"pixel_decoder.encoder.layers.\1.attention.offsets.\2"),
     (INNER + r"self_attn\.attention_weights\.(\w+)", r"pixel_decoder.encoder.layers.\1.attention.weights.\2"),
@@ -112,29 +119,6 @@ FIXED = {
 """What a configuration may say of all that weights do not tell, besides its backbone."""
 
 
-def rename(key: str) -> str | None:
-    """Our name of one of its keys; None for what is not used.
-
-    Raises:
-        ModelFileError: there is no such key.
-    """
-    if any(re.fullmatch(pattern, key) for pattern in UNUSED):
-        return None
-    if merged := re.fullmatch(SWIN + r"downsample\.([\w.]+)", key):
-        return f"backbone.layers.{int(merged[1]) + 1}.downsample.{merged[2]}"
-    if block := re.fullmatch(
-        ENCODER + r"encoder\.stages\.(\d)\.layers\.(\d+)\.(?:layer\.(\d)|shortcut)\.(\w+)\.(\w+)", key
-    ):
-        stage, layer, part, kind, leaf = block.groups()
-        ours = {"convolution": "0", "normalization": "1"}[kind]
-        name = f"downsample.{ours}" if part is None else f"{('conv', 'bn')[int(ours)]}{int(part) + 1}"
-        return f"backbone.layer{int(stage) + 1}.{layer}.{name}.{leaf}"
-    for pattern, ours in RENAMES:
-        if re.fullmatch(pattern, key):
-            return re.sub(pattern, ours, key)
-    raise ModelFileError(f"{WHAT}: unexpected weights {key!r}")
-
-
 def convert(
     source: nn.Module | Mapping[str, Any], class_names: Sequence[str] | None = None
 ) -> tuple[Mask2Former, ModelInfo]:
@@ -156,42 +140,39 @@ def convert(
     """
     if isinstance(source, nn.Module):
         _check_configuration(source)
-    theirs = weights_in(source.state_dict() if isinstance(source, nn.Module) else source)
-    state = _renamed(theirs)
+    state = joined(
+        translated(weights_in(source.state_dict() if isinstance(source, nn.Module) else source), RENAMES, WHAT, UNUSED)
+    )
     for needed in ("logits.bias", "decoder.queries"):
         if needed not in state:
-            raise ModelFileError(f"{WHAT}: {needed} is missing")
+            raise ModelFileError(f"not {WHAT}: {needed} is missing")
     names = _class_names(source, class_names, len(state["logits.bias"]) - 1)
     variant, settings = _variant(state), Settings(queries=len(state["decoder.queries"]))
-    with torch.device("meta"):
-        model = mask2former.VARIANTS[variant](names, settings)
-    _check_shapes(state, model.state_dict(), variant)
-    model = mask2former.VARIANTS[variant](names, settings)
-    model.load_state_dict(state)
-    check_finite(model)
+    model = filled(lambda: mask2former.VARIANTS[variant](names, settings), state, f"{WHAT} ({variant})")
+    assert isinstance(model, Mask2Former)
     info = ModelInfo(variant, names, settings=dataclasses.asdict(settings), source="transformers")
-    return model.eval(), info
+    return model, info
 
 
-def _renamed(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By our names: what stands apart there and together here is joined, and the other way round."""
+def joined(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What stands apart there and together here, or the other way round, as here.
+
+    Raises:
+        ModelFileError: a part is missing or misshapen.
+    """
     found: dict[str, Tensor] = {}
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in theirs.items():
-        if not all_finite(tensor):
-            raise ModelFileError(f"the weights {key} are not finite")
-        name, _, part = (rename(key) or "").partition(" ")
-        if part:
-            parts.setdefault(name, {})[part] = tensor
-        elif ".attend.in." in name:
-            for one, third in zip(("query", "key", "value"), tensor.chunk(3), strict=False):
-                found[name.replace(".in.", f".{one}.")] = third
-        elif name:
+    for name, tensor in weights.items():
+        whole, _, part = name.partition(" ")
+        if ".attend.in." in name:
+            thirds = zip(("query", "key", "value"), tensor.chunk(3), strict=False)
+            found |= {name.replace(".in.", f".{one}."): third for one, third in thirds}
+        elif not part:
             found[name] = tensor
-    for name, three in parts.items():
-        if len(three) < 3 or len({one.shape for one in three.values()}) > 1:
-            raise ModelFileError(f"{WHAT}: parts of {name} are missing or misshapen")
-        found[name] = torch.cat([three[part] for part in "012"])
+        elif whole not in found:
+            three = [weights.get(f"{whole} {k}", torch.zeros(())) for k in range(3)]
+            if len({one.shape for one in three}) > 1 or three[0].ndim == 0:
+                raise ModelFileError(f"not {WHAT}: parts of {whole} are missing or misshapen")
+            found[whole] = torch.cat(three)
     return found
 
 
@@ -206,25 +187,15 @@ def _variant(state: Mapping[str, Tensor]) -> str:
     channels = state.get("backbone.patch_embed.proj.bias", torch.zeros(0)).numel()
     blocks = sum(bool(re.fullmatch(r"backbone\.layers\.2\.blocks\.\d+\.norm1\.bias", name)) for name in state)
     if (channels, blocks) not in BACKBONES:
-        raise ModelFileError(f"{WHAT} on Swin-T, S, B, L or ResNet-50: {channels} channels, {blocks} blocks")
+        raise ModelFileError(f"not {WHAT} on Swin-T, S, B, L or ResNet-50: {channels} channels, {blocks} blocks")
     return f"mask2former_{BACKBONES[channels, blocks]}"
-
-
-def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], variant: str) -> None:
-    for name in sorted(set(expected) ^ set(state)):
-        where = "is missing" if name in expected else "is unexpected"
-        raise ModelFileError(f"{WHAT} ({variant}): {name} {where}")
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{list(tensor.shape)}, expected {list(expected[name].shape)}"
-            raise ModelFileError(f"{WHAT} ({variant}): {name} is {shapes}")
 
 
 def _check_configuration(module: nn.Module) -> None:
     """Refuse what weights do not show and ours cannot have."""
     config: Any = getattr(module, "config", None)
     if getattr(config, "model_type", None) != "mask2former":
-        raise ModelFileError(f"{WHAT} but {type(module).__name__}")
+        raise ModelFileError(f"not {WHAT} but {type(module).__name__}")
     for name, ours in FIXED.items():
         theirs = getattr(config, name)
         if (tuple(theirs) if isinstance(theirs, list) else theirs) != ours:
@@ -236,7 +207,7 @@ def _check_configuration(module: nn.Module) -> None:
         if given != (heads, "gelu", 1e-5, False):
             raise ModelFileError(f"the Swin backbone has heads, activation, epsilon, places {given}: ours are others")
     elif backbone.model_type != "resnet" or backbone.layer_type != "bottleneck" or backbone.downsample_in_bottleneck:
-        raise ModelFileError(f"{WHAT} on Swin-T, S, B, L or ResNet-50: its backbone is {backbone.model_type}")
+        raise ModelFileError(f"not {WHAT} on Swin-T, S, B, L or ResNet-50: its backbone is {backbone.model_type}")
 
 
 def _class_names(source: object, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
