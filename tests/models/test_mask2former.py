@@ -45,7 +45,10 @@ def test_boxes_and_certainties_against_masks_drawn_on_the_image() -> None:
         y, x = torch.nonzero(logits > 0).unbind(1)
         expected = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]) / 8
         cut = box.minimum(torch.tensor([113.0, 90.0, 113.0, 90.0]))
-        assert (cut - expected).abs().max() < 1  # the image's last fourth of a cell is not looked at
+        if mean == 0:  # seen between the last centres and the edge
+            assert expected[0] > 4 * 27.5 or expected[1] > 4 * 21.5
+            continue
+        assert (cut - expected).abs().max() < 0.3
         seen = mask[:22, :28].flatten()  # cells whose centres are in the image: 90 / 4 = 22.5, 113 / 4 = 28.25
         assert mean.item() == pytest.approx(seen[seen > 0].sigmoid().mean().item(), abs=1e-5)
 
@@ -73,9 +76,9 @@ def test_boxes_are_the_masks_own(model: Mask2Former) -> None:
     found = 0
     for objects in model.decode(outputs, sizes, limits):
         assert objects.masks is not None
-        assert (
-            objects.masks.boxes_xyxy() - objects.boxes_xyxy
-        ).abs().max() < 1.5  # of pixels whose centres are covered
+        beyond = (objects.masks.boxes_xyxy() - objects.boxes_xyxy) * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+        assert beyond.max() <= 0.5  # half a pixel, whose centre is covered
+        assert (beyond > -0.51).float().mean() > 0.9  # but for tips thinner than a pixel
         found += len(objects)
     assert found > 10
 

@@ -35,6 +35,14 @@ def test_against_fine_drawings() -> None:
     assert (found - expected).abs().max() < 3 / FINE  # thin tips lie between the points
 
 
+def test_what_counts_may_end_between_centres() -> None:
+    logits, seen_wh = maps(), torch.tensor([6.3, 4.8])
+    found = logit_extents(logits, seen_wh).minimum(seen_wh.repeat(2))
+    expected = torch.stack([drawn(one, (6.3, 4.8)).minimum(seen_wh.repeat(2)) for one in logits])
+    apart = (found - expected).abs() > 3 / FINE
+    assert apart.sum() <= 1  # one begins between the last points and the edge
+
+
 def test_one_cell_reaches_as_far_as_its_logit() -> None:
     logits = torch.full((1, 5, 6), -1.0)
     logits[0, 2, 3] = 3.0
