@@ -373,8 +373,8 @@ def mask2former_lite(class_names: Sequence[str], settings: Settings | None = Non
     return Mask2Former(
         class_names,
         backbone,
-        PixelDecoder(backbone.channels, 128, layers=2, inner=512, heads=8, channels=64),
-        MaskedDecoder(128, 64, settings.queries, 3, layers=3, heads=8, inner=512),
+        PixelDecoder(backbone.channels, 128, layers=2, inner=512, heads=4, channels=64),
+        MaskedDecoder(128, 64, settings.queries, 3, layers=3, heads=4, inner=512),
         settings,
     )
 
