@@ -36,7 +36,9 @@ Deviations from the paper and its code:
 - The points in which masks are compared with objects (section 3.3) are drawn once for an image, and serve matching, all
   layers and all objects; each object still takes the least certain of them for its loss. They lie inside of the image,
   never in its padding, and truths are interpolated in the annotated masks.
-- Masks for attention are made at the coarse maps' strides from shrunken maps, which is the same: both are linear.
+- Masks for attention are made at the coarse maps' strides from shrunken maps, which is the same: both are linear. They
+  are cut at 0, so that a rounding error may show a query one cell more and change what follows: an image alone and in a
+  batch agree as far as no logit is within rounding of 0 (so it was wherever it was tried), not by construction.
 - The mean probability in a mask is taken over cells of the maps inside of the image, not over its pixels.
 - A query may become a detection of several classes, as in the paper; how many there are is limited at the end alone.
 - The class term is divided by the sum of its weights with the objects averaged over processes.

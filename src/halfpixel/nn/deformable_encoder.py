@@ -61,13 +61,17 @@ class DeformableEncoder(nn.Module):
 
 def grid_positions(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "cells c"]:
     """Sines of where each cell of a map is, a full turn from one end to the other (Carion 2020, arXiv:2005.12872)."""
-    rows, columns = (
-        torch.arange(1, side + 1, dtype=x.dtype, device=x.device) / (side + 1e-6) * FULL_TURN for side in x.shape[2:]
-    )
+    rows, columns = (step / (side + 1e-6) * FULL_TURN for step, side in zip(_steps(x, 1.0), x.shape[2:], strict=True))
     return sine_positions(rows, columns, x.shape[1], interleaved=True)
 
 
 def _centres(x: Tensor) -> Tensor:
     """Of each cell, (x, y) in 0..1."""
-    y, x = ((torch.arange(side, dtype=x.dtype, device=x.device) + 0.5) / side for side in x.shape[2:])
+    y, x = (step / side for step, side in zip(_steps(x, 0.5), x.shape[2:], strict=True))
     return torch.cartesian_prod(y, x).flip(1)
+
+
+def _steps(x: Tensor, first: float) -> list[Tensor]:
+    """Numbers of the rows and of the columns; half precision would not tell neighbours apart."""
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return [torch.arange(side, dtype=kind, device=x.device) + first for side in x.shape[2:]]

@@ -99,7 +99,7 @@ class DeformableAttention(nn.Module):
         if references.shape[5] == 2:
             # each side a tensor of its own: a list of them would be frozen by an export
             sides = [torch.tensor(side, device=offsets.device) for height, width in shapes for side in (width, height)]
-            locations = references + offsets / torch.stack(sides).to(offsets).unflatten(0, (levels, 1, 2))
+            locations = references + offsets / torch.stack(sides).to(references).unflatten(0, (levels, 1, 2))
         else:
             locations = references[..., :2] + offsets * (0.5 / points) * references[..., 2:]
         values = self.value(memory).unflatten(2, (heads, -1))
