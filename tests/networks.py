@@ -62,6 +62,8 @@ def enliven(model: Network, images: Tensor) -> Network:
         hook = layer.register_forward_hook(lambda _, __, out, heard=heard: heard.append(out.transpose(0, 1).flatten(1)))
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
+            if not heard:
+                continue  # it speaks in training alone
             said = torch.cat(heard, dim=1)  # of each pyramid level
             spread = SPREADS.get(name.rpartition(".")[2], 2.0)
             factors = spread / said.std(dim=1).clamp(min=1e-12)

@@ -31,7 +31,7 @@ Settings where the sources differ:
     mask crop             the box            + 1 cell        the box        `yolact_lite`: + 12.5%, as `mask_rcnn_lite`
     neighbours in a crop  as background      the same        as the paper   `yolact_lite`: weigh more, `leak_weight`
     mask targets          binary, stride 4   the same        soft, 28 x 28  small masks are not binarised when small
-    hard negatives        3 for 1, an image  the same        3 for 1        over the batch; images without objects too
+    hard negatives        3 for 1, an image  the same        3 for 1        over the batch, and some on each level
     input                 550 x 550          the same        any            sides keep their proportion
     P6 comes from         P5                 P5              P5             C5 in MMDetection, whose levels are not cut
                                                                             off below 0: `pyramid="mmdet"`
@@ -77,8 +77,8 @@ from halfpixel.structures.targets import Targets
 NEGATIVES = 3
 """Background anchors trained on for each that shows an object: the hardest ones."""
 
-FEWEST_POSITIVES = 8
-"""Counted for an image that has fewer: background is learnt there too."""
+FEWEST_NEGATIVES = 8
+"""Of each image and level, the hardest ones again: background is learnt everywhere, and without objects too."""
 
 CANDIDATES_PER_OBJECT = 10
 """Anchors that are compared for each object that may be found: several lie on one."""
@@ -228,27 +228,25 @@ class YOLACT(KernelNetwork):
             match(anchors, truth, target.ignored_xyxy.to(anchors), 0.5, 0.4, low_quality=True)
             for truth, target in zip(truths, targets, strict=True)
         ]
+        levels = [len(self.plan.ratios) * one.shape[2] * one.shape[3] for one in pyramid]
         return {
-            "class": self._class_loss(said.logits, matches, targets),
+            "class": self._class_loss(said.logits, torch.stack(matches), levels, targets),
             "box": self._box_loss(said.deltas, anchors, matches, truths),
             "mask": self._mask_loss(said, maps, matches, targets),
             "semantic": self._semantic_loss(pyramid[0], targets),
         }
 
-    def _class_loss(self, logits: Tensor, matches: Sequence[Tensor], targets: Sequence[Targets]) -> Tensor:
+    def _class_loss(self, logits: Tensor, matches: Tensor, levels: Sequence[int], targets: Sequence[Targets]) -> Tensor:
         """Cross-entropy of the anchors that show something and of the hardest of the others."""
-        classes = [
-            torch.where(found >= 0, torch.nn.functional.pad(target.labels.to(found) + 1, (0, 1))[found], 0)
-            for found, target in zip(matches, targets, strict=True)
-        ]
-        matched, truth, flat = torch.cat(matches), torch.cat(classes), logits.flatten(0, 1)
-        chosen, count = hardest(flat.detach(), matched, NEGATIVES, FEWEST_POSITIVES * len(targets))
-        total = nn.functional.cross_entropy(flat[chosen], truth[chosen], reduction="sum")
-        return total / mean_count(count, logits.device)
+        labels = [nn.functional.pad(target.labels.to(matches) + 1, (0, 1)) for target in targets]
+        truth = torch.stack([label[found.clamp(min=0)] for label, found in zip(labels, matches, strict=True)])
+        negative, positive = hardest(logits.detach(), matches, levels, NEGATIVES, FEWEST_NEGATIVES), matches >= 0
+        truth, chosen = truth.masked_fill(~positive, 0), positive | negative
+        total = nn.functional.cross_entropy(logits[chosen], truth[chosen], reduction="sum")
+        count = torch.maximum(positive.sum(), negative.sum() // NEGATIVES)
+        return total / mean_count(int(count), logits.device)
 
-    def _box_loss(
-        self, deltas: Tensor, anchors: Tensor, matches: Sequence[Tensor], truths: Sequence[Tensor]
-    ) -> Tensor:
+    def _box_loss(self, deltas: Tensor, anchors: Tensor, matches: Sequence[Tensor], truths: Sequence[Tensor]) -> Tensor:
         said, wanted = [], []
         for k, (found, truth) in enumerate(zip(matches, truths, strict=True)):
             rows = torch.nonzero(found >= 0).ravel()
@@ -276,7 +274,8 @@ class YOLACT(KernelNetwork):
         given = torch.cat(kernels), torch.cat(image_index), torch.cat(regions)
         logits = assemble_on(MASK_GRID, maps, *given, self.map_stride, self.apply_kernels)
         total = masked_entropy(logits, torch.cat(truths), torch.cat(others), self.settings.leak_weight)
-        return MASK_TERM * total / mean_count(len(logits), maps.device) + 0 * maps.sum()  # there may be no object
+        untouched = 0 * (maps.sum() + said.coefficients.sum())  # there may be no object
+        return MASK_TERM * total / mean_count(len(logits), maps.device) + untouched
 
     def _semantic_loss(self, features: Tensor, targets: Sequence[Targets]) -> Tensor:
         """Cross-entropy of the classes that each cell of the finest level shows, said by a layer that is not kept."""
@@ -289,24 +288,24 @@ class YOLACT(KernelNetwork):
 
 
 def hardest(
-    logits: Float[Tensor, "n _"], matches: Int[Tensor, "n"], negatives: int, fewest: int
-) -> tuple[Int[Tensor, "m"], int]:
-    """Anchors to learn classes from: all that show an object, and the hardest background (SSD's mining).
+    logits: Float[Tensor, "b n _"], matches: Int[Tensor, "b n"], levels: Sequence[int], negatives: int, fewest: int
+) -> Bool[Tensor, "b n"]:
+    """Which background anchors to learn from: those that look most like objects (Liu et al. 2016, arXiv:1512.02325).
 
     Args:
         logits: of the background, then of the classes.
         matches: of `halfpixel.nn.matching.match`; ignored anchors are not among the chosen.
-        negatives: background anchors for each that shows an object.
-        fewest: at least this many are counted as showing one.
-
-    Returns:
-        Their rows, and how many were counted as showing one.
+        levels: how many anchors each level has.
+        negatives: chosen over the batch for each anchor that shows an object.
+        fewest: chosen on each level of each image in any case.
     """
-    positive, negative = torch.nonzero(matches >= 0).ravel(), torch.nonzero(matches == BACKGROUND).ravel()
-    count = max(len(positive), fewest)
-    doubt = logits[negative].logsumexp(1) - logits[negative, 0]
-    hard = negative[doubt.topk(min(negatives * count, len(negative))).indices]
-    return torch.cat([positive, hard]), count
+    doubt = (logits.logsumexp(2) - logits[..., 0]).masked_fill(matches != BACKGROUND, -1)
+    chosen = torch.zeros_like(matches, dtype=torch.bool)
+    for part, marks in zip(doubt.split(list(levels), 1), chosen.split(list(levels), 1), strict=True):
+        marks.scatter_(1, part.topk(min(fewest, part.shape[1])).indices, True)
+    hard = doubt.flatten().topk(min(negatives * int((matches >= 0).sum()), doubt.numel())).indices
+    chosen.view(-1)[hard] = True
+    return chosen & (matches == BACKGROUND)
 
 
 def masked_entropy(
