@@ -132,7 +132,7 @@ def _drawn(model: YOLACT, outputs: dict[str, Tensor], rows: Tensor, size_hw: tup
 def _added(leak: Leak, drawn: Tensor, target: Targets) -> Leak:
     labels = target.label_map()
     truth = labels == torch.arange(1, len(target) + 1)[:, None, None]
-    shared = (drawn.flatten(2).float() @ truth.flatten(1).float().T)  # [cuts, n, truths]
+    shared = drawn.flatten(2).float() @ truth.flatten(1).float().T  # [cuts, n, truths]
     areas, true_areas = drawn.sum((2, 3)), truth.sum((1, 2))
     if len(target) == 0 or drawn.shape[1] == 0:
         return leak._replace(true=leak.true + len(target))
@@ -172,7 +172,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20, help="of unseen crops")
     given = parser.parse_args()
     print("share of mask pixels on other objects; median IoU with the own one; true objects found at an IoU of .5")
-    print(f"{'leak_weight':>11} {'seed':>5} " + "".join(f"{cut:>9}" for cut in CUTS) + f"{'IoU':>8}{'found':>8}{'n':>6}")
+    print(
+        f"{'leak_weight':>11} {'seed':>5} " + "".join(f"{cut:>9}" for cut in CUTS) + f"{'IoU':>8}{'found':>8}{'n':>6}"
+    )
     rows: dict[float, list[list[float]]] = {weight: [] for weight in given.weights}
     for weight, seed, leak in runs(given):
         shares = (leak.leaked / leak.drawn.clamp(min=1)).tolist()

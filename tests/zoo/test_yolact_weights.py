@@ -248,7 +248,10 @@ def test_old_files_of_the_authors_hold_some_weights_twice() -> None:
         (lambda s: s.pop("neck.fpn_convs.4.conv.bias"), "pyramid.coarser.1.bias is missing"),
         (lambda s: s.pop("bbox_head.conv_cls.bias"), "head.logits.bias is missing"),
         (lambda s: s.update({"bbox_head.more.weight": torch.zeros(1)}), "bbox_head.more.weight"),
-        (lambda s: s.update({"bbox_head.conv_reg.bias": torch.zeros(15)}), r"head.deltas.bias is \[15\], expected \[12"),
+        (
+            lambda s: s.update({"bbox_head.conv_reg.bias": torch.zeros(15)}),
+            r"head.deltas.bias is \[15\], expected \[12",
+        ),
         (lambda s: s.update({"bbox_head.conv_reg.bias": torch.zeros(13)}), r"head.deltas.bias has 13 rows"),
         (lambda s: s.update({"mask_head.protonet.10.bias": torch.zeros(16)}), r"protonet.maps.bias is \[16\]"),
         (lambda s: s.update({"mask_head.protonet.8.bias": torch.full((256,), torch.nan)}), "protonet.fine.0.conv.bias"),
