@@ -1,4 +1,4 @@
-"""How much of a YOLACT mask lies on other objects: with the box's cut and without, with the loss that penalises it or not.
+"""How much of a YOLACT mask lies on other objects, with the cut and without, with the loss that penalises it or not.
 
 `yolact_lite` is trained shortly from the same weights on the same images with `leak_weight` 0, which is the paper's
 loss, and others. Then each object that it finds on images it has not seen belongs to the true object that it overlaps

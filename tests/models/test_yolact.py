@@ -26,13 +26,12 @@ def model() -> YOLACT:
 
 # No caps
 
-SIDE, STEP, ROWS, COLUMNS = 576, 14, 40, 38  # 1,520 discs
+SIDE, STEP, ROWS, COLUMNS = 576, 14, 40, 38
+DISCS = ROWS * COLUMNS
 
 
 class Knowing(nn.Module):
     """In place of the head and the protonet: knows a scene of discs, and several anchors say each of them."""
-
-    coefficients = nn.Conv2d(1, 16, 1)
 
     def __init__(self, boxes_xyxy: Tensor, colours: Tensor, anchors: Tensor, maps: Tensor) -> None:
         super().__init__()
@@ -55,51 +54,56 @@ class Knowing(nn.Module):
 
 @pytest.fixture(scope="module")
 def crowd() -> tuple[YOLACT, Tensor]:
-    """A network that knows 1,520 discs of 9 pixels, and their true masks. Neighbours are in different prototypes."""
+    """A network that knows discs of 9 pixels, and which of them (from 1) each pixel shows.
+
+    Neighbours are in different prototypes.
+    """
     model = yolact_lite(("disc",), Settings(box_iou=0.5, mask_iou=0.4, mask_margin=0.125)).eval()
     row, column = (one.flatten() for one in torch.meshgrid(torch.arange(ROWS), torch.arange(COLUMNS), indexing="ij"))
-    centres = STEP * torch.stack([column, row], 1) + 8.3
-    steps = torch.arange(SIDE) + 0.5
-    masks = (steps - centres[:, 0, None, None]) ** 2 + (steps[:, None] - centres[:, 1, None, None]) ** 2 < 4.5**2
+    centres, pixels = STEP * torch.stack([column, row], 1) + 8.3, torch.arange(SIDE) + 0.5
+    nearest = ((pixels - 8.3) / STEP).round()
+    off = (pixels - 8.3 - STEP * nearest) ** 2
+    y, x = nearest.clamp(max=ROWS - 1).long(), nearest.clamp(max=COLUMNS - 1).long()
+    shown = (off + off[:, None] < 4.5**2) & (nearest < COLUMNS) & (nearest[:, None] < ROWS)
+    labels = (y[:, None] * COLUMNS + x + 1) * shown
     colours = row % 2 * 2 + column % 2
-    fine = torch.stack([masks[colours == k].any(0) for k in range(4)]).float()
+    fine = torch.stack([shown & (y[:, None] % 2 * 2 + x % 2 == k) for k in range(4)]).float()
     maps = torch.cat([10 * nn.functional.avg_pool2d(fine, 2), torch.full((1, SIDE // 2, SIDE // 2), 5.0)])[None]
     images = torch.zeros(1, 3, SIDE, SIDE)
     with torch.no_grad():
         anchors = model._anchors(model._features(images), images)
     knowing = Knowing(torch.cat([centres - 4.5, centres + 4.5], 1), colours, anchors, maps)
     model.head, model.protonet = knowing, knowing  # type: ignore[assignment]
-    return model, masks
+    return model, labels
 
 
 @pytest.mark.parametrize(("limit", "saturated"), [(1520, False), (3000, False), (1000, True)])
 def test_none_of_1500_objects_is_lost_silently(crowd: tuple[YOLACT, Tensor], limit: int, saturated: bool) -> None:
-    model, masks = crowd
+    model, truth = crowd
     limits = Limits.of(0.3, limit)
     with torch.no_grad():
         outputs = model(torch.zeros(1, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE]]), limits)
     (found,) = model.decode(outputs, [Resized((SIDE, SIDE), (SIDE, SIDE))], limits)
-    assert len(found) == min(limit, len(masks))
+    assert len(found) == min(limit, DISCS)
     assert found.saturated == saturated
-    assert outputs["candidates"].tolist() == [[len(masks)]]
+    assert outputs["candidates"].tolist() == [[DISCS]]
     if not saturated:
         assert found.masks is not None
-        n, drawn = len(masks) + 1, torch.zeros(SIDE, SIDE, dtype=torch.int64)
+        n, drawn = DISCS + 1, torch.zeros(SIDE, SIDE, dtype=torch.int64)
         for k, (crop, (x, y)) in enumerate(found.masks.placed()):
             drawn[y : y + crop.shape[0], x : x + crop.shape[1]][crop] = k + 1
-        truth = (masks * torch.arange(1, n)[:, None, None]).sum(0)
         joint = torch.bincount((truth * n + drawn).flatten(), minlength=n * n).reshape(n, n)
         ious = joint[1:, 1:] / (joint.sum(1)[1:, None] + joint.sum(0)[1:] - joint[1:, 1:])
         assert ious.max(1).values.min() > 0.7
-        assert len(ious.argmax(1).unique()) == len(masks)
+        assert len(ious.argmax(1).unique()) == DISCS
 
 
 def test_what_is_compared_follows_the_limit(crowd: tuple[YOLACT, Tensor]) -> None:
-    model, masks = crowd
+    model, _ = crowd
     settings = model.settings
     model.settings = dataclasses.replace(settings, considered=1, mask_iou=None)
     try:
-        for limit, expected in [(len(masks), False), (100, True)]:
+        for limit, expected in [(DISCS, False), (100, True)]:
             with torch.no_grad():
                 given = torch.zeros(1, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE]]), Limits.of(0.3, limit)
                 outputs = model(*given)

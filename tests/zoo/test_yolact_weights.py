@@ -271,5 +271,5 @@ def test_other_networks_are_refused() -> None:
     for convert, given in ((mmdet_yolact.convert, state), (original_yolact.convert, {"maskiou_net.0.weight": state})):
         with pytest.raises(ModelFileError):
             convert(given)
-    with pytest.raises(ModelFileError, match="maskiou_net.0.weight"):  # YOLACT++
+    with pytest.raises(ModelFileError, match=r"maskiou_net\.0\.weight"):  # YOLACT++
         original_yolact.convert(state | {"maskiou_net.0.weight": torch.zeros(8, 1, 3, 3)})
