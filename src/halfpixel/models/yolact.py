@@ -316,12 +316,13 @@ def masked_entropy(
     Args:
         logits: of each object's mask.
         truth: share of each point's surroundings that the object covers.
-        others: share that other objects cover: there the loss weighs more, by `leak_weight` times what is not the
-            object's own.
+        others: share that other objects cover: there a point counts more in the mean, by `leak_weight` times what is
+            not the object's own. It stays a mean: a larger sum would drown the other terms.
         leak_weight: 0 for a plain mean.
     """
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return (entropy * (1 + leak_weight * others * (1 - truth))).mean((1, 2)).sum()
+    weights = 1 + leak_weight * others * (1 - truth)
+    return ((entropy * weights).mean((1, 2)) / weights.mean((1, 2))).sum()
 
 
 def class_shares(
