@@ -64,7 +64,7 @@ from halfpixel.nn.long_pyramid import LongPyramid
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.nn.network import Outputs
-from halfpixel.nn.prototypes import AnchorsSaid, CoefficientHead, Protonet
+from halfpixel.nn.prototypes import AnchorsSaid, CoefficientHead, Protonet, start_small
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan
 from halfpixel.ops import boxes
@@ -164,6 +164,7 @@ class YOLACT(KernelNetwork):
         self.head, self.protonet = head, protonet
         self.map_stride = plan.strides[0] // 2
         self.semantic = nn.Conv2d(pyramid.channels, len(class_names), 1)
+        start_small(self.semantic)
 
     @property
     def anchor_sizes_px(self) -> tuple[float, ...]:
@@ -174,6 +175,7 @@ class YOLACT(KernelNetwork):
         """See `Network.set_classes`: the layer of the head, and the one that speaks in training alone."""
         self.head.set_classes(classes)
         self.semantic = nn.Conv2d(self.pyramid.channels, classes, 1)
+        start_small(self.semantic)
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """See `Network.forward`; the kernels are the coefficients, the maps the prototypes."""

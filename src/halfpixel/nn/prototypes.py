@@ -19,6 +19,17 @@ class AnchorsSaid(NamedTuple):
     coefficients: Float[Tensor, "b n k"]
 
 
+def start_small(layer: nn.Conv2d) -> None:
+    """Fresh weights for a layer that says something in the end.
+
+    A pyramid on pretrained weights has values of a hundred. Larger weights would make of them coefficients at the ends
+    of their tanh and prototypes of hundreds, and prototypes that fall below 0 everywhere never come back.
+    """
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+
+
 class CoefficientHead(nn.Module):
     """What each anchor shows, where exactly, and how its mask is made of the prototypes; the same on all levels.
 
@@ -39,20 +50,15 @@ class CoefficientHead(nn.Module):
         self.convs = conv_stack(channels, (channels,) * depth)
         self.deltas = nn.Conv2d(channels, 4 * shapes, kernel, padding=kernel // 2)
         self.coefficients = nn.Conv2d(channels, prototypes * shapes, kernel, padding=kernel // 2)
-        nn.init.normal_(self.deltas.weight, std=0.01)
-        nn.init.xavier_uniform_(self.coefficients.weight)
-        for layer in (self.deltas, self.coefficients):
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        start_small(self.deltas)
+        start_small(self.coefficients)
         self.set_classes(classes)
 
     def set_classes(self, classes: int) -> None:
         """Replace the layer that depends on the classes by a new one."""
         inputs, kernel, padding = self.deltas.in_channels, self.deltas.kernel_size[0], self.deltas.padding[0]
         self.logits = nn.Conv2d(inputs, (1 + classes) * self.shapes, kernel, padding=int(padding))
-        nn.init.normal_(self.logits.weight, std=0.01)
-        assert self.logits.bias is not None
-        nn.init.zeros_(self.logits.bias)
+        start_small(self.logits)
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> AnchorsSaid:
         """Of all levels' anchors."""
@@ -81,9 +87,7 @@ class Protonet(nn.Module):
         self.coarse = conv_stack(channels, coarse)
         self.fine = conv_stack(coarse[-1], (fine,))
         self.maps = nn.Conv2d(fine, prototypes, 1)
-        nn.init.xavier_uniform_(self.maps.weight)
-        assert self.maps.bias is not None
-        nn.init.zeros_(self.maps.bias)
+        start_small(self.maps)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
         """None of them negative, in float32."""
