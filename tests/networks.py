@@ -68,6 +68,8 @@ def enliven(model: Network, images: Tensor) -> Network:
         )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
+            if not heard:
+                continue  # it speaks in training alone
             said = torch.cat(heard, dim=1)  # of each pyramid level
             kind = name.rstrip(".0123456789").rpartition(".")[2]  # without the number of its level
             spread = SPREADS.get(kind, 2.0)
