@@ -17,6 +17,7 @@ from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.exported_files import open_exported, open_file
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.nn.network import check_weights
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
@@ -39,7 +40,7 @@ def load(
     Args:
         model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
             was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
-            Mask R-CNN or Faster R-CNN.
+            Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks.
         backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
         precision: what the backend computes in; default the fastest without losing objects.
         progress: told of a download's pieces.
@@ -85,6 +86,8 @@ def open_backend(
         MissingDependencyError: a library is not installed.
     """
     if name == "torch":
+        if predictor.backend.name != "torch":
+            check_weights(predictor.model, "be run by torch")
         return TorchBackend(predictor.model, predictor.device, precision)
     if precision == "int8":
         raise ArgumentError(

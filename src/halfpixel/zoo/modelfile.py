@@ -158,7 +158,7 @@ def save_described(path: Path, source: Path, info: ModelInfo) -> None:
 
 def description_of(info: ModelInfo) -> str:
     """A description as it stands in a file."""
-    description = {"format": FORMAT, **dataclasses.asdict(info)}
+    description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
     if info.calibration is None:  # versions that know nothing of it read all other files
         del description["calibration"]
     else:
