@@ -19,6 +19,7 @@ from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import check_weights
 from halfpixel.zoo.download import Progress
+from halfpixel.zoo.foreign.transformers_models import is_of_transformers, open_transformers
 from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
 
@@ -40,7 +41,8 @@ def load(
     Args:
         model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
             was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
-            Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks.
+            Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks; or `model.safetensors` in
+            a folder of transformers, of RF-DETR with masks or EoMT.
         backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
         precision: what the backend computes in; default the fastest without losing objects.
         progress: told of a download's pieces.
@@ -64,7 +66,8 @@ def read_description(path: Path) -> ModelInfo:
         ModelFileError: not a usable file.
         MissingDependencyError: what runs it is not installed.
     """
-    return read_info(path) if path.suffix == ".safetensors" else _open(path, None).info
+    ours = path.suffix == ".safetensors" and not is_of_transformers(path)
+    return read_info(path) if ours else _open(path, None).info
 
 
 def open_backend(
@@ -108,6 +111,10 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
     if path.suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
+    if is_of_transformers(path):
+        foreign, about = open_transformers(path)
+        predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
+        return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
     if path.suffix not in (".pth", ".pt"):
         return Predictor(*load_model(path))
     try:

@@ -184,6 +184,15 @@ def read_info(path: Path) -> ModelInfo:
     return parse_info(text, path)
 
 
+def is_described(path: Path) -> bool:
+    """Whether a safetensors file says what model it is of ours; False of what is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return DESCRIPTION in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def parse_info(text: str, path: Path) -> ModelInfo:
     """A description as it stands in a file, here or in one that was exported.
 
