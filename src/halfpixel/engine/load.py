@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from halfpixel.nn.network import check_weights
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.foreign.transformers_models import is_of_transformers, open_transformers
 from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
-from halfpixel.zoo.names import DEFAULT_MODEL, locate
+from halfpixel.zoo.names import DEFAULT_MODEL, READERS, find, locate
 
 PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
 """Files of torchvision whose frozen normalisations have no epsilon."""
@@ -108,27 +110,39 @@ def open_backend(
 
 def _open(model: str | Path, progress: Progress | None) -> Predictor:
     path = locate(model, progress)
+    named = find(str(model))
     if path.suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
     if is_of_transformers(path):
         foreign, about = open_transformers(path)
+        if named is not None:
+            about = replace(about, source=named.url, licence=named.licence)
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
         return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
-    if path.suffix not in (".pth", ".pt"):
+    if path.suffix == ".safetensors" or (path.suffix not in (".pth", ".pt") and named is None):
         return Predictor(*load_model(path))
+    reader = named.reader if named is not None else "torchvision"
+    try:
+        checkpoint = _weights(path)
+        if reader == "torchvision":
+            return from_torchvision(checkpoint, eps=0.0 if PUBLISHED.fullmatch(path.name) else None)
+        return Predictor(*import_module(READERS[reader]).convert(checkpoint))
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}; {HOW}") from error
+
+
+def _weights(path: Path) -> Mapping[str, Any]:
+    """What a file of weights holds; no code in it is run."""
     try:
         with safe_globals([argparse.Namespace]):  # in what torchvision's trainer writes; it holds values, and runs none
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
         first_line = str(error).partition("\n")[0]
-        raise ModelFileError(f"{path}: not a file of weights only ({first_line}); {HOW}") from error
+        raise ModelFileError(f"not a file of weights only ({first_line})") from error
     if not isinstance(checkpoint, Mapping):
-        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors); {HOW}")
-    try:
-        return from_torchvision(checkpoint, eps=0.0 if PUBLISHED.fullmatch(path.name) else None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}; {HOW}") from error
+        raise ModelFileError("not a state dict (a mapping of names to tensors)")
+    return checkpoint
 
 
 def from_torchvision(
