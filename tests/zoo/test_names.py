@@ -13,8 +13,8 @@ import pytest
 
 from halfpixel.errors import DownloadError, ModelFileError
 from halfpixel.zoo import names
-from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, find, locate
-from halfpixel.zoo.published import NamedModel
+from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, READERS, find, locate
+from halfpixel.zoo.published import EMBEDDED, PUBLISHED, NamedModel
 
 BODY = b"pretend that these are weights" * 99
 
@@ -35,6 +35,7 @@ def test_what_is_published_says_by_whom() -> None:
     for model in PUBLISHED:
         assert model.url.startswith("https://")
         assert bool(model.accuracy) == bool(model.page)
+        assert max(len(model.summary), len(model.accuracy)) <= 76  # a line each in a terminal of 100 columns
         assert bool(model.reader) != bool(model.beside)
         if model.sha256:
             assert re.fullmatch("[0-9a-f]{8}", model.sha256)
