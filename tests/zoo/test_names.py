@@ -137,7 +137,8 @@ def test_what_lies_beside_a_file_comes_with_it(address: str, tmp_path: Path, mon
         path = locate("far")
     assert path == far.path == tmp_path / "cache" / "far" / "weights.pth"
     assert far.is_here
-    assert len(warned) == 2
+    assert len(warned) == 1
+    assert path.with_name("config.json.sha256.json").is_file()
     recorded = json.loads(path.with_name("weights.pth.sha256.json").read_text())
     assert recorded["sha256"] == hashlib.sha256(BODY).hexdigest()
     assert locate("far") == path

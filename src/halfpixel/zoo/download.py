@@ -63,11 +63,11 @@ def fetch(url: str, sha256: str, to: Path, *, progress: Progress | None = None) 
     return _fetch(url, sha256, to, progress)
 
 
-def fetch_recorded(url: str, to: Path, *, progress: Progress | None = None) -> Path:
+def fetch_recorded(url: str, to: Path, *, progress: Progress | None = None, quiet: bool = False) -> Path:
     """As `fetch`, for a file whose publisher is not known to state a checksum.
 
     That of the first download is recorded, in a small file beside it, and every later one has to be the same. A warning
-    says so.
+    says so, unless it is to be `quiet`.
 
     Raises:
         DownloadError: see `fetch`; or the record cannot be read.
@@ -84,11 +84,12 @@ def fetch_recorded(url: str, to: Path, *, progress: Progress | None = None) -> P
         write_whole(record, json.dumps(said, indent=1).encode())
     except OSError as error:
         raise DownloadError(f"cannot write {record}: {error.strerror or error}") from error
-    warnings.warn(
-        f"{url}: no checksum of its publisher's is known here. That of the file which came, {said['sha256']}, is "
-        f"recorded in {record}, and checked from now on",
-        stacklevel=3,
-    )
+    if not quiet:
+        warnings.warn(
+            f"{url}: no checksum of its publisher's is known here. That of the file which came, {said['sha256']}, is "
+            f"recorded in {record}, and checked from now on",
+            stacklevel=3,
+        )
     return to
 
 

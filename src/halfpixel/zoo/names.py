@@ -64,7 +64,7 @@ def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
         return named.path
     try:
         for name in named.beside:
-            fetch_recorded(f"{named.url.rpartition('/')[0]}/{name}", named.path.with_name(name))
+            fetch_recorded(f"{named.url.rpartition('/')[0]}/{name}", named.path.with_name(name), quiet=True)
         if named.sha256:
             return fetch(named.url, named.sha256, named.path, progress=progress)
         return fetch_recorded(named.url, named.path, progress=progress)
