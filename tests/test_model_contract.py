@@ -363,12 +363,15 @@ for module in modules():
     images = torch.stack([scene(96, seed=seed)[0] for seed in (1, 2)])
     model = enliven(smallest(module).eval(), images)
     sizes_hw = torch.tensor([[96, 96], [90, 80]])
+    sides = {k + 2: 32 * torch.export.Dim(name, min=1, max=4096) for k, name in enumerate(("rows", "columns"))}
+    shapes = {"images": sides, "sizes_hw": None, "limits": Limits(None, None)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torchvision's, about its own registrations
-        program = torch.export.export(model, (images, sizes_hw, Limits.of(0.3, 20)), strict=False).module()
-    others = torch.stack([scene(96, seed=seed)[0] for seed in (3, 4)])
+        example = (images, sizes_hw, Limits.of(0.3, 20))
+        program = torch.export.export(model, example, dynamic_shapes=shapes, strict=False).module()
+    others = torch.stack([scene(128, seed=seed)[0] for seed in (3, 4)])[:, :, :96]
     for threshold, limit in [(0.3, 20), (0.2, 7), (0.02, 100), (0.9999999, 5)]:
-        given = (others, torch.tensor([[70, 96], [96, 96]]), Limits.of(threshold, limit))
+        given = (others, torch.tensor([[70, 96], [96, 128]]), Limits.of(threshold, limit))
         with torch.no_grad():
             eager, exported = model(*given), program(*given)
         assert eager.keys() == exported.keys()

@@ -7,20 +7,19 @@ left out, and class k there is class k - 1 here.
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
+from halfpixel.zoo.convert.state_dicts import filled, renamed, translated, weights_in
 from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
-from halfpixel.zoo.modelfile import ModelInfo, check_finite
+from halfpixel.zoo.modelfile import ModelInfo
 
 DEFAULT_EPS = 1e-5
 SMALL_VARIANCE = 1e-3
@@ -28,12 +27,7 @@ SMALL_VARIANCE = 1e-3
 
 COCO_OUTPUTS = 91
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-"""Under which trainers keep the weights of a model."""
-
-NESTING = 3
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What parallel training, compilation and trainers put before the names of weights."""
+WHAT = "torchvision's Mask or Faster R-CNN with ResNet-50 and a pyramid"
 
 # Patterns of torchvision's keys, newest first; older files lack some of the nesting.
 RENAMES = (
@@ -72,14 +66,7 @@ def rename(key: str) -> str | None:
     Raises:
         ModelFileError: neither of torchvision's networks has such a key.
     """
-    if key.endswith("num_batches_tracked"):
-        return None
-    for pattern, ours in RENAMES:
-        if re.fullmatch(pattern, key):
-            return re.sub(pattern, ours, key)
-    raise ModelFileError(
-        f"not torchvision's Mask or Faster R-CNN with ResNet-50 and a pyramid: unexpected weights {key!r}"
-    )
+    return None if key.endswith("num_batches_tracked") else renamed(key, RENAMES, WHAT)
 
 
 def convert(
@@ -111,58 +98,26 @@ def convert(
     elif eps is not None and not 0 <= eps <= 1:
         raise ArgumentError(f"eps must be from 0 to 1, got {eps}")
     state = source.state_dict() if isinstance(source, nn.Module) else weights_in(source)
-    renamed = {ours: tensor for key, tensor in state.items() if (ours := rename(key)) is not None}
-    if "box_head.logits.bias" not in renamed:
+    weights = translated(state, RENAMES, WHAT)
+    if "box_head.logits.bias" not in weights:
         raise ModelFileError("not torchvision's Mask or Faster R-CNN: the class predictor is missing")
-    outputs = len(renamed["box_head.logits.bias"])
+    outputs = len(weights["box_head.logits.bias"])
     names = _class_names(class_names, outputs)
     for key in ("mask_head.logits.weight", "mask_head.logits.bias"):
-        if key in renamed:
-            renamed[key] = renamed[key][1:]
+        if key in weights:
+            weights[key] = weights[key][1:]
 
-    with_masks = any(key.startswith("mask_head.") for key in renamed)
-    newer = "rpn.convs.1.conv.weight" in renamed
+    with_masks = any(key.startswith("mask_head.") for key in weights)
+    newer = "rpn.convs.1.conv.weight" in weights
     variant = f"{'mask' if with_masks else 'faster'}_rcnn_r50_fpn{'_v2' if newer else ''}"
     info = _published_policy(ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause"))
-    _check_shapes(renamed, variant, names)
     if isinstance(source, nn.Module):
         info = with_policy(source, info)
-    model = mask_rcnn.VARIANTS[variant](names, Settings(**info.settings))
-    model.load_state_dict(renamed)
+    settings = Settings(**info.settings)
+    model = filled(lambda: mask_rcnn.VARIANTS[variant](names, settings), weights, f"torchvision's {variant}")
+    assert isinstance(model, MaskRCNN)
     _absorb_eps(model, _eps_of(source) if isinstance(source, nn.Module) else _eps_in(state, eps))
-    check_finite(model)
-    return model.eval(), info
-
-
-def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
-
-    Raises:
-        ModelFileError: there is none.
-    """
-    for _ in range(NESTING):
-        inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None)
-        checkpoint = checkpoint if inner is None else inner
-    state = dict(checkpoint)
-    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ModelFileError(
-            f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
-        )
-    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
-
-
-def _check_shapes(renamed: Mapping[str, Tensor], variant: str, names: tuple[str, ...]) -> None:
-    with torch.device("meta"):
-        expected = mask_rcnn.VARIANTS[variant](names, None).state_dict()
-    for name in sorted(set(expected) ^ set(renamed)):
-        where = "is missing" if name in expected else "is unexpected"
-        raise ModelFileError(f"not torchvision's {variant}: {name} {where}")
-    for name, tensor in renamed.items():
-        if tensor.shape != expected[name].shape:
-            raise ModelFileError(f"not torchvision's {variant}: {name} is {list(tensor.shape)}, "
-                                 f"expected {list(expected[name].shape)}")  # fmt: skip
+    return model, info
 
 
 def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, ...]:

@@ -1,0 +1,101 @@
+"""What all converters share: from what others saved to a network of ours, every tensor accounted for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from halfpixel.errors import ModelFileError
+from halfpixel.nn.network import Network
+from halfpixel.zoo.modelfile import check_finite
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+"""Under which trainers keep the weights of a model."""
+
+NESTING = 3
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What parallel training, compilation and trainers put before the names of weights."""
+
+Renames = Iterable[tuple[str, str]]
+"""Patterns of whole names, and ours in their place; the first that fits counts."""
+
+
+def weights_in(checkpoint: Mapping[str, Any], prefixes: Sequence[str] = PREFIXES) -> dict[str, Tensor]:
+    """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    for _ in range(NESTING):
+        inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None)
+        checkpoint = checkpoint if inner is None else inner
+    state = dict(checkpoint)
+    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ModelFileError(
+            f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
+        )
+    while prefix := next((one for one in prefixes if all(key.startswith(one) for key in state)), None):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def renamed(key: str, renames: Renames, what: str) -> str:
+    """Our name of a weight.
+
+    Args:
+        key: the others' name.
+        renames: see there.
+        what: whose weights they should be, for the message.
+
+    Raises:
+        ModelFileError: no pattern fits.
+    """
+    for pattern, ours in renames:
+        if re.fullmatch(pattern, key):
+            return re.sub(pattern, ours, key)
+    raise ModelFileError(f"not {what}: unexpected weights {key!r}")
+
+
+def translated(state: Mapping[str, Tensor], renames: Renames, what: str, dropped: str = "") -> dict[str, Tensor]:
+    """The weights under our names.
+
+    Args:
+        state: the others' state dict.
+        renames: see there.
+        what: whose weights they should be, for the message.
+        dropped: a pattern of whole names that serve us nothing, besides counters of batches.
+
+    Raises:
+        ModelFileError: no pattern fits a name.
+    """
+    kept = [key for key in state if not key.endswith("num_batches_tracked") and not re.fullmatch(dropped, key)]
+    return {renamed(key, renames, what): state[key] for key in kept}
+
+
+def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:
+    """A network with weights under our names, in evaluation mode.
+
+    Args:
+        make: constructs it.
+        weights: all of them, and no others.
+        what: whose weights they should be, for the message.
+
+    Raises:
+        ModelFileError: one is missing, unexpected, of another shape, or not finite; it is named.
+    """
+    with torch.device("meta"):
+        expected = make().state_dict()
+    for name in sorted(set(expected) ^ set(weights)):
+        raise ModelFileError(f"not {what}: {name} is {'missing' if name in expected else 'unexpected'}")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)}, expected {list(expected[name].shape)}"
+            raise ModelFileError(f"not {what}: {name} is {shapes}")
+    model = make()
+    model.load_state_dict(dict(weights))
+    check_finite(model)
+    return model.eval()
