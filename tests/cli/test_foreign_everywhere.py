@@ -188,19 +188,19 @@ def test_a_published_model_of_transformers(
 def test_a_published_model_has_its_reader(
     halfpixel: Halfpixel, site: tuple[Path, str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new reader is a line in `READERS`: its module turns what the file holds into a network."""
+    """A new converter is a file in `halfpixel.zoo.convert`; it turns what the file holds into a network."""
     folder, address = site
     torch.save({"state_dict": {"theirs": torch.ones(3)}}, folder / "weights.pth")
-    reader = ModuleType("reader_for_a_test")
+    reader = ModuleType("halfpixel.zoo.convert.test")
     seen = []
 
-    def convert(checkpoint: object) -> object:
+    def convert(checkpoint: object, class_names: tuple[str, ...]) -> object:
         seen.append(checkpoint)
+        assert (len(class_names), class_names[0], class_names[-1]) == (80, "person", "toothbrush")
         return load_model(names.find("nuclei").path)  # type: ignore[union-attr]
 
     reader.convert = convert  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "reader_for_a_test", reader)
-    monkeypatch.setitem(names.READERS, "test", "reader_for_a_test")  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "halfpixel.zoo.convert.test", reader)
     sha256 = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()
     model = NamedModel("far", "far away", "MIT", url=address + "weights.pth", sha256=sha256, reader="test")
     named(monkeypatch, model)

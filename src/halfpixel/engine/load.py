@@ -6,11 +6,11 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.serialization import safe_globals
 
@@ -21,9 +21,16 @@ from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import check_weights
 from halfpixel.zoo.download import Progress
-from halfpixel.zoo.foreign.transformers_models import is_of_transformers, open_transformers
+from halfpixel.zoo.foreign.transformers_models import (
+    described_as,
+    is_of_transformers,
+    names_in_config,
+    open_transformers,
+    runs_in_transformers,
+)
 from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
-from halfpixel.zoo.names import DEFAULT_MODEL, READERS, find, locate
+from halfpixel.zoo.names import DEFAULT_MODEL, find, locate
+from halfpixel.zoo.published import NamedModel
 
 PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
 """Files of torchvision whose frozen normalisations have no epsilon."""
@@ -114,27 +121,42 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
     if path.suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
-    if is_of_transformers(path):
+    if runs_in_transformers(path):
         foreign, about = open_transformers(path)
         if named is not None:
             about = replace(about, source=named.url, licence=named.licence)
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
         return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
-    if path.suffix == ".safetensors" or (path.suffix not in (".pth", ".pt") and named is None):
+    if path.suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):
         return Predictor(*load_model(path))
-    reader = named.reader if named is not None else "torchvision"
     try:
-        checkpoint = _weights(path)
-        if reader == "torchvision":
-            return from_torchvision(checkpoint, eps=0.0 if PUBLISHED.fullmatch(path.name) else None)
-        return Predictor(*import_module(READERS[reader]).convert(checkpoint))
+        return _converted(path, named)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}; {HOW}") from error
+
+
+def _converted(path: Path, named: NamedModel | None) -> Predictor:
+    """A network of ours with others' weights."""
+    from halfpixel.zoo.convert.torchvision import coco_classes  # it knows torchvision, which is slow to import
+    from halfpixel.zoo.converters import convert
+
+    checkpoint = _weights(path)
+    if PUBLISHED.fullmatch(path.name):
+        return from_torchvision(checkpoint, eps=0.0)
+    reader = named.reader if named is not None else ""
+    if is_of_transformers(path):
+        try:
+            return Predictor(*convert(checkpoint, names_in_config(path), reader))
+        except ModelFileError as error:
+            raise ModelFileError(f"{described_as(path)}, and no converter takes it: {error}") from error
+    return Predictor(*convert(checkpoint, coco_classes() if reader not in ("", "torchvision") else None, reader))
 
 
 def _weights(path: Path) -> Mapping[str, Any]:
     """What a file of weights holds; no code in it is run."""
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         with safe_globals([argparse.Namespace]):  # in what torchvision's trainer writes; it holds values, and runs none
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import iter_modules
 
 from halfpixel.errors import DownloadError, ModelFileError
+from halfpixel.zoo import convert
 from halfpixel.zoo.download import Progress, fetch, fetch_recorded
 from halfpixel.zoo.published import EMBEDDED, PUBLISHED, NamedModel
 
-READERS: Mapping[str, str] = {
-    "torchvision": "halfpixel.zoo.convert.torchvision",
-}
-"""Who turns the files of which publisher into our networks: a module whose `convert` takes what a file of weights holds
-and gives a network with its description. A published model has a name here once its reader is listed."""
+CONVERTERS = tuple(one.name for one in iter_modules(convert.__path__))
+"""Files of `halfpixel.zoo.convert`, of which most turn others' weights into a network (`halfpixel.zoo.converters`)."""
 
-NAMED_MODELS = tuple(one for one in (*EMBEDDED, *PUBLISHED) if not one.reader or one.reader in READERS)
+NAMED_MODELS = tuple(one for one in (*EMBEDDED, *PUBLISHED) if not one.reader or one.reader in CONVERTERS)
+"""A published model has a name once its converter is there."""
 
 DEFAULT_MODEL = "nuclei"
 

@@ -28,8 +28,8 @@ class NamedModel:
         sha256: of that file, in hex, or the prefix that its publisher states; empty where none is known.
         beside: names of small files that lie beside it at the publisher's, and are fetched with it.
         megabytes: about how much is fetched; 0 where that is not known.
-        reader: who turns the file into a network, a name in `halfpixel.zoo.names.READERS`; empty where the file, or
-            what lies beside it, says what it is.
+        reader: the file of `halfpixel.zoo.convert` that turns it into a network; empty where the file, or what lies
+            beside it, says what it is.
         needs: the extra of halfpixel that has to be installed for it, if any.
     """
 
@@ -104,7 +104,7 @@ def _torchvision(name: str, summary: str, file: str, megabytes: int, ap: float, 
     )
 
 
-def _mmdetection(name: str, summary: str, file: str, ap: float, page: str) -> NamedModel:
+def _mmdetection(name: str, reader: str, summary: str, file: str, ap: float, page: str) -> NamedModel:
     """Its files' names end with the first digits of their SHA-256, too."""
     return NamedModel(
         name,
@@ -114,7 +114,7 @@ def _mmdetection(name: str, summary: str, file: str, ap: float, page: str) -> Na
         page=f"mmdetection, configs/{page}",
         url=f"https://download.openmmlab.com/mmdetection/{file}",
         sha256=_end(file),
-        reader="mmdetection",
+        reader=reader,
     )
 
 
@@ -226,6 +226,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-tiny",
+        "mmdet",
         "RTMDet-Ins tiny, of the YOLO family: quick on a CPU",
         "v3.0/rtmdet/rtmdet-ins_tiny_8xb32-300e_coco/rtmdet-ins_tiny_8xb32-300e_coco_20221130_151727-ec670f7e.pth",
         35.4,
@@ -233,6 +234,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-s",
+        "mmdet",
         "RTMDet-Ins small",
         "v3.0/rtmdet/rtmdet-ins_s_8xb32-300e_coco/rtmdet-ins_s_8xb32-300e_coco_20221121_212604-fdc5d7ec.pth",
         38.7,
@@ -240,6 +242,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-m",
+        "mmdet",
         "RTMDet-Ins medium",
         "v3.0/rtmdet/rtmdet-ins_m_8xb32-300e_coco/rtmdet-ins_m_8xb32-300e_coco_20221123_001039-6eba602e.pth",
         42.1,
@@ -247,6 +250,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-l",
+        "mmdet",
         "RTMDet-Ins large",
         "v3.0/rtmdet/rtmdet-ins_l_8xb32-300e_coco/rtmdet-ins_l_8xb32-300e_coco_20221124_103237-78d1d652.pth",
         43.7,
@@ -254,6 +258,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-x",
+        "mmdet",
         "RTMDet-Ins extra large",
         "v3.0/rtmdet/rtmdet-ins_x_8xb16-300e_coco/rtmdet-ins_x_8xb16-300e_coco_20221124_111313-33d4595b.pth",
         44.6,
@@ -261,6 +266,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "yolact-r50",
+        "mmdet_yolact",
         "YOLACT R50: prototypes and coefficients",
         "v2.0/yolact/yolact_r50_1x8_coco/yolact_r50_1x8_coco_20200908-f38d58df.pth",
         29.0,
@@ -268,6 +274,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "solov2-r50",
+        "mmdet_solov2",
         "SOLOv2 R50, trained three times as long",
         "v2.0/solov2/solov2_r50_fpn_3x_coco/solov2_r50_fpn_3x_coco_20220512_125856-fed092d4.pth",
         37.5,
@@ -275,6 +282,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "solov2-light-r50",
+        "mmdet_solov2",
         "SOLOv2-light R50: smaller images, shorter head",
         "v2.0/solov2/solov2_light_r50_fpn_3x_coco/solov2_light_r50_fpn_3x_coco_20220512_165256-c93a6074.pth",
         33.7,
@@ -282,6 +290,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "mask2former-r50",
+        "mmdet_mask2former",
         "Mask2Former R50, at most 100 objects",
         "v3.0/mask2former/mask2former_r50_8xb2-lsj-50e_coco/mask2former_r50_8xb2-lsj-50e_coco_20220506_191028-41b088b6.pth",
         42.9,
@@ -289,6 +298,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "point-rend-r50",
+        "mmdet_point_rend",
         "Mask R-CNN R50 with PointRend's head: finer masks of large objects",
         "v2.0/point_rend/point_rend_r50_caffe_fpn_mstrain_3x_coco/"
         "point_rend_r50_caffe_fpn_mstrain_3x_coco-e0ebb6b7.pth",

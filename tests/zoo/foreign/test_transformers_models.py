@@ -286,7 +286,11 @@ def edit(path: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "why"),
     [
-        ("config.json", {"model_type": "bert"}, "type rf_detr or eomt, got 'bert'"),
+        (
+            "config.json",
+            {"model_type": "bert"},
+            r"type rf_detr or eomt in config\.json, got 'bert', and no converter takes it",
+        ),
         ("config.json", {"model_type": None}, "got None"),
         ("config.json", {"num_queries": 30}, "not the weights of .*query.* has another shape"),
         ("config.json", {"hidden_size": "wide"}, "transformers cannot read it"),

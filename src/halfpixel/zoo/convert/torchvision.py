@@ -126,11 +126,22 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
             raise ArgumentError(f"{len(class_names)} class names for {outputs - 1} classes (background not counted)")
         return tuple(class_names)
     if outputs == COCO_OUTPUTS:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+        categories = _categories()
         return tuple(name if name != "N/A" else f"unused {k}" for k, name in enumerate(categories, start=1))
     return tuple(f"class {k}" for k in range(1, outputs))
+
+
+def coco_classes() -> tuple[str, ...]:
+    """The 80 classes of COCO, in their order."""
+    return tuple(name for name in _categories() if name != "N/A")
+
+
+def _categories() -> list[str]:
+    """COCO's, with those that it left out, as torchvision has them."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    categories: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+    return categories
 
 
 def _published_policy(info: ModelInfo) -> ModelInfo:

@@ -208,6 +208,29 @@ def is_of_transformers(path: Path) -> bool:
     return path.suffix == ".safetensors" and path.with_name(CONFIG).is_file() and not is_described(path)
 
 
+def runs_in_transformers(path: Path) -> bool:
+    """Whether it is a network that only transformers runs."""
+    return is_of_transformers(path) and _read_json(path.with_name(CONFIG)).get("model_type") in NETWORKS
+
+
+def described_as(path: Path) -> str:
+    """What is wrong with a network that is none of those, for a message."""
+    kind = _read_json(path.with_name(CONFIG)).get("model_type")
+    return f"expected a network of the type {' or '.join(NETWORKS)} in {CONFIG}, got {kind!r:.60}"
+
+
+def names_in_config(path: Path) -> tuple[str, ...] | None:
+    """The classes that a description of transformers names, None where it names none.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    named = _read_json(path.with_name(CONFIG)).get("id2label")
+    if not isinstance(named, dict) or not all(key.isdecimal() for key in named):
+        return None
+    return class_names({int(key): name for key, name in named.items()})
+
+
 def open_transformers(path: Path) -> tuple[QueryNetwork, ModelInfo]:
     """A network of transformers and its description, ready to predict. Nothing is fetched, and no code run.
 
@@ -219,11 +242,9 @@ def open_transformers(path: Path) -> tuple[QueryNetwork, ModelInfo]:
         MissingDependencyError: transformers is not installed, or too old.
     """
     config = _read_json(path.with_name(CONFIG))
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in NETWORKS:
-        raise ModelFileError(
-            f"{path.with_name(CONFIG)}: expected a network of the type {' or '.join(NETWORKS)}, got {kind!r:.60}"
-        )
+        raise ModelFileError(f"{path}: {described_as(path)}")
     ours, theirs = NETWORKS[kind]
     transformers = load_extra("transformers", EXTRA)
     if not hasattr(transformers, theirs):
