@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from yolo_files import STRIDE, Known, Made, ramps, save, usual_metadata, write, write_painted
 
 import halfpixel
+from halfpixel.engine.backends.exported_files import ForeignBackend
 from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
@@ -75,7 +76,9 @@ def assert_found(found: Instances, expected: Sequence[Known], made: Made, size_h
 @pytest.mark.parametrize("chosen", [False, True])
 def test_objects_are_where_they_are(tmp_path: Path, chosen: bool, size_hw: tuple[int, int], half: bool) -> None:
     made = Made(OBJECTS, chosen=chosen, half=half)
-    found = load(write(tmp_path / "mine.onnx", made)).predict(picture(size_hw))
+    predictor = load(write(tmp_path / "mine.onnx", made))
+    assert (predictor.backend.name, predictor.backend.precision) == ("onnx", "fp16" if half else "fp32")
+    found = predictor.predict(picture(size_hw))
     # of two that overlap one stays, where the graph has not chosen: not where the classes differ
     assert_found(found, [CAT, *[AGAIN] * chosen, OTHER_CLASS, DOG], made, size_hw)
     assert not found.saturated
@@ -118,7 +121,7 @@ def test_what_the_graph_sees(tmp_path: Path) -> None:
     ports = {"images": Port((1, 3, 64, 96), "tensor(float)")}
     network, info = yolo_seg.open_yolo_seg(GraphFile(tmp_path / "x", ports, {}, {"names": "['a', 'b', 'c']"}, run))
     image = picture((25, 48))
-    backend = halfpixel.engine.backends.exported_files.ForeignBackend(network, load().backend)  # type: ignore[arg-type]
+    backend = ForeignBackend(network, "onnx", "fp32")
     Predictor(network, info, torch.device("cpu"), backend=backend).predict(image)
     canvas = seen[-1]
     assert canvas.shape == (3, 64, 96)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
 from halfpixel.engine.backends.graph_backend import GRAPH_INPUTS, ExportedBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
@@ -65,11 +65,12 @@ class ForeignBackend(Backend):
 
     Args:
         network: any such.
-        runtime: what it has run it.
+        name: which library runs the file.
+        precision: what it computes in.
     """
 
-    def __init__(self, network: Network, runtime: ExportedBackend) -> None:
-        self.name, self.precision = runtime.name, runtime.precision
+    def __init__(self, network: Network, name: BackendName, precision: ComputePrecision) -> None:
+        self.name, self.precision = name, precision
         self._network = network
 
     def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
@@ -83,5 +84,7 @@ def _open_foreign(runtime: ExportedBackend) -> tuple[Network, ModelInfo, Backend
     """A network that another program wrote."""
     if not isinstance(runtime, OnnxBackend):
         raise ModelFileError(f"{runtime.path}: not exported by halfpixel (it has no description)")
-    network, info = open_yolo_seg(runtime.as_file())
-    return network, info, ForeignBackend(network, runtime)
+    file = runtime.as_file()
+    network, info = open_yolo_seg(file)
+    half = any(port.type == "tensor(float16)" for port in file.inputs.values())
+    return network, info, ForeignBackend(network, runtime.name, "fp16" if half else runtime.precision)
