@@ -100,6 +100,10 @@ def open_backend(
     if name == "torch":
         if predictor.backend.name != "torch":
             check_weights(predictor.model, "be run by torch")
+        if predictor.model.only_predicts:
+            if precision not in (None, "fp32"):
+                raise ArgumentError(f"this network runs in fp32 only: in {precision} its boxes would be rounded")
+            precision = "fp32"
         return TorchBackend(predictor.model, predictor.device, precision)
     if precision == "int8":
         raise ArgumentError(

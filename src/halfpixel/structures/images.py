@@ -105,11 +105,11 @@ class InputRules:
             overlap; None to fit sides instead.
         shortest_side: with no `scale`: the shorter side is brought to this many pixels...
         longest_side: ...unless the longer one would pass this.
-        exact_hw: with no `scale`: the only height and width that the network takes, in pixels. An image is made as
-            large as fits inside.
-        stretch: with `exact_hw`: an image is made exactly so large, whatever its shape.
         divisor: the padded size is a multiple of this.
         stretch_below: an image whose 99.9th percentile (0..1 scale) is under this is brightened until it reaches it.
+        exact_hw: with no `scale`, and in place of the sides: the only height and width that the network takes, in
+            pixels. An image is made as large as fits inside.
+        stretch: with `exact_hw`: an image is made exactly so large, whatever its shape.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
@@ -120,10 +120,10 @@ class InputRules:
     scale: Scale | None = None
     shortest_side: ShortSide = 800
     longest_side: LongSide = 1333
-    exact_hw: tuple[ShortSide, ShortSide] | None = None
-    stretch: bool = False
     divisor: Divisor = 32
     stretch_below: Share = 0.0
+    exact_hw: tuple[ShortSide, ShortSide] | None = None
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -255,6 +255,7 @@ def test_it_says_what_it_is_and_only_predicts(files: dict[str, Path], tmp_path: 
     predictor = load(str(files[kind]))
     assert predictor.class_names == ("N/A 0", "cat", "dog", "N/A 3")
     assert predictor.backend.precision == "fp32"
+    assert halfpixel.open_backend(predictor, "torch").precision == "fp32"
     assert read_description(files[kind]) == predictor.info
     assert predictor.info.input.mean == (0.5, 0.4, 0.3)
     assert predictor.info.input.stretch == (kind == "rf_detr")
@@ -262,6 +263,7 @@ def test_it_says_what_it_is_and_only_predicts(files: dict[str, Path], tmp_path: 
         lambda: predictor.with_classes(["a"]),
         lambda: predictor.save(tmp_path / "mine.safetensors"),
         lambda: halfpixel.open_backend(predictor, "onnx"),
+        lambda: halfpixel.open_backend(predictor, "torch", "bf16"),
         lambda: predictor.model.losses(None, []),  # type: ignore[arg-type]
         lambda: predictor.model.set_classes(3),
         predictor.fast,
