@@ -311,6 +311,34 @@ def test_whole_numbers_are_no_rows(tmp_path: Path) -> None:
         load(passed_on(tmp_path / "other.onnx", IMAGE, {"a": ROWS, "b": MAPS}, TensorProto.INT64))
 
 
+def test_no_input(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="it has no input"):
+        load(passed_on(tmp_path / "other.onnx", {}, {"a": ROWS, "b": MAPS}))
+
+
+def test_what_is_no_tensor(tmp_path: Path) -> None:
+    def run(inputs: Arrays) -> Arrays:
+        return {"rows": np.zeros(ROWS, np.float32), "maps": [np.zeros(MAPS, np.float32)]}  # type: ignore[dict-item]
+
+    ports = {"images": Port((1, 3, 64, 64), "tensor(float)")}
+    with pytest.raises(ModelFileError, match=r"maps \(no tensor\)"):
+        yolo_seg.open_yolo_seg(GraphFile(tmp_path / "x", ports, {}, {}, run))
+
+
+def test_a_graph_that_says_something_else_later(tmp_path: Path) -> None:
+    """What it gave for the first image is no promise."""
+    rows = iter([Made([CAT]).table(), Made([CAT], names=["cat"]).table()])
+
+    def run(inputs: Arrays) -> Arrays:
+        return {"rows": next(rows), "maps": ramps((64, 96))}
+
+    ports = {"images": Port((1, 3, 64, 96), "tensor(float)")}
+    network, info = yolo_seg.open_yolo_seg(GraphFile(tmp_path / "x", ports, {}, {}, run))
+    backend = ForeignBackend(network, "onnx", "fp32")
+    with pytest.raises(ModelFileError, match="names 3 classes, but its rows"):
+        Predictor(network, info, torch.device("cpu"), backend=backend).predict(picture((64, 96)))
+
+
 def test_not_onnx_at_all(tmp_path: Path) -> None:
     file = tmp_path / "mine.onnx"
     file.write_bytes(b"no graph")

@@ -238,7 +238,7 @@ def form_of(file: GraphFile, said: Mapping[str, npt.NDArray[Any]], classes: int 
     Raises:
         ModelFileError: it is neither form.
     """
-    if len(said) != 2 or any(one.dtype.kind != "f" for one in said.values()):
+    if len(said) != 2 or any(not isinstance(one, np.ndarray) or one.dtype.kind != "f" for one in said.values()):
         raise ModelFileError(f"{file.path}: {EXPECTED}; got {_shapes(said)}")
     for rows, maps in permutations(said):
         (one, middle, last), kernels = (*said[rows].shape, 0, 0, 0)[:3], (*said[maps].shape, 0, 0)[1]
@@ -260,7 +260,10 @@ def form_of(file: GraphFile, said: Mapping[str, npt.NDArray[Any]], classes: int 
 
 
 def _shapes(said: Mapping[str, npt.NDArray[Any]]) -> str:
-    return ", ".join(f"{name:.60} {one.dtype} {list(one.shape)}" for name, one in said.items())
+    return ", ".join(
+        f"{name:.60} {one.dtype} {list(one.shape)}" if isinstance(one, np.ndarray) else f"{name:.60} (no tensor)"
+        for name, one in said.items()
+    )
 
 
 def open_yolo_seg(file: GraphFile) -> tuple[YoloSeg, ModelInfo]:
@@ -303,6 +306,8 @@ def open_yolo_seg(file: GraphFile) -> tuple[YoloSeg, ModelInfo]:
 
 def _image_input(file: GraphFile) -> tuple[str, Port]:
     """The one input, if an image fits into it."""
+    if not file.inputs:
+        raise ModelFileError(f"{file.path}: {EXPECTED}; it has no input")
     (name, port), *others = file.inputs.items()
     batch, channels = (*port.shape, None, None)[:2]
     if others or len(port.shape) != 4 or batch not in (1, None) or channels != 3 or port.type not in TYPES:
