@@ -327,7 +327,7 @@ def test_what_is_no_tensor(tmp_path: Path) -> None:
 
 def test_a_graph_that_says_something_else_later(tmp_path: Path) -> None:
     """What it gave for the first image is no promise."""
-    rows = iter([Made([CAT]).table(), Made([CAT], names=["cat"]).table()])
+    rows = iter([Made([CAT]).table(), Made([replace(CAT, scores=(0.9,))], names=["cat"]).table()])
 
     def run(inputs: Arrays) -> Arrays:
         return {"rows": next(rows), "maps": ramps((64, 96))}
