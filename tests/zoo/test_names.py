@@ -36,7 +36,7 @@ def test_what_is_published_says_by_whom() -> None:
         assert model.url.startswith("https://")
         assert bool(model.accuracy) == bool(model.page)
         assert max(len(model.summary), len(model.accuracy)) <= 76  # a line each in a terminal of 100 columns
-        assert bool(model.reader) != bool(model.beside)
+        assert model.reader or model.needs
         if model.sha256:
             assert re.fullmatch("[0-9a-f]{8}", model.sha256)
             assert model.url.endswith(f"-{model.sha256}.pth")  # as torchvision and MMDetection name their files

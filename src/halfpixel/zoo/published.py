@@ -131,8 +131,10 @@ def _detectron2(name: str, summary: str, file: str, ap: float, page: str) -> Nam
     )
 
 
-def _hub(name: str, summary: str, licence: str, repository: str, accuracy: str, page: str) -> NamedModel:
-    """A network that transformers runs, in a repository of the Hugging Face hub."""
+def _hub(
+    name: str, summary: str, licence: str, repository: str, accuracy: str = "", page: str = "", reader: str = ""
+) -> NamedModel:
+    """Weights of transformers in a repository of the Hugging Face hub; without a reader, transformers runs them."""
     return NamedModel(
         name,
         summary,
@@ -140,8 +142,9 @@ def _hub(name: str, summary: str, licence: str, repository: str, accuracy: str, 
         accuracy,
         page,
         url=f"https://huggingface.co/{repository}/resolve/main/model.safetensors",
-        beside=("config.json", "preprocessor_config.json"),
-        needs="transformers",
+        beside=("config.json",) if reader else ("config.json", "preprocessor_config.json"),
+        reader=reader,
+        needs="" if reader else "transformers",
     )
 
 
@@ -223,6 +226,20 @@ PUBLISHED: Sequence[NamedModel] = (
         "tue-mps/coco_instance_eomt_large_1280",
         _coco(48.8, "TU Eindhoven"),
         EOMT,
+    ),
+    _hub(
+        "rt-detr-r18",
+        "RT-DETR R18, boxes without masks: quick",
+        "Apache-2.0",
+        "PekingU/rtdetr_r18vd",
+        reader="transformers_rt_detr",
+    ),
+    _hub(
+        "rt-detr-r50",
+        "RT-DETR R50, boxes without masks",
+        "Apache-2.0",
+        "PekingU/rtdetr_r50vd",
+        reader="transformers_rt_detr",
     ),
     _mmdetection(
         "rtmdet-ins-tiny",
