@@ -10,7 +10,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from halfpixel.engine.load import load
 from halfpixel.errors import ModelFileError
 from halfpixel.zoo import converters
-from halfpixel.zoo.convert.torchvision import coco_classes
+from halfpixel.zoo.coco_classes import coco_classes
 
 
 def test_a_file_of_others_is_read_by_whoever_knows_it(tmp_path: Path) -> None:
@@ -48,3 +48,18 @@ def test_who_reads_a_file_may_be_known() -> None:
 def test_no_weights_at_all(nothing: dict[object, object]) -> None:
     with pytest.raises(ModelFileError, match="no state dict"):
         converters.convert(nothing)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    backbone = transformers.RTDetrResNetConfig(
+        out_indices=[2, 3, 4], hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic"
+    )
+    config = transformers.RTDetrConfig(
+        backbone_config=backbone, encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3,
+        id2label={0: "cat", 1: "dog"},
+    )  # fmt: skip
+    transformers.RTDetrForObjectDetection(config).save_pretrained(tmp_path)
+    predictor = load(tmp_path)
+    assert (predictor.info.variant, predictor.class_names) == ("rt_detr_r18", ("cat", "dog"))
+    assert predictor.model.only_predicts == ""

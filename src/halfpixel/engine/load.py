@@ -20,6 +20,7 @@ from halfpixel.engine.backends.exported_files import open_exported, open_file
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import check_weights
+from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.foreign.transformers_models import (
     described_as,
@@ -126,7 +127,7 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
     if runs_in_transformers(path):
-        foreign, about = open_transformers(path)
+        foreign, about = open_transformers(path, coco_classes() if named is not None else ())
         if named is not None:
             about = replace(about, source=named.url, licence=named.licence)
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
@@ -141,8 +142,7 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
 
 def _converted(path: Path, named: NamedModel | None) -> Predictor:
     """A network of ours with others' weights."""
-    from halfpixel.zoo.convert.torchvision import coco_classes  # it knows torchvision, which is slow to import
-    from halfpixel.zoo.converters import convert
+    from halfpixel.zoo.converters import convert  # they know others' libraries, which are slow to import
 
     checkpoint = _weights(path)
     if PUBLISHED.fullmatch(path.name):

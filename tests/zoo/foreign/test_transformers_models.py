@@ -19,7 +19,7 @@ from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileErr
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 from halfpixel.zoo.foreign import transformers_models
-from halfpixel.zoo.foreign.transformers_models import class_names
+from halfpixel.zoo.foreign.transformers_models import class_names, names_in_config, open_transformers
 
 transformers = pytest.importorskip("transformers")
 
@@ -360,3 +360,14 @@ def test_an_older_transformers(files: dict[str, Path], monkeypatch: pytest.Monke
     monkeypatch.setattr(transformers_models, "load_extra", lambda *_: Old())
     with pytest.raises(MissingDependencyError, match=r"transformers 4\.0 has no Eomt.*pip install --upgrade"):
         load(files["eomt"])
+
+
+def test_numbers_are_no_names(files: dict[str, Path], tmp_path: Path) -> None:
+    """Where a configuration has none, transformers makes them up."""
+    file = copied(files["eomt"], tmp_path)
+    edit(tmp_path / "config.json", id2label={str(k): f"LABEL_{k}" for k in range(4)})
+    assert names_in_config(file) is None
+    assert open_transformers(file)[0].class_names == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")
+    assert open_transformers(file, "abcd")[0].class_names == tuple("abcd")
+    assert open_transformers(file, "abc")[0].class_names[0] == "LABEL_0"
+    assert names_in_config(files["eomt"]) == open_transformers(files["eomt"], "abcd")[0].class_names

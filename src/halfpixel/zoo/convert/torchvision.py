@@ -17,6 +17,7 @@ from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
+from halfpixel.zoo.coco_classes import coco_categories
 from halfpixel.zoo.convert.state_dicts import filled, renamed, translated, weights_in
 from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
 from halfpixel.zoo.modelfile import ModelInfo
@@ -126,22 +127,9 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
             raise ArgumentError(f"{len(class_names)} class names for {outputs - 1} classes (background not counted)")
         return tuple(class_names)
     if outputs == COCO_OUTPUTS:
-        categories = _categories()
+        categories = coco_categories()
         return tuple(name if name != "N/A" else f"unused {k}" for k, name in enumerate(categories, start=1))
     return tuple(f"class {k}" for k in range(1, outputs))
-
-
-def coco_classes() -> tuple[str, ...]:
-    """The 80 classes of COCO, in their order."""
-    return tuple(name for name in _categories() if name != "N/A")
-
-
-def _categories() -> list[str]:
-    """COCO's, with those that it left out, as torchvision has them."""
-    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-    categories: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-    return categories
 
 
 def _published_policy(info: ModelInfo) -> ModelInfo:

@@ -14,6 +14,7 @@ where the network says them, at a quarter of the size, before the maps are enlar
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -228,14 +229,16 @@ def names_in_config(path: Path) -> tuple[str, ...] | None:
     named = _read_json(path.with_name(CONFIG)).get("id2label")
     if not isinstance(named, dict) or not all(key.isdecimal() for key in named):
         return None
-    return class_names({int(key): name for key, name in named.items()})
+    names = class_names({int(key): name for key, name in named.items()})
+    return None if _are_numbers(names) else names
 
 
-def open_transformers(path: Path) -> tuple[QueryNetwork, ModelInfo]:
+def open_transformers(path: Path, usual: Sequence[str] = ()) -> tuple[QueryNetwork, ModelInfo]:
     """A network of transformers and its description, ready to predict. Nothing is fetched, and no code run.
 
     Args:
         path: `model.safetensors` in a folder as transformers writes it, with `config.json`.
+        usual: names of the classes, where that only numbers so many.
 
     Raises:
         ModelFileError: another network, or files that do not go together.
@@ -255,6 +258,8 @@ def open_transformers(path: Path) -> tuple[QueryNetwork, ModelInfo]:
     transformers.utils.logging.set_verbosity_error()  # what it would warn of is an error here
     network = _load(getattr(transformers, theirs), path)
     names = class_names(network.config.id2label)
+    if _are_numbers(names) and len(usual) == len(names):
+        names = tuple(usual)
     rules = _input_rules(path, network.config, stretch=kind == "rf_detr")
     try:
         info = ModelInfo(kind, names, rules, source=str(config.get("_name_or_path") or path.parent.name))
@@ -311,6 +316,11 @@ def class_names(id2label: Mapping[int, str]) -> tuple[str, ...]:
     names = [str(id2label[k]) for k in sorted(id2label)]
     times = Counter(names)
     return tuple(name if times[name] == 1 else f"{name} {k}" for k, name in enumerate(names))
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether transformers made the names up."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
