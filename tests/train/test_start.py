@@ -139,8 +139,9 @@ def test_what_is_no_start(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"nowhere\.safetensors"):
         start_from(tmp_path / "nowhere.safetensors", dataset)
     hollow = fresh()
+    hollow.model.only_predicts = "the file was exported"
     exported = Predictor(hollow.model.to("meta"), hollow.info, torch.device("meta"))
-    with pytest.raises(ArgumentError, match="exported"):
+    with pytest.raises(ArgumentError, match="it cannot be trained: the file was exported"):
         start_from(exported, dataset)
 
 
