@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity.mmdetection import build, enliven, needs_mmdetection
+from mmdet_partner import build, enliven, needs_mmdetection
 from skimage import data
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou

@@ -63,6 +63,7 @@ from halfpixel.nn.network import Outputs
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
 from halfpixel.ops.finite import is_finite
+from halfpixel.ops.mask_targets import centres_of_mass
 from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.targets import Targets
@@ -201,12 +202,12 @@ class RTMDet(KernelNetwork):
         regions = boxes.expand(truth, MASK_CONTEXT)
         every = torch.arange(len(target), device=labels.device)
         grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
-        centres = _centres(grids, regions)
+        centres = centres_of_mass(grids, regions)
         mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
 
         wanted = torch.zeros_like(logits)
         wanted[mine.points, labels[mine.objects]] = mine.overlaps
-        trained = ~_within(said.points_xy, target.ignored_xyxy.to(truth))
+        trained = ~boxes.within_any(said.points_xy, target.ignored_xyxy.to(truth))
         trained[mine.points] = True
         off = 1 - boxes.generalised_iou(corners[mine.points], truth[mine.objects])
 
@@ -224,22 +225,6 @@ class RTMDet(KernelNetwork):
             (off * mine.overlaps).sum(),
             (dice_losses(drawn.sigmoid(), grids[objects]) + entropy).sum(),
         )
-
-
-def _centres(grids: Float[Tensor, "n g g"], regions_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
-    """Centres of mass of masks that were sampled in some regions."""
-    steps = (torch.arange(grids.shape[1], device=grids.device) + 0.5) / grids.shape[1]
-    total = grids.sum((1, 2)).clamp(min=1e-6)
-    share = torch.stack([(grids.sum(1) * steps).sum(1), (grids.sum(2) * steps).sum(1)], 1) / total[:, None]
-    return regions_xyxy[:, :2] + share * (regions_xyxy[:, 2:] - regions_xyxy[:, :2])
-
-
-def _within(points_xy: Float[Tensor, "p 2"], boxes_xyxy: Float[Tensor, "m 4"]) -> Tensor:
-    """Which points lie in any of some boxes."""
-    x, y = points_xy[:, :1], points_xy[:, 1:]
-    x0, y0, x1, y1 = boxes_xyxy.T
-    inside: Tensor = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
-    return inside.any(1)
 
 
 # Variants
