@@ -53,8 +53,8 @@ LONGEST_TEXT = 1_000_000
 TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 EXPECTED = (
-    "expected a YOLO network with masks: one image [1, 3, h, w] in; out come rows [1, 4 + classes + k, n] or "
-    "[1, n, 6 + k], and k prototypes [1, k, h/s, w/s]"
+    "not exported by halfpixel; expected a YOLO network with masks: one image [1, 3, h, w] in; out come rows "
+    "[1, 4 + classes + k, n] or [1, n, 6 + k], and k prototypes [1, k, h/s, w/s]"
 )
 
 
