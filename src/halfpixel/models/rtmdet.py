@@ -48,8 +48,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
 
 from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
@@ -217,7 +216,7 @@ class RTMDet(KernelNetwork):
         image, here = torch.zeros_like(objects), regions[objects]
         maps, grid = said.maps[k : k + 1], self.settings.mask_grid
         drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
-        entropy = binary_cross_entropy_with_logits(drawn, grids[objects], reduction="none").mean((1, 2))
+        entropy = nn.functional.binary_cross_entropy_with_logits(drawn, grids[objects], reduction="none").mean((1, 2))
         return (
             mine.overlaps.sum(),
             truth.new_tensor(len(chosen)),
@@ -270,6 +269,9 @@ def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) ->
     """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
     backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 80
+    for module in backbone.modules():  # without ImageNet's weights its maps would all but vanish, and SiLU's be nothing
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
     neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
     head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
     return RTMDet(class_names, backbone, neck, head, settings)
