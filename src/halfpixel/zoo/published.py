@@ -243,7 +243,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-tiny",
-        "mmdet",
+        "mmdet_rtmdet",
         "RTMDet-Ins tiny, of the YOLO family: quick on a CPU",
         "v3.0/rtmdet/rtmdet-ins_tiny_8xb32-300e_coco/rtmdet-ins_tiny_8xb32-300e_coco_20221130_151727-ec670f7e.pth",
         35.4,
@@ -251,7 +251,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-s",
-        "mmdet",
+        "mmdet_rtmdet",
         "RTMDet-Ins small",
         "v3.0/rtmdet/rtmdet-ins_s_8xb32-300e_coco/rtmdet-ins_s_8xb32-300e_coco_20221121_212604-fdc5d7ec.pth",
         38.7,
@@ -259,7 +259,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-m",
-        "mmdet",
+        "mmdet_rtmdet",
         "RTMDet-Ins medium",
         "v3.0/rtmdet/rtmdet-ins_m_8xb32-300e_coco/rtmdet-ins_m_8xb32-300e_coco_20221123_001039-6eba602e.pth",
         42.1,
@@ -267,7 +267,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-l",
-        "mmdet",
+        "mmdet_rtmdet",
         "RTMDet-Ins large",
         "v3.0/rtmdet/rtmdet-ins_l_8xb32-300e_coco/rtmdet-ins_l_8xb32-300e_coco_20221124_103237-78d1d652.pth",
         43.7,
@@ -275,7 +275,7 @@ PUBLISHED: Sequence[NamedModel] = (
     ),
     _mmdetection(
         "rtmdet-ins-x",
-        "mmdet",
+        "mmdet_rtmdet",
         "RTMDet-Ins extra large",
         "v3.0/rtmdet/rtmdet-ins_x_8xb16-300e_coco/rtmdet-ins_x_8xb16-300e_coco_20221124_111313-33d4595b.pth",
         44.6,
