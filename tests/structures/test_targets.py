@@ -6,6 +6,7 @@ import pytest
 import torch
 from networks import annotated
 from oracles.seen import box_of, seen_grid, seen_mask
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from halfpixel.ops import affine, boxes
@@ -185,3 +186,29 @@ def test_masks_on_a_grid_are_shares_of_its_cells(angle: float) -> None:
         assert (found[k] - expected).abs().mean() < 0.01
     assert found.amax((1, 2)).max() > 0.95
     assert targets[:0].masks_on((4, 5), (64, 80)).shape == (0, 4, 5)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 25])
+def test_masks_at_points_are_interpolated(angle: float) -> None:
+    dense, to_source = discs(3), look(angle)
+    found = seen(dense, to_source)
+    points = torch.rand(500, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([56.0, 48.0])
+    x, y = affine.apply(to_source, points).T
+    shown = [mask for mask in dense if seen_mask(mask, to_source, FRAME_HW).sum() / 64 >= SMALLEST_VISIBLE_PX]
+    values = [interpolated(mask, x, y) for mask in shown]
+    assert 0.02 < torch.stack(values).mean() < 0.5
+    torch.testing.assert_close(found.masks_at(points).double(), torch.stack(values), atol=1e-5, rtol=0)
+    k = int(torch.stack(values).sum(1).argmax())
+    pasted = shown[k].roll(3, 1)
+    hidden = dataclasses.replace(found.masks[k], hidden_by=seen(pasted[None], to_source).masks)
+    expected = values[k] * (1 - interpolated(pasted, x, y))
+    assert 0 < expected.sum() < values[k].sum()
+    torch.testing.assert_close(hidden.at(points).double(), expected, atol=1e-5, rtol=0)
+    assert found[:0].masks_at(points).shape == (0, 500)
+
+
+def interpolated(mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    height, width = mask.shape
+    at = [(y - 0.5).numpy(), (x - 0.5).numpy()]
+    values = torch.from_numpy(map_coordinates(mask.numpy().astype(float), at, order=1, mode="nearest"))
+    return values * ((x >= 0) & (y >= 0) & (x <= width) & (y <= height))

@@ -50,15 +50,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.backbone import STRIDES, Backbone
-from halfpixel.nn.box_head import BOX_WEIGHTS, BoxHead, detect
+from halfpixel.nn.box_head import BoxHead, detect
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.mask_head import MaskHead
-from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
+from halfpixel.nn.matching import BalancedSampler
 from halfpixel.nn.network import Axis, Network, Outputs
+from halfpixel.nn.point_head import CoarseMaskHead, PointHead, of_class
+from halfpixel.nn.regions import Chosen, choose, crop_regions
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops import boxes
@@ -72,8 +74,6 @@ from halfpixel.structures.targets import Targets
 
 ROIS_AT_ONCE, MASKS_AT_ONCE = 1024, 128
 """The heads look at so many RoIs at a time: their memory does not grow with the number of objects."""
-ROI_CHOICE = 1
-"""The random choice of `Targets.generator` that is made here; the proposal network has 0."""
 
 
 @dataclass(frozen=True)

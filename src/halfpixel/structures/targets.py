@@ -14,6 +14,7 @@ from halfpixel.ops import affine
 from halfpixel.ops.mask_extent import covers, pixel_centres, visible_extent
 from halfpixel.ops.mask_targets import mask_targets
 from halfpixel.ops.paste import Alignment
+from halfpixel.ops.point_sample import point_sample
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import Index, rows_of
 
@@ -60,6 +61,21 @@ class SourceMask:
         )
         for mask in self.hidden_by:
             found = found * (1 - mask.grids(regions_xyxy, output_size, alignment))
+        return found
+
+    def at(self, points_xy: Float[Tensor, "k 2"]) -> Float[Tensor, "k"]:
+        """How much of points in the network's input is the visible mask's, interpolated between its pixels' centres."""
+        device = points_xy.device
+        points = affine.apply(self.to_source.to(device), points_xy)
+        size_wh = points.new_tensor([self.size_hw[1], self.size_hw[0]])
+        inside = ((points >= 0) & (points <= size_wh)).all(1)  # beyond the image there is nothing
+        points = points.clamp(min=0.5).minimum(size_wh - 0.5) - points.new_tensor(self.offset_xy) + 1
+        around = torch.nn.functional.pad(self.crop.to(device, points_xy.dtype), (1, 1, 1, 1))
+        near = inside & ((points > 0) & (points < points.new_tensor(around.shape).flip(0))).all(1)
+        found = points_xy.new_zeros(len(points_xy))
+        found[near] = point_sample(around[None, None], points[None, near])[0, 0]
+        for mask in self.hidden_by:
+            found = found * (1 - mask.at(points_xy))
         return found
 
     def extent(self, frame_hw: tuple[int, int]) -> tuple[Float64[Tensor, "4"], float]:
@@ -179,6 +195,11 @@ class Targets:
         grids = [mask.grids(square, side, "half_pixel")[0, :rows, :columns] for mask in self.masks]
         return torch.stack(grids) if grids else torch.zeros(0, rows, columns)
 
+    def masks_at(self, points_xy: Float[Tensor, "k 2"]) -> Float[Tensor, "n k"]:
+        """How much of each point, in pixels of the network's input, is each object's visible mask; in 0..1."""
+        found = [mask.at(points_xy) for mask in self.masks]
+        return torch.stack(found) if found else points_xy.new_zeros(0, len(points_xy))
+
     def label_map(self) -> Int[Tensor, "h w"]:
         """Which object each pixel of the input shows: 0 for none, k + 1 for the k-th (the last, where several do)."""
         canvas = torch.zeros(self.size_hw, dtype=torch.int64)
@@ -215,6 +236,20 @@ class Targets:
                 rows = torch.nonzero(matches == k).ravel()
                 grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
         return grids
+
+    def masks_in_points(self, matches: Int[Tensor, "n"], points_xy: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p"]:
+        """How much of each point is the visible mask of the object that its row answers for; in 0..1.
+
+        Args:
+            matches: the object of each row.
+            points_xy: in pixels of the network's input.
+        """
+        found = points_xy.new_zeros(points_xy.shape[:2])
+        with torch.autocast(points_xy.device.type, enabled=False):
+            for k in sorted(set(matches.tolist())):
+                rows = torch.nonzero(matches == k).ravel()
+                found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
+        return found
 
 
 def _source_masks(
