@@ -12,6 +12,28 @@ def smooth_l1_sum(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"])
     return nn.functional.smooth_l1_loss(predicted, wanted, beta=SMOOTH_L1_BETA, reduction="sum")
 
 
+def focal_sum(
+    logits: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"], alpha: float = 0.25, gamma: float = 2.0
+) -> Float[Tensor, ""]:
+    """Summed focal loss (Lin et al. 2017, arXiv:1708.02002): what is easy counts little.
+
+    Args:
+        logits: of any shape.
+        wanted: 0 or 1.
+        alpha: weight of what is wanted, 1 - alpha that of the rest.
+        gamma: how little what is easy counts.
+    """
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    off = (wanted - logits.sigmoid()).abs()
+    return ((alpha * wanted + (1 - alpha) * (1 - wanted)) * off**gamma * entropy).sum()
+
+
+def dice_losses(said: Float[Tensor, "n h w"], wanted: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:
+    """One minus the Dice coefficient of each mask (Milletari et al. 2016, arXiv:1606.04797), both in 0..1."""
+    both, each = (said * wanted).sum((1, 2)), (said.square() + wanted.square()).sum((1, 2))
+    return 1 - 2 * both / (each + 1e-3)
+
+
 def mean_count(count: int, device: torch.device) -> float:
     """What to divide a sum over `count` samples by.
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from halfpixel.ops.interpolate import linear_weights
+from halfpixel.ops.interpolate import sample_boxes
 
 Apply = Callable[[Tensor, Tensor, Tensor], Tensor]
 """What a kernel does: windows of the maps `[n, c, h, w]`, kernels `[n, k]` and the first cell `(x, y)` of each window
@@ -57,8 +57,8 @@ def assemble(
     found: dict[int, Tensor] = {}
     windows = _Windows(boxes_xyxy.double() / stride, (maps.shape[2], maps.shape[3]))
     for rows, sides_hw in windows.by_size(maps.shape[1]):
-        grid_hw = tuple(max(side, min(round(side * finer), FINE_ENOUGH)) for side in sides_hw)
-        logits = windows.logits(rows, sides_hw, grid_hw, maps, kernels, image_index, apply_kernels)
+        height, width = (max(side, min(round(side * finer), FINE_ENOUGH)) for side in sides_hw)
+        logits = windows.logits(rows, sides_hw, (height, width), maps, kernels, image_index, apply_kernels)
         found |= zip(rows.tolist(), logits.unbind(), strict=True)
     return [found[k] for k in range(len(boxes_xyxy))]
 
@@ -111,21 +111,15 @@ class _Windows:
         self,
         rows: Int[Tensor, "k"],
         sides_hw: tuple[int, int],
-        grid_hw: tuple[int, ...],
+        grid_hw: tuple[int, int],
         maps: Tensor,
         kernels: Tensor,
         image_index: Tensor,
         apply_kernels: Apply,
     ) -> Float[Tensor, "k i j"]:
         """Of some objects, whose windows have one size."""
-        cells, boxes = [], self.boxes[rows]
-        weights = []
-        for axis in (0, 1):  # rows, columns
-            side, points, first = sides_hw[axis], grid_hw[axis], self.first_xy[rows, 1 - axis, None]
-            cells.append(first + torch.arange(side, device=rows.device))
-            low, high = boxes[:, 1 - axis, None], boxes[:, 3 - axis, None]
-            steps = (torch.arange(points, device=rows.device, dtype=boxes.dtype) + 0.5) / points
-            weights.append(linear_weights(low + steps * (high - low) - 0.5 - first, side).to(maps.dtype))
-        windows = maps[image_index[rows, None, None], :, cells[0][:, :, None], cells[1][:, None]].permute(0, 3, 1, 2)
-        logits = apply_kernels(windows, kernels[rows], self.first_xy[rows])
-        return weights[0] @ logits @ weights[1].transpose(1, 2)
+        first_xy = self.first_xy[rows]
+        down, across = (first_xy[:, 1 - k, None] + torch.arange(sides_hw[k], device=rows.device) for k in (0, 1))
+        windows = maps[image_index[rows, None, None], :, down[:, :, None], across[:, None]].permute(0, 3, 1, 2)
+        logits = apply_kernels(windows, kernels[rows], first_xy)
+        return sample_boxes(logits, self.boxes[rows] - first_xy.repeat(1, 2), grid_hw)

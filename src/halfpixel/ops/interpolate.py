@@ -17,3 +17,21 @@ def linear_weights(positions: Float[Tensor, "*b m"], n: int) -> Float[Tensor, "*
     positions = positions.clamp(0, n - 1)
     grid = torch.arange(n, device=positions.device, dtype=positions.dtype)
     return (1 - (positions[..., None] - grid).abs()).clamp(min=0)
+
+
+def sample_boxes(
+    maps: Float[Tensor, "n h w"], boxes_xyxy: Float[Tensor, "n 4"], grid_hw: tuple[int, int]
+) -> Float[Tensor, "n i j"]:
+    """Each map between its cells' centres, at points evenly spread over a box in it; beyond the map its edge goes on.
+
+    Args:
+        maps: cell (i, j) covers [j, j + 1) x [i, i + 1).
+        boxes_xyxy: in cells.
+        grid_hw: points along each side.
+    """
+    weights = []
+    for axis, points in enumerate(grid_hw):
+        low, high = boxes_xyxy[:, 1 - axis, None], boxes_xyxy[:, 3 - axis, None]
+        steps = (torch.arange(points, device=maps.device, dtype=boxes_xyxy.dtype) + 0.5) / points
+        weights.append(linear_weights(low + steps * (high - low) - 0.5, maps.shape[1 + axis]).to(maps.dtype))
+    return weights[0] @ maps @ weights[1].transpose(1, 2)

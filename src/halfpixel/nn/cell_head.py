@@ -1,0 +1,163 @@
+"""Cells that answer for the objects whose middle they hold (Wang et al. 2019, arXiv:1912.04488; 2020)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from halfpixel.nn.conv_blocks import Norm, conv_stack
+from halfpixel.nn.coordinates import with_coordinates
+from halfpixel.structures.targets import Targets
+
+NOBODY = -1
+"""A cell that answers for no object."""
+
+
+class CellHead(nn.Module):
+    """Class and kernel of every cell; the same for all levels.
+
+    Args:
+        channels: of the maps.
+        width: of the convolutions between.
+        depth: how many of them, in each of the two branches.
+        kernel: numbers of a kernel.
+        classes: without the background.
+        norm: normalisation after each convolution, if any.
+        coordinates: kernels are told where in the image they are.
+        rare: the share of cells that a new network takes for objects (Lin et al. 2017, arXiv:1708.02002).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        depth: int,
+        kernel: int,
+        classes: int,
+        norm: Norm | None = None,
+        coordinates: bool = False,
+        rare: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.coordinates, self.rare = coordinates, rare
+        self.class_convs = conv_stack(channels, (width,) * depth, norm)
+        self.kernel_convs = conv_stack(channels + 2 * coordinates, (width,) * depth, norm)
+        self.kernels = nn.Conv2d(width, kernel, 3, padding=1)
+        nn.init.normal_(self.kernels.weight, std=0.01)
+        assert self.kernels.bias is not None
+        nn.init.zeros_(self.kernels.bias)
+        self.set_classes(classes)
+
+    def set_classes(self, classes: int) -> None:
+        """Replace the layer that depends on the classes by a new one."""
+        self.logits = nn.Conv2d(self.kernels.in_channels, classes, 3, padding=1)
+        nn.init.normal_(self.logits.weight, std=0.01)
+        assert self.logits.bias is not None
+        nn.init.constant_(self.logits.bias, math.log(self.rare / (1 - self.rare)))
+
+    def forward(self, x: Float[Tensor, "b c h w"], cells_hw: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+        """Logits `[b, classes, i, j]` and kernels `[b, k, i, j]`, float32.
+
+        Args:
+            x: one level.
+            cells_hw: the map is resampled to so many cells first; None leaves it as it is.
+        """
+        placed = with_coordinates(x) if self.coordinates else x
+        if cells_hw is not None:
+            placed = nn.functional.interpolate(placed, size=cells_hw, mode="bilinear")
+        logits = self.logits(self.class_convs(placed[:, : x.shape[1]]))
+        return logits.float(), self.kernels(self.kernel_convs(placed)).float()
+
+
+@dataclass(frozen=True)
+class CellLevel:
+    """What the cells of one level answer for.
+
+    Attributes:
+        smallest_px: objects whose box measures at least this, as the square root of its area in the input.
+        largest_px: and at most this.
+        reach_px: a mask reaches no further from the centre of its cell; None for the whole image.
+    """
+
+    smallest_px: float
+    largest_px: float
+    reach_px: int | None = None
+
+
+def cell_centres(cells_hw: Sequence[int], input_hw: Sequence[int], device: torch.device) -> Float[Tensor, "n 2"]:
+    """Places (x, y) of the centres of a level's cells in the input, row by row."""
+    (rows, columns), (height, width) = cells_hw, input_hw
+    x = (torch.arange(columns, device=device) + 0.5) * (width / columns)
+    y = (torch.arange(rows, device=device) + 0.5) * (height / rows)
+    return torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)], 2).reshape(-1, 2)
+
+
+def middles(target: Targets, points: int = 28) -> Float[Tensor, "n 2"]:
+    """Centres of mass (x, y) of what the input shows of each object."""
+    grids = target.mask_grids(torch.arange(len(target)), target.boxes_xyxy, points).clamp(min=1e-6)
+    steps, weight = (torch.arange(points) + 0.5) / points, grids.sum((1, 2))
+    share = torch.stack([(grids.sum(1) * steps).sum(1) / weight, (grids.sum(2) * steps).sum(1) / weight], 1)
+    return target.boxes_xyxy[:, :2] + share * (target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2])
+
+
+def assign_cells(
+    boxes_xyxy: Float[Tensor, "n 4"],
+    middles_xy: Float[Tensor, "n 2"],
+    level: CellLevel,
+    cells_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+    region: float,
+) -> Int[Tensor, "cells"]:
+    """Which object each cell of a level answers for.
+
+    The cell that holds an object's middle, and of its eight neighbours those that the object's central region
+    touches. Of several objects the smallest has the cell.
+
+    Args:
+        boxes_xyxy: in pixels of the input.
+        middles_xy: centres of mass, likewise.
+        level: which objects are meant.
+        cells_hw: rows and columns of cells.
+        input_hw: what they cover, padding included.
+        region: share of the box's sides that is its central region.
+
+    Returns:
+        The object's index, or NOBODY.
+    """
+    cell = middles_xy.new_tensor([input_hw[1] / cells_hw[1], input_hw[0] / cells_hw[0]])
+    most = torch.tensor([cells_hw[1], cells_hw[0]], device=cell.device) - 1
+    half = region * (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
+    own, low, high = (((middles_xy + side) / cell).floor().long() for side in (0, -half, half))
+    own = own.clamp(min=0).minimum(most)
+    steps = torch.tensor([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)], device=cell.device)
+    cells = own[:, None] + steps
+    meant = ((cells >= 0) & (cells <= most) & (cells >= low[:, None]) & (cells <= high[:, None])).all(2)
+    meant |= (steps == 0).all(1)
+    area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
+    meant &= ((area >= level.smallest_px**2) & (area <= level.largest_px**2))[:, None]
+    by_size = area.argsort(stable=True)
+    rank = torch.empty_like(by_size).scatter(0, by_size, torch.arange(len(by_size), device=cell.device))
+    numbers = (cells[..., 1] * cells_hw[1] + cells[..., 0])[meant]
+    nobody = len(area)
+    first = torch.full((cells_hw[0] * cells_hw[1],), nobody, device=cell.device)
+    first = first.scatter_reduce(0, numbers, rank[:, None].expand_as(meant)[meant], "amin")
+    owners = torch.cat([by_size, by_size.new_tensor([NOBODY])])
+    return owners[first]
+
+
+def peaks(scores: Float[Tensor, "b c h w"], side: int) -> Bool[Tensor, "b c h w"]:
+    """Cells that score no less than those beside them: the others answer for the same object.
+
+    Args:
+        scores: of each class, 0..1.
+        side: 3 looks at all eight neighbours, 2 at the one above, the one to the left and the one between them.
+    """
+    after = side - 2
+    highest = nn.functional.pad(scores, (1, after, 1, after))
+    for axis in (2, 3):
+        steps = [slice(k, k - side + 1 or None) for k in range(side)]  # counted from the end: exports of any size
+        highest = torch.stack([highest[:, :, one] if axis == 2 else highest[..., one] for one in steps]).amax(0)
+    return highest == scores
