@@ -47,7 +47,12 @@ def choose(proposed: Float[Tensor, "n 4"], target: Targets, sample: BalancedSamp
 
 
 def crop_regions(
-    features: FeatureTable, rois_xyxy: Float[Tensor, "n 4"], image_index: Int[Tensor, "n"], size: int, **how: int
+    features: FeatureTable,
+    rois_xyxy: Float[Tensor, "n 4"],
+    image_index: Int[Tensor, "n"],
+    size: int,
+    sampling: int,
+    aligned: bool,
 ) -> Float[Tensor, "n c s s"]:
     """RoIAlign, each region from the level that suits its size (FPN, equation 1, with k0 = 4).
 
@@ -56,8 +61,9 @@ def crop_regions(
         rois_xyxy: in pixels of the input.
         image_index: which image each is on.
         size: cells along a side of the crops.
-        how: `sampling` and `aligned`, see `roi_align`.
+        sampling: see `roi_align`.
+        aligned: see `roi_align`.
     """
     level = torch.floor(4 + torch.log2(boxes.area(rois_xyxy).clamp(min=0).sqrt() / 224) + 1e-6)
     level = level.clamp(2, 1 + len(STRIDES)).long() - 2
-    return roi_align(features, rois_xyxy, image_index, level, STRIDES, size, **how)
+    return roi_align(features, rois_xyxy, image_index, level, STRIDES, size, sampling, aligned)
