@@ -171,7 +171,7 @@ class MaskRCNN(Network):
         }
         self.output_layers = ("rpn.objectness", "rpn.deltas", "box_head.logits", "box_head.deltas")
         self.output_layers += ("mask_head.logits",) if mask_head else ()
-        self.output_layers += ("point_head.logits",) if point_head else ()
+        self.output_layers += tuple(f"point_head.{name}" for name in point_head.output_layers) if point_head else ()
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """Find objects. Exports: the numbers of RoIs and detections stay symbols, so `.shape[0]` and never `len`.

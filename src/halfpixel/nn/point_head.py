@@ -88,6 +88,11 @@ class PointHead(nn.Module):
             nn.init.zeros_(fc.bias)
         self._set_logits(width, classes)
 
+    @property
+    def output_layers(self) -> tuple[str, ...]:
+        """See `Network.output_layers`: all of its layers, since they see the masks of all classes."""
+        return (*(f"fcs.{k}" for k in range(len(self.fcs))), "logits")
+
     def _set_logits(self, width: int, classes: int) -> None:
         self.logits = nn.Linear(width + classes, classes)
         nn.init.normal_(self.logits.weight, std=0.001)
@@ -166,7 +171,7 @@ class PointHead(nn.Module):
         without_extent = torch.cat([points, points], 1)
         fine = roi_align(features, without_extent, index, torch.zeros_like(index), STRIDES, 1, sampling=1).flatten(1)
         masks = point_sample(coarse, places.to(coarse.dtype) * coarse.shape[2]).transpose(1, 2).flatten(0, 1)
-        return self(fine, masks).unflatten(0, (-1, places.shape[1]))
+        return self(fine, masks).unflatten(0, (places.shape[0], places.shape[1]))
 
     def loss_sum(
         self,

@@ -33,5 +33,5 @@ def point_sample(maps: Float[Tensor, "b c h w"], points_xy: Float[Tensor, "b k 2
     found: Tensor = torch.nn.functional.embedding_bag(
         (first + corners).flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum"
     )
-    by_image: Tensor = found.unflatten(0, (images, -1))
+    by_image: Tensor = found.unflatten(0, (images, points_xy.shape[1]))
     return by_image.transpose(1, 2)
