@@ -150,7 +150,9 @@ def clipped(dataset: Dataset, predictor: Predictor, margin: float) -> dict[str, 
             points = torch.stack([columns + x, rows + y], 1) + 0.5
             for name, by in (("tight", 0.0), ("margin", margin)):
                 left, top, right, bottom = boxes.expand(found.boxes_xyxy[which[k]], by).tolist()
-                within = (points[:, 0] >= left) & (points[:, 0] < right) & (points[:, 1] >= top) & (points[:, 1] < bottom)
+                within = (
+                    (points[:, 0] >= left) & (points[:, 0] < right) & (points[:, 1] >= top) & (points[:, 1] < bottom)
+                )
                 outside[name].append(1 - float(within.float().mean()))
     result: dict[str, float] = {"objects": len(outside["tight"])}
     for name, shares in outside.items():

@@ -25,7 +25,7 @@ POINT_CHOICE = 2
 
 
 class CoarseMaskHead(nn.Module):
-    """One mask of 7 x 7 cells for each class in every region (the paper's appendix A, "box head style").
+    """One mask of 7 x 7 cells for each class in every region (section 4.1): layers like those of the box head.
 
     Args:
         channels: of the crops.
@@ -35,6 +35,7 @@ class CoarseMaskHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int = 1024) -> None:
         super().__init__()
+        self.width = width
         self.reduce = nn.Conv2d(channels, channels, 2, 2)
         self.fcs = nn.ModuleList([nn.Linear(channels * 7 * 7, width), nn.Linear(width, width)])
         nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out", nonlinearity="relu")
@@ -42,9 +43,7 @@ class CoarseMaskHead(nn.Module):
 
     def set_classes(self, classes: int) -> None:
         """Replace the layer that depends on the classes by a new one."""
-        (fc,) = (one for one in self.fcs[-1:])
-        assert isinstance(fc, nn.Linear)
-        self.logits = nn.Linear(fc.out_features, classes * 7 * 7)
+        self.logits = nn.Linear(self.width, classes * 7 * 7)
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)
 
@@ -137,10 +136,10 @@ class PointHead(nn.Module):
             features: of the pyramid; the finest level is looked at.
         """
         rows = in_chunks(REGIONS_AT_ONCE, coarse, labels, boxes_xyxy, image_index)
-        return torch.cat([self._refined(*some, features) for some in rows])
+        return torch.cat([self._refined(features, *some) for some in rows])
 
     def _refined(
-        self, coarse: Tensor, labels: Tensor, boxes_xyxy: Tensor, image_index: Tensor, features: FeatureTable
+        self, features: FeatureTable, coarse: Tensor, labels: Tensor, boxes_xyxy: Tensor, image_index: Tensor
     ) -> Tensor:
         logits, side = of_class(coarse, labels)[:, None], coarse.shape[2]
         while side < self.side:
@@ -171,7 +170,9 @@ class PointHead(nn.Module):
         without_extent = torch.cat([points, points], 1)
         fine = roi_align(features, without_extent, index, torch.zeros_like(index), STRIDES, 1, sampling=1).flatten(1)
         masks = point_sample(coarse, places.to(coarse.dtype) * coarse.shape[2]).transpose(1, 2).flatten(0, 1)
-        return self(fine, masks).unflatten(0, (places.shape[0], places.shape[1]))
+        logits: Tensor = self(fine, masks)
+        by_region: Tensor = logits.unflatten(0, (places.shape[0], places.shape[1]))
+        return by_region
 
     def loss_sum(
         self,
@@ -216,5 +217,5 @@ def of_class(masks: Float[Tensor, "n k s s"], labels: Int[Tensor, "n"]) -> Float
 
 def in_pixels(places: Float[Tensor, "n p 2"], boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n p 2"]:
     """Points given as shares of boxes' sides, in the pixels of the boxes."""
-    low, high = boxes_xyxy[:, None].split(2, 2)
+    low, high = boxes_xyxy[:, None, :2], boxes_xyxy[:, None, 2:]
     return low + places.to(boxes_xyxy.dtype) * (high - low)

@@ -248,7 +248,9 @@ class Targets:
         with torch.autocast(points_xy.device.type, enabled=False):
             for k in sorted(set(matches.tolist())):
                 rows = torch.nonzero(matches == k).ravel()
-                found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), points_xy.shape[1]))
+                found[rows] = (
+                    self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), points_xy.shape[1]))
+                )
         return found
 
 

@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from halfpixel.errors import ModelFileError
 LARGEST_BYTES = 8 << 30
 MOST_OPERATIONS = 1 << 21
 """A file of weights has some ten thousand. One byte can make an object of sixty."""
+
+DEEPEST = 100
+"""What comes after may go down by recursion."""
 
 LARGEST_KEY = 1 << 32
 """Greater numbers could be made so that a dict finds none of them quickly."""
@@ -36,7 +39,7 @@ PUSHED = frozenset(
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Why a pickle is not read."""
 
 
@@ -52,7 +55,7 @@ class _Type:
     """A number's, made in two steps."""
 
     code: str
-    order: str = "="
+    order: Literal["<", ">", "=", "|"] = "="
 
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.code).newbyteorder(self.order)
@@ -92,10 +95,10 @@ def parse_pickle(data: bytes, path: Path) -> Any:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             doing = f"{opcode.name} at byte {position}"
             if count >= MOST_OPERATIONS:
-                raise _Refused(f"there are more than {MOST_OPERATIONS:,} operations")
+                raise _RefusedError(f"there are more than {MOST_OPERATIONS:,} operations")
             machine.step(opcode.name, argument)
         return _plain(machine.top())
-    except _Refused as error:
+    except _RefusedError as error:
         raise ModelFileError(f"{path}: not a pickle of arrays alone: {doing}: {error}; nothing was run") from error
     except (ValueError, IndexError, Warning) as error:  # the module that splits pickles into operations warns as well
         raise ModelFileError(f"{path}: not a pickle, or a damaged one: {doing}: {error!s:.200}") from error
@@ -112,15 +115,15 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         """Do one operation."""
         if name in PUSHED:
-            self.stack.append(CONSTANTS[name] if name in CONSTANTS else argument)
+            self.push(CONSTANTS.get(name, bytes(argument) if isinstance(argument, bytearray) else argument))
         elif name in OPERATIONS:
             OPERATIONS[name](self, argument)
         else:
-            raise _Refused(_meaning(name, argument, self.stack))
+            raise _RefusedError(_meaning(name, argument, self.stack))
 
     def top(self) -> Any:
         if not self.stack:
-            raise _Refused("there is nothing on the stack")
+            raise _RefusedError("there is nothing on the stack")
         return self.stack[-1]
 
     def pop(self) -> Any:
@@ -130,16 +133,19 @@ class _Machine:
 
     def popped(self, count: int) -> tuple[Any, ...]:
         if len(self.stack) < count:
-            raise _Refused("there is too little on the stack")
+            raise _RefusedError("there is too little on the stack")
         items = tuple(self.stack[-count:])
         del self.stack[-count:]
         return items
 
     def to_mark(self) -> list[Any]:
         if not self.below:
-            raise _Refused("there is no mark")
+            raise _RefusedError("there is no mark")
         items, self.stack = self.stack, self.below.pop()
         return items
+
+    def discard_to_mark(self) -> None:
+        self.to_mark()
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -157,7 +163,7 @@ class _Machine:
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
-            raise _Refused(f"nothing was remembered as {index}")
+            raise _RefusedError(f"nothing was remembered as {index}")
         known = self.memo[index]
         self.push(known.values if isinstance(known, _Array) and known.values is not None else known)
 
@@ -166,20 +172,20 @@ class _Machine:
 
     def append(self, items: list[Any]) -> None:
         if type(self.top()) is not list:
-            raise _Refused(f"it appends to a {type(self.top()).__name__}")
+            raise _RefusedError(f"it appends to a {type(self.top()).__name__}")
         self.top().extend(items)
 
     def set_items(self, items: list[Any]) -> None:
         if type(self.top()) is not dict:
-            raise _Refused(f"it sets an item of a {type(self.top()).__name__}")
+            raise _RefusedError(f"it sets an item of a {type(self.top()).__name__}")
         self.top().update(_pairs(items))
 
     def reduce(self) -> None:
         function, arguments = self.popped(2)
         if not isinstance(function, _Name):
-            raise _Refused(f"it wants to call a {type(function).__name__}")
+            raise _RefusedError(f"it wants to call a {type(function).__name__}")
         if type(arguments) is not tuple:
-            raise _Refused(f"it wants to call {function.text} with a {type(arguments).__name__}")
+            raise _RefusedError(f"it wants to call {function.text} with a {type(arguments).__name__}")
         self.push(_called(function.text, arguments))
 
     def build(self) -> None:
@@ -189,14 +195,14 @@ class _Machine:
             target.order = _order(state)
         elif isinstance(target, _Array) and target.values is None:
             if type(state) is not tuple or len(state) != 5:
-                raise _Refused("an array's state is not one")
+                raise _RefusedError("an array's state is not one")
             _, shape, kind, columns_first, content = state
             target.values = _array(content, kind, shape, "F" if columns_first is True or columns_first == 1 else "C")
             self.stack[-1] = target.values
         elif type(target) is dict and type(state) is dict and set(state) <= {"_metadata"}:
             pass  # what torch tells of the versions of modules
         else:
-            raise _Refused(f"it wants to set the state of a {_kind(target)}")
+            raise _RefusedError(f"it wants to set the state of a {_kind(target)}")
 
 
 OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
@@ -205,7 +211,7 @@ OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "STOP": lambda _, __: None,
     "MARK": lambda m, _: m.mark(),
     "POP": lambda m, _: m.discard(),
-    "POP_MARK": lambda m, _: None if m.to_mark() is not None else None,
+    "POP_MARK": lambda m, _: m.discard_to_mark(),
     "DUP": lambda m, _: m.push(m.top()),
     "EMPTY_LIST": lambda m, _: m.push([]),
     "LIST": lambda m, _: m.push(m.to_mark()),
@@ -237,7 +243,7 @@ OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
 
 def _meaning(name: str, argument: Any, stack: list[Any]) -> str:
     """What an operation that is not done would have done."""
-    wanted = f" {argument!s:.100}" if argument is not None else f" with {stack[-1]!r:.100}" if stack else ""
+    wanted = f" {argument!s:.100}" if argument is not None else f" with {_shown(stack[-1])}" if stack else ""
     return f"it makes something else{wanted}"
 
 
@@ -245,26 +251,33 @@ def _kind(value: Any) -> str:
     return value.text if isinstance(value, _Name) else type(value).__name__.lstrip("_").lower()
 
 
+def _shown(value: Any) -> str:
+    """A little of it: all of it may have no end."""
+    if isinstance(value, tuple):
+        return f"({', '.join(_shown(one) if not isinstance(one, tuple) else '...' for one in value[:5])})"
+    return f"{value!r:.60}" if isinstance(value, str | bytes | int | float) else _kind(value)
+
+
 # Names
 
 
-def _without_module(prefixes: tuple[str, ...], name: str) -> set[str]:
+def _in_modules(prefixes: tuple[str, ...], name: str) -> set[str]:
     return {f"{prefix}.{name}" for prefix in prefixes}
 
 
-RECONSTRUCT = _without_module(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct")
-FROM_BUFFER = _without_module(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer")
-SCALAR = _without_module(("numpy.core.multiarray", "numpy._core.multiarray"), "scalar")
-BYTES = _without_module(("builtins", "__builtin__"), "bytes")
+RECONSTRUCT = _in_modules(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct")
+FROM_BUFFER = _in_modules(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer")
+SCALAR = _in_modules(("numpy.core.multiarray", "numpy._core.multiarray"), "scalar")
+BYTES = _in_modules(("builtins", "__builtin__"), "bytes")
 KNOWN = {"numpy.ndarray", "numpy.dtype", "_codecs.encode", "collections.OrderedDict"}
 KNOWN |= RECONSTRUCT | FROM_BUFFER | SCALAR | BYTES
 
 
 def _named(module: Any, name: Any) -> _Name:
     if not (isinstance(module, str) and isinstance(name, str)):
-        raise _Refused("it wants something whose name is no text")
+        raise _RefusedError("it wants something whose name is no text")
     if (text := f"{module}.{name}") not in KNOWN:
-        raise _Refused(f"it wants to call {text:.200}")
+        raise _RefusedError(f"it wants to call {text:.200}")
     return _Name(text)
 
 
@@ -277,39 +290,40 @@ def _called(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in FROM_BUFFER and len(arguments) == 4 and arguments[3] in ("C", "F"):
         return _array(arguments[0], arguments[1], arguments[2], arguments[3])
     if name in SCALAR and len(arguments) == 2:
-        return _array(arguments[0 + 1], arguments[0], (), "C")[()]
+        return _array(arguments[1], arguments[0], (), "C")[()]
     if name == "_codecs.encode" and len(arguments) == 2 and arguments[1] == "latin1" and isinstance(arguments[0], str):
         return arguments[0].encode("latin1")
     if name in BYTES and not arguments:
         return b""
     if name == "collections.OrderedDict" and not arguments:
         return {}
-    raise _Refused(f"it wants to call {name} with {arguments!r:.100}")
+    raise _RefusedError(f"it wants to call {name} with {_shown(arguments)}")
 
 
-def _order(state: Any) -> str:
+def _order(state: Any) -> Literal["<", ">", "=", "|"]:
     if type(state) is not tuple or len(state) < 5 or state[1] not in ("<", ">", "=", "|") or state[4] is not None:
-        raise _Refused("a type of numbers has a state that is none")
-    return str(state[1])
+        raise _RefusedError("a type of numbers has a state that is none")
+    order: Literal["<", ">", "=", "|"] = state[1]
+    return order
 
 
 def _array(content: Any, kind: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     """No larger than its content, which stays where it is."""
     if not isinstance(kind, _Type):
-        raise _Refused(f"it wants an array of {_kind(kind)}")
+        raise _RefusedError(f"it wants an array of {_kind(kind)}")
     if isinstance(content, str):  # Python 2
         content = content.encode("latin1")
     sides = shape if type(shape) is tuple else None
     if sides is None or len(sides) > 32 or not all(type(one) is int and 0 <= one < 1 << 40 for one in sides):
-        raise _Refused(f"{shape!r:.100} is the shape of no array")
-    if not isinstance(content, bytes | bytearray):
-        raise _Refused(f"the content of an array is a {_kind(content)}")
+        raise _RefusedError(f"{_shown(shape)} is the shape of no array")
+    if not isinstance(content, bytes):
+        raise _RefusedError(f"the content of an array is a {_kind(content)}")
     dtype, cells = kind.dtype(), 1
     for side in sides:
         cells *= side
     if cells * dtype.itemsize != len(content):
-        raise _Refused(f"an array of shape {sides!r:.100} has {len(content)} bytes")
-    made = np.frombuffer(bytes(content) if isinstance(content, bytearray) else content, dtype)
+        raise _RefusedError(f"an array of shape {_shown(sides)} has {len(content)} bytes")
+    made = np.frombuffer(content, dtype)
     return made.reshape(sides, order="F" if order == "F" else "C")
 
 
@@ -318,25 +332,23 @@ def _array(content: Any, kind: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     if len(items) % 2:
-        _odd()
+        raise _RefusedError("a dict has a key without a value")
     for key in items[::2]:
         if not (isinstance(key, str | bytes) or (type(key) in (int, bool) and abs(key) < LARGEST_KEY)):
-            raise _Refused(f"the key of a dict is a {_kind(key)}")
+            raise _RefusedError(f"the key of a dict is a {_kind(key)}")
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-def _odd() -> NoReturn:
-    raise _Refused("a dict has a key without a value")
-
-
 def _plain(result: Any) -> Any:
-    """Refuse a result in which names or arrays without values are left; byte arrays become bytes."""
-    waiting, seen = [result], set[int]()
+    """Refuse a result in which names, or arrays without values, are left."""
+    waiting, seen = [(result, 0)], set[int]()
     while waiting:
-        value = waiting.pop()
+        value, depth = waiting.pop()
         if isinstance(value, _Name | _Type | _Array):
-            raise _Refused(f"{_kind(value)} is left over")
+            raise _RefusedError(f"{_kind(value)} is left over")
         if isinstance(value, dict | list | tuple) and id(value) not in seen:
+            if depth == DEEPEST:
+                raise _RefusedError(f"it nests more than {DEEPEST} levels deep")
             seen.add(id(value))
-            waiting.extend(value.values() if isinstance(value, dict) else value)
+            waiting.extend((one, depth + 1) for one in (value.values() if isinstance(value, dict) else value))
     return result
