@@ -163,6 +163,7 @@ def clipped(dataset: Dataset, predictor: Predictor, margin: float) -> dict[str, 
 
 
 def main() -> None:
+    """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     train = parts.add_parser("train")

@@ -114,9 +114,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pickles_are_refused(
-    name: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_pickles_are_refused(name: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     content, wanted = HOSTILE[name]
     data = pickle.dumps(content, protocol)

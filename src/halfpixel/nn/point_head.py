@@ -169,8 +169,8 @@ class PointHead(nn.Module):
         # a region without extent is a point
         without_extent = torch.cat([points, points], 1)
         fine = roi_align(features, without_extent, index, torch.zeros_like(index), STRIDES, 1, sampling=1).flatten(1)
-        masks = point_sample(coarse, places.to(coarse.dtype) * coarse.shape[2]).transpose(1, 2).flatten(0, 1)
-        logits: Tensor = self(fine, masks)
+        masks = in_masks(coarse, places).transpose(1, 2).flatten(0, 1)
+        logits: Tensor = self(fine, masks.to(fine.dtype))
         by_region: Tensor = logits.unflatten(0, (places.shape[0], places.shape[1]))
         return by_region
 
@@ -198,7 +198,7 @@ class PointHead(nn.Module):
             for one, t in zip(regions, targets, strict=True)
         ]
         places, boxes_xyxy = torch.cat(drawn).to(coarse.device), torch.cat(list(regions))
-        guesses = point_sample(of_class(coarse.detach(), labels)[:, None], places.to(coarse.dtype) * coarse.shape[2])
+        guesses = in_masks(of_class(coarse.detach(), labels)[:, None], places)
         chosen = self.plan.choose(guesses[:, 0])
         places = places.gather(1, chosen[:, :, None].expand(-1, -1, 2))
         index = torch.cat([torch.full_like(one, k) for k, one in enumerate(shown)])
@@ -213,6 +213,11 @@ class PointHead(nn.Module):
 def of_class(masks: Float[Tensor, "n k s s"], labels: Int[Tensor, "n"]) -> Float[Tensor, "n s s"]:
     """Each region's mask of its own class: class and mask are decoupled (Mask R-CNN, section 3)."""
     return masks[torch.arange(labels.shape[0], device=labels.device), labels]
+
+
+def in_masks(masks: Float[Tensor, "n k s s"], places: Float[Tensor, "n p 2"]) -> Float[Tensor, "n k p"]:
+    """Masks in points given as shares of their sides; half a cell before the edge they begin to fade to 0."""
+    return point_sample(nn.functional.pad(masks, (1, 1, 1, 1)), places.to(masks.dtype) * masks.shape[2] + 1)
 
 
 def in_pixels(places: Float[Tensor, "n p 2"], boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n p 2"]:

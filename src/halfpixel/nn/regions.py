@@ -1,6 +1,5 @@
 """Regions of interest: which of them a second stage is trained on, and what it sees of them."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,7 +30,7 @@ class Chosen(NamedTuple):
 
 
 def choose(proposed: Float[Tensor, "n 4"], target: Targets, sample: BalancedSampler) -> Chosen:
-    """Some of the proposals and the annotated boxes; they show an object from an IoU of .5 (Mask R-CNN, section 3.1)."""
+    """Some of the proposals and annotated boxes; they show an object from an IoU of .5 (Mask R-CNN, section 3.1)."""
     objects, labels = target.boxes_xyxy.to(proposed), target.labels.to(proposed.device)
     candidates = torch.cat([proposed, objects])
     found = match(candidates, objects, target.ignored_xyxy.to(proposed), 0.5, 0.5)

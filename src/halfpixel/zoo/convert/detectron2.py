@@ -1,13 +1,13 @@
 """Mask R-CNN, Faster R-CNN and PointRend on ResNet-50 with a pyramid as Detectron2 saves them, turned into ours.
 
-Its model zoo's weights are licensed CC BY-SA 3.0 (its code, of which nothing is needed here, Apache-2.0), and are pickles,
-which `halfpixel.zoo.convert.pickle_reader` reads without running anything. Weights from its trainer are `.pth` files with
-the same names. They do not hold a configuration: that of the model zoo's `*_R_50_FPN_*` is taken, with the ResNet-50 of
-Detectron, whose blocks take their stride in the first convolution, and colours from blue to red.
+Its model zoo's weights are licensed CC BY-SA 3.0 (its code, of which nothing is needed here, Apache-2.0), and are
+pickles, which `halfpixel.zoo.convert.pickle_reader` reads without running anything. Weights from its trainer are `.pth`
+files with the same names. They do not hold a configuration: that of the model zoo's `*_R_50_FPN_*` is taken, with the
+ResNet-50 of Detectron, whose blocks take their stride in the first convolution, and colours from blue to red.
 
-Differences that remain: it resizes bytes with Pillow, which takes all pixels into account where ours interpolates between
-four; the resized side may differ by a pixel, as it rounds where ours cuts off; half a cell around a mask's edge fades
-to 0 when it is pasted, where ours goes on.
+Differences that remain: it resizes bytes with Pillow, which takes all pixels into account where ours interpolates
+between four; the resized side may differ by a pixel, as it rounds where ours cuts off; half a cell around a mask's edge
+fades to 0 when it is pasted, where ours goes on.
 """
 
 from __future__ import annotations

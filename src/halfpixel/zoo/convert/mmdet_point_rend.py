@@ -1,7 +1,7 @@
 """PointRend as MMDetection trains it, turned into ours, key for key.
 
-Its checkpoints, `point-rend_r50-caffe_fpn_ms-1x` and `-3x`, are licensed Apache-2.0. They are trained on the ResNet-50 of
-Detectron, whose blocks take their stride in the first convolution, with colours from blue to red.
+Its checkpoints, `point-rend_r50-caffe_fpn_ms-1x` and `-3x`, are licensed Apache-2.0. They are trained on the ResNet-50
+of Detectron, whose blocks take their stride in the first convolution, with colours from blue to red.
 """
 
 from __future__ import annotations
