@@ -110,13 +110,13 @@ def measured(predictor: Predictor, dataset: Dataset) -> dict[str, float | None]:
     return {"boundary_ap": boundary.ap, "boundary_ap75": boundary.ap75, "mask_ap": mask.ap}
 
 
-def compare(steps: int, seeds: list[int], training: int, held_out: int) -> list[dict[str, Any]]:
+def compare(variants: list[str], steps: int, seeds: list[int], training: int, held_out: int) -> list[dict[str, Any]]:
     """A row for each variant, seed and size of the objects."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         sets = data_sets(Path(folder), training, held_out)
         for seed in seeds:
-            for variant in VARIANTS:
+            for variant in variants:
                 began = time.perf_counter()
                 predictor = trained(variant, sets["train"], seed, steps, Path(folder) / f"{variant}_{seed}")
                 seconds = time.perf_counter() - began
@@ -167,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     train = parts.add_parser("train")
+    train.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     train.add_argument("--steps", type=int, default=300)
     train.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     train.add_argument("--training-images", type=int, default=60)
@@ -177,7 +178,7 @@ def main() -> None:
     clip.add_argument("--margin", type=float, default=0.125)
     given = parser.parse_args()
     if given.part == "train":
-        compare(given.steps, given.seeds, given.training_images, given.held_out_images)
+        compare(given.variants, given.steps, given.seeds, given.training_images, given.held_out_images)
     else:
         print(json.dumps(clipped(halfpixel.read_coco(given.data), halfpixel.load(given.model), given.margin), indent=1))
 

@@ -93,6 +93,8 @@ def weights(kind: str = "mask_rcnn") -> Weights:
     for name in found:
         if name.startswith("backbone.fpn"):
             found[name] *= 0.3
+        if "cls_score" in name:
+            found[name] *= 4
         if "anchor_deltas" in name or "bbox_pred" in name:
             found[name] *= 0.3
     return {name: value.astype(np.float32) for name, value in found.items()}

@@ -100,7 +100,7 @@ def test_boxes(pair: Pair) -> None:
     assert_same(decode(ours[1].double(), pair.boxes[:, None], BOX_WEIGHTS)[:, 1:], expected, 1e-6)
 
 
-def test_coarse_and_refined_masks(pair: Pair) -> None:
+def test_coarse_and_refined_masks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     head, branch = pair.theirs.roi_head, pair.ours.mask_branch
     assert branch is not None
     assert branch.points is not None
@@ -111,11 +111,14 @@ def test_coarse_and_refined_masks(pair: Pair) -> None:
         ours = branch.logits(features, pair.boxes, pair.index)
         assert_same(ours, coarse, 1e-6)
         ours = coarse  # from here on to the last digit, so that the same points are looked at
-        torch.set_default_dtype(torch.float64)  # it makes coordinates of the usual kind
-        try:
+        points_of = head.point_head.get_roi_rel_points_test  # they are in float32
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                head.point_head,
+                "get_roi_rel_points_test",
+                lambda *given, **named: (found := points_of(*given, **named)) and (found[0], found[1].double()),
+            )
             expected = head._mask_point_forward_test(pair.pyramid, pair.rois, pair.labels, coarse)
-        finally:
-            torch.set_default_dtype(torch.float32)
         found = branch.points.refined(ours, pair.labels, pair.boxes, pair.index, features)
     expected = expected[torch.arange(3), pair.labels]
     assert found.shape == expected.shape == (3, 224, 224)
