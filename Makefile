@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo quick test lint parity fuzz slow clean
+.PHONY: help demo quick test lint alone parity fuzz slow clean
 .DEFAULT_GOAL := help
 
 help:
@@ -44,10 +44,14 @@ quick: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal $(QUICK) \
 		-k "(not test_model_contract or mask_rcnn_lite or toy_query) and not gradcheck and not by_heart"
 
-# A process for each core, of one thread each: half the time of one process with all cores.
-test: lint
+# Lint and the tests that must be alone have a core each; then a process for each core, of one thread each: half the
+# time of one process with all cores.
+test: $(INSTALLED)
+	@$(MAKE) --no-print-directory --jobs 2 lint alone
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not alone"
-	@$(BIN)/python -m pytest -m alone
+
+alone: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -m "alone and not slow"
 
 parity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/parity

@@ -14,7 +14,15 @@ if os.environ.get("HALFPIXEL_CHECK_SHAPES", "1") == "1":
 import networks  # noqa: F401  # puts the toy models where models are found
 from calling import write_model, write_noise
 
+FIRST = ("test_exporter.py", "test_docs.py", "test_model_contract.py")
+"""Files whose tests take longest, or share what takes long to make."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes take tests of each other from the end: so nothing long comes last, nor is shared work done twice."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ FEW = {
 }
 """Settings that keep large networks quick."""
 
-SPREADS = {"deltas": 0.5, "maps": 4.0}
+SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.2}
 """Standard deviations of what some output layers say, by the ends of their names; the others have 2."""
 
 models.__path__.append(str(Path(__file__).parent / "toy_models"))  # a new model is a new file there, and no more
@@ -59,11 +59,15 @@ def enliven(model: Network, images: Tensor) -> Network:
         layer, heard = model.get_submodule(name), list[Tensor]()
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
-        hook = layer.register_forward_hook(lambda _, __, out, heard=heard: heard.append(out.transpose(0, 1).flatten(1)))
+        channel = 1 if isinstance(layer, nn.Conv2d) else -1
+        hook = layer.register_forward_hook(
+            lambda _, __, out, heard=heard, channel=channel: heard.append(out.movedim(channel, 0).flatten(1))
+        )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
             said = torch.cat(heard, dim=1)  # of each pyramid level
-            spread = SPREADS.get(name.rpartition(".")[2], 2.0)
+            kind = name.rstrip(".0123456789").rpartition(".")[2]  # without the number of its level
+            spread = SPREADS.get(kind, 2.0)
             factors = spread / said.std(dim=1).clamp(min=1e-12)
             layer.weight.mul_(factors.reshape(-1, *[1] * (layer.weight.ndim - 1)))
             layer.bias.sub_(said.mean(dim=1)).mul_(factors)

@@ -36,6 +36,26 @@ def test_iou_of_empty_boxes_is_zero_and_not_nan() -> None:
     assert boxes.iou(torch.zeros(0, 4), point).shape == (0, 1)
 
 
+def test_generalised_iou_equals_torchvision() -> None:
+    a, b = random_boxes(60, 6), random_boxes(60, 7, 60.0) + 100
+    found = boxes.generalised_iou(a, b)
+    torch.testing.assert_close(found, torchvision.ops.generalized_box_iou(a, b).diagonal())
+    assert found.min() < -0.3
+    assert found.max() > 0.1
+    point = torch.tensor([[3.0, 3.0, 3.0, 3.0]], requires_grad=True)
+    boxes.generalised_iou(point, point).sum().backward()
+    assert point.grad is not None
+    assert point.grad.isfinite().all()
+
+
+def test_centres_and_corners_equal_torchvision() -> None:
+    some = random_boxes(20, 8)
+    centres = torchvision.ops.box_convert(some, "xyxy", "cxcywh")
+    torch.testing.assert_close(boxes.to_centres(some), centres)
+    torch.testing.assert_close(boxes.to_corners(centres), some)
+    assert boxes.to_corners(centres.reshape(4, 5, 4)).shape == (4, 5, 4)
+
+
 def test_clip_equals_torchvision() -> None:
     some = random_boxes(50, 2, 300.0) - 50
     assert (some < 0).any()

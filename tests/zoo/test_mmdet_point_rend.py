@@ -101,7 +101,7 @@ def test_boxes(pair: Pair) -> None:
 
 
 def test_coarse_and_refined_masks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    head, branch = pair.theirs.roi_head, pair.ours.mask_branch
+    head, branch = pair.theirs.roi_head, pair.ours.region_masks
     assert branch is not None
     assert branch.points is not None
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_coarse_and_refined_masks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
 
 def test_losses_in_points(pair: Pair) -> None:
     """In given points: what the head says there."""
-    branch, head = pair.ours.mask_branch, pair.theirs.roi_head
+    branch, head = pair.ours.region_masks, pair.theirs.roi_head
     assert branch is not None
     assert branch.points is not None
     places = torch.rand(3, 196, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 0.9 + 0.05

@@ -63,7 +63,7 @@ from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.mask_branch import MaskBranch
+from halfpixel.nn.region_masks import RegionMasks
 from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BalancedSampler
 from halfpixel.nn.network import Axis, Network, Outputs
@@ -196,9 +196,9 @@ class MaskRCNN(Network):
         of_images = zip(rois, logits.split(split), deltas.split(split), sizes_hw, strict=True)
         found = [detect(*of_image, limits, self.settings.box_iou) for of_image in of_images]
         outputs = as_rows(found)
-        if self.mask_branch is not None:
+        if self.region_masks is not None:
             rows = outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"]
-            outputs["masks"] = self.mask_branch.draw(features, *rows)
+            outputs["masks"] = self.region_masks.draw(features, *rows)
         outputs["candidates"] = torch.stack([proposed, torch.stack([one.candidates for one in found])], 1)
         outputs["saturated"] = torch.stack([one.saturated for one in found])
         return outputs
@@ -214,12 +214,12 @@ class MaskRCNN(Network):
         return self.rpn.plan.sizes
 
     @property
-    def mask_branch(self) -> MaskBranch | None:
+    def region_masks(self) -> RegionMasks | None:
         """What draws masks, None for boxes alone."""
         if self.mask_head is None:
             return None
         told = self.settings
-        return MaskBranch(self.mask_head, self.point_head, told.alignment, told.region_sampling, told.mask_margin)
+        return RegionMasks(self.mask_head, self.point_head, told.alignment, told.region_sampling, told.mask_margin)
 
     def _classify(self, features: FeatureTable, rois: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and box regression deltas of each RoI."""
@@ -248,7 +248,7 @@ class MaskRCNN(Network):
         logits, deltas = self.box_head(self._crop(features, torch.cat(rois), images_of(rois), 7))
         wanted = torch.cat([one.classes for one in chosen]), torch.cat([one.deltas for one in chosen])
         terms = self.rpn.losses(scored, targets) | self.box_head.losses(logits, deltas, *wanted)
-        return terms if self.mask_branch is None else terms | self.mask_branch.losses(features, chosen, targets)
+        return terms if self.region_masks is None else terms | self.region_masks.losses(features, chosen, targets)
 
     def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:
         """Objects of each image, in pixels of the original image. Uses no weights.

@@ -1,90 +1,75 @@
-"""Which pixels a region's object has: the mask branch of a two-stage detector, in training and after."""
+"""Fine maps that all queries share, and a kernel for each query (Li et al. 2022, Mask DINO, arXiv:2206.02777)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES
-from halfpixel.nn.losses import mean_count
-from halfpixel.nn.mask_head import MaskHead
-from halfpixel.nn.point_head import CoarseMaskHead, PointHead, of_class
-from halfpixel.nn.regions import Chosen, crop_regions
+from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
+from halfpixel.nn.transformer import MultiLayerPerceptron
 from halfpixel.ops import boxes
-from halfpixel.ops.paste import Alignment
-from halfpixel.ops.roi_align import FeatureTable, roi_align
-from halfpixel.ops.rows import images_of, in_chunks
+from halfpixel.ops.assemble import assemble_on
 from halfpixel.structures.targets import Targets
 
-MASKS_AT_ONCE = 128
-"""The heads look at so many regions at a time: their memory does not grow with the number of objects."""
+GRID = 28
+"""Cells along a side of the grids on which masks are compared: for small objects finer than the maps."""
+
+AROUND = 0.25
+"""They reach so many sides beyond the object's box: predicted boxes are a little off, and masks end inside of them."""
 
 
-@dataclass(frozen=True)
-class MaskBranch:
-    """The heads that draw masks, and how they look at regions.
+class MaskBranch(nn.Module):
+    """What is needed to cut objects out.
 
-    Attributes:
-        head: draws a mask of each class.
-        points: refines them along their outlines; None leaves them as they are.
-        alignment: where coordinates point.
-        sampling: samples along each side of a cell of a crop.
-        margin: boxes are widened by this share of their sides.
+    Args:
+        fine: channels of the backbone's map that has the stride of the masks; None where the encoder has it too.
+        width: of the encoder's maps and of the queries.
+        inner: channels inside.
+        maps: channels of the maps, and numbers of a kernel.
     """
 
-    head: MaskHead | CoarseMaskHead
-    points: PointHead | None
-    alignment: Alignment
-    sampling: int
-    margin: float
+    def __init__(self, fine: int | None, width: int, levels: int, inner: int, maps: int) -> None:
+        super().__init__()
+        self.fine = None if fine is None else ConvBlock(fine, inner, 1, activation=False)
+        self.coarse = nn.ModuleList(ConvBlock(width, inner, 1, activation=False) for _ in range(levels))
+        self.fuse = conv_stack(inner, (inner, inner))
+        self.maps = nn.Conv2d(inner, maps, 1)
+        self.kernels = MultiLayerPerceptron(width, width, maps, 3)
 
-    def logits(
-        self, features: FeatureTable, regions_xyxy: Float[Tensor, "n 4"], image_index: Int[Tensor, "n"]
-    ) -> Float[Tensor, "n k s s"]:
-        """Of every class in each region, before points are refined."""
-        if isinstance(self.head, MaskHead):
-            aligned = self.alignment == "half_pixel"
-            crops = crop_regions(features, regions_xyxy, image_index, 14, self.sampling, aligned)
-        else:  # a sample for each cell, always from the finest level
-            finest = torch.zeros_like(image_index)
-            crops = roi_align(features, regions_xyxy, image_index, finest, STRIDES, 14, sampling=1)
-        masks: Tensor = self.head(crops)
-        return masks
+    def forward(
+        self, fine: Float[Tensor, "b _ h w"] | None, encoded: Sequence[Float[Tensor, "b width _ _"]]
+    ) -> Float[Tensor, "b maps h w"]:
+        """The shared maps: from coarse to fine, each enlarged and added to the next."""
+        total: Tensor | None = None
+        levels = [layer(x) for layer, x in zip(self.coarse, encoded, strict=True)]
+        finest = [] if self.fine is None else [self.fine(fine)]
+        for x in reversed(finest + levels):
+            total = x if total is None else x + nn.functional.interpolate(total, scale_factor=2.0, mode="bilinear")
+        out: Tensor = self.maps(self.fuse(total))
+        return out
 
-    def draw(
-        self,
-        features: FeatureTable,
-        boxes_xyxy: Float[Tensor, "n 4"],
-        labels: Int[Tensor, "n"],
-        image_index: Int[Tensor, "n"],
-    ) -> Float[Tensor, "n side side"]:
-        """Probabilities of each detection's own class in its widened box: class and mask are decoupled."""
-        parts, widened = [], boxes.expand(boxes_xyxy, self.margin)
-        for some, label, of in in_chunks(MASKS_AT_ONCE, widened, labels, image_index):
-            logits = self.logits(features, some, of)
-            if self.points is None:
-                parts.append(of_class(logits, label).sigmoid())
-            else:
-                parts.append(self.points.refined(logits, label, some, of, features).sigmoid())
-        return torch.cat(parts)
 
-    def losses(
-        self, features: FeatureTable, chosen: Sequence[Chosen], targets: Sequence[Targets]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`mask`, a binary cross-entropy over the cells of the true class's mask alone, and `point`, over points.
+def mask_losses(
+    maps: Float[Tensor, "1 c h w"],
+    kernels: Float[Tensor, "n c"],
+    objects: Int[Tensor, "n"],
+    target: Targets,
+    stride: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Cross-entropy and dice loss of some objects of an image, in and around their boxes, each summed over objects.
 
-        Of regions that match an object; with none in the batch they are 0.
-        """
-        shown = [one.objects for one in chosen]
-        regions = [boxes.expand(one.rois_xyxy[: len(one.objects)], self.margin) for one in chosen]
-        logits = self.logits(features, torch.cat(regions), images_of(regions))
-        label, side = torch.cat([one.classes[: len(one.objects)] - 1 for one in chosen]), logits.shape[2]
-        truths = [t.mask_grids(k, r, side, self.alignment) for t, k, r in zip(targets, shown, regions, strict=True)]
-        count, masks = mean_count(len(label), label.device), of_class(logits, label)
-        total = nn.functional.binary_cross_entropy_with_logits(masks, torch.cat(truths), reduction="sum")
-        terms = {"mask": total / (count * masks[0].numel() if len(masks) else 1)}
-        if self.points is not None:
-            terms["point"] = self.points.loss_sum(logits, label, regions, shown, features, targets) / count
-        return terms
+    Args:
+        maps: of the image.
+        kernels: of each object's query.
+        objects: which objects they are.
+        target: what is annotated; cells that a mask covers in part want that part.
+        stride: of the maps, in pixels of the input.
+    """
+    regions = boxes.expand(target.boxes_xyxy.to(maps)[objects], AROUND)
+    wanted = target.mask_grids(objects, regions, GRID).to(maps.dtype)
+    said = assemble_on(GRID, maps, kernels, torch.zeros_like(objects), regions, stride)
+    entropy = nn.functional.binary_cross_entropy_with_logits(said, wanted, reduction="none").mean((1, 2)).sum()
+    probabilities = said.sigmoid()
+    shared, both = (probabilities * wanted).sum((1, 2)), (probabilities + wanted).sum((1, 2))
+    return entropy, (1 - (2 * shared + 1) / (both + 1)).sum()

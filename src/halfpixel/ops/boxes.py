@@ -29,6 +29,32 @@ def iou(a_xyxy: Float[Tensor, "n 4"], b_xyxy: Float[Tensor, "m 4"]) -> Float[Ten
     return torch.where(union > 0, overlap / union, torch.zeros_like(overlap))
 
 
+def generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, "n"]:
+    """IoU of each pair minus the share of the box around both that neither covers, in -1..1.
+
+    Rezatofighi et al. 2019 (arXiv:1902.09630). It has a gradient where boxes do not meet; empty pairs have 0.
+    """
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    overlap = (high - low).clamp(min=0).prod(dim=1)
+    union = area(a) + area(b) - overlap
+    low, high = torch.minimum(a[:, :2], b[:, :2]), torch.maximum(a[:, 2:], b[:, 2:])
+    around = (high - low).prod(dim=1)
+    smallest = torch.finfo(union.dtype).tiny
+    return overlap / union.clamp(min=smallest) - (around - union) / around.clamp(min=smallest)
+
+
+def to_centres(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+    """The same boxes as (centre x, centre y, width, height)."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def to_corners(boxes_cxcywh: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+    """From (centre x, centre y, width, height) to (left, top, right, bottom)."""
+    centres, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat([centres - half, centres + half], dim=-1)
+
+
 def clip(boxes_xyxy: Float[Tensor, "*n 4"], size_hw: Int[Tensor, "*n_or_one 2"]) -> Float[Tensor, "*n 4"]:
     """Cut boxes to images of `size_hw` (one size for all boxes, or one each)."""
     limit = size_hw.flip(-1).to(boxes_xyxy.dtype).repeat_interleave(2, dim=-1)

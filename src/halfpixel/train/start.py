@@ -43,19 +43,22 @@ def start_from(
     dataset: Dataset,
     *,
     backbone: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Start:
     """A network to train on a data set.
 
     Where the classes of the data are those of the model, in the same order, its last layers are kept; otherwise they
-    are new.
+    are new. A network can be trained in stages: `settings={"masks": False}` for boxes first, and a second run that
+    starts from the file of the first with `settings={"masks": True}`.
 
     Args:
         model: a predictor, which stays as it is; a named model; a model file; or a network to train from scratch, by
             the name of its variant.
         dataset: names the classes.
         backbone: for a network from scratch: a safetensors file of ImageNet weights under timm's names.
+        settings: fields of the network's `Settings` that are to be others; layers that it has with them alone are new.
         seed: of new weights; torch's own generator is set to it.
         progress: told of a download's pieces.
 
@@ -66,7 +69,7 @@ def start_from(
     """
     torch.manual_seed(seed)
     if isinstance(model, str) and model in variant_names():
-        return _from_scratch(model, dataset, backbone)
+        return _from_scratch(model, dataset, backbone, settings)
     given = isinstance(model, Predictor)
     name = model.info.variant if isinstance(model, Predictor) else Path(model).name
     if backbone is not None:
@@ -82,7 +85,28 @@ def start_from(
     before = f" ({predictor.info.source})" if predictor.info.source else ""
     source = f"trained on {dataset.path.name}, starting from {name}{before}"
     info = dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
+    if settings:
+        network = with_settings(network, info.variant, settings)
+        info = dataclasses.replace(info, settings=settings_of(network))
     return Start(network, info, predictor.device, new_layers)
+
+
+def with_settings(network: Network, variant: str, settings: Mapping[str, Any]) -> Network:
+    """A network with other settings: what it has in common with the given one is kept, all else is new.
+
+    Args:
+        network: stays as it is.
+        variant: its name.
+        settings: fields that are to be others.
+
+    Raises:
+        ModelFileError: settings that are unknown, of another type or out of range.
+    """
+    changed = build(variant, network.class_names, {**settings_of(network), **settings})
+    kept, state = network.state_dict(), changed.state_dict()
+    fits = {name for name, tensor in state.items() if name in kept and kept[name].shape == tensor.shape}
+    changed.load_state_dict({name: kept[name] if name in fits else tensor for name, tensor in state.items()})
+    return changed
 
 
 def suited(network: Network, given: Mapping[str, Any] | None = None) -> Recipe:
@@ -94,8 +118,10 @@ def suited(network: Network, given: Mapping[str, Any] | None = None) -> Recipe:
     return Recipe(**{**network.RECIPE, **(given or {})})
 
 
-def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None) -> Start:
+def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None, settings: Mapping[str, Any] | None) -> Start:
     network = build(variant, dataset.class_names)
+    if settings:
+        network = with_settings(network, variant, settings)
     source = f"trained from scratch on {dataset.path.name}"
     if backbone is not None:
         load_backbone(network, backbone)

@@ -220,7 +220,7 @@ def _paint(canvas: Picture, shape: _Shape, colour: Colours, hairline: Colours, l
     opacity = opacity[:, skip_y : skip_y + region.shape[0], skip_x : skip_x + region.shape[1]]
     opacity = opacity * np.array([0.85, 1.0, fill], dtype=np.float32)[:, None, None]
     paint = np.stack([hairline, colour, colour]).astype(np.float32)
-    blended = region * (1 - opacity.sum(0))[:, :, None] + np.einsum("khw,kc->hwc", opacity, paint)
+    blended = region * (1 - opacity.sum(0))[:, :, None] + np.tensordot(opacity, paint, axes=(0, 0))
     region[:] = np.rint(blended.clip(0, 255)).astype(np.uint8)
 
 

@@ -1,0 +1,23 @@
+"""Which query answers for which object: the assignment that costs least (Kuhn 1955; Carion 2020, arXiv:2005.12872)."""
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+NEVER = 1e9
+"""What a pair costs whose cost is no number."""
+
+
+def assign(cost: Float[Tensor, "q n"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
+    """Pair queries with objects, each once, so that the costs of the pairs add up to the least.
+
+    Args:
+        cost: of each pair; no gradient flows through it.
+
+    Returns:
+        Indices of the queries, ascending, and of their objects: as many pairs as there are of the fewer.
+    """
+    known = cost.detach().double().nan_to_num(NEVER, NEVER, -NEVER)
+    queries, objects = linear_sum_assignment(known.cpu().numpy())
+    return torch.as_tensor(queries, device=cost.device), torch.as_tensor(objects, device=cost.device)

@@ -1,0 +1,106 @@
+"""What a query's box is told relative to: two ways to say it.
+
+Boxes are (centre x, centre y, width, height) in shares of the padded image.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from halfpixel.ops.boxes import LARGEST_LOG_SCALE
+
+ANCHOR_CELLS = 4.0
+"""Sides of a cell's first box, in cells."""
+
+USUAL_SIDE_PX = 640
+"""Sides of the images that RT-DETR was made for."""
+
+
+class ReferenceBoxes(ABC):
+    """How boxes begin and how they are refined; no weights."""
+
+    @abstractmethod
+    def anchors(
+        self, shapes: Sequence[tuple[int, int]], like: Tensor
+    ) -> tuple[Float[Tensor, "s 4"], Bool[Tensor, "s 1"]]:
+        """The first box of every cell of some maps, and whether the cell may become a query."""
+
+    @abstractmethod
+    def refine(self, boxes: Float[Tensor, "*b 4"], deltas: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+        """Boxes that are better."""
+
+    @abstractmethod
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+        """What a query is told of where its box is."""
+
+
+class InImage(ReferenceBoxes):
+    """As in the paper, for images of one size: a box is a share of the image, refined as the logit of that.
+
+    The first boxes are a twentieth of the image wide on the finest map, twice that on the next; cells within a
+    hundredth of its edges are no queries.
+    """
+
+    FIRST_SHARE, EDGE_SHARE, SMALLEST = 0.05, 0.01, 1e-5
+
+    def anchors(
+        self, shapes: Sequence[tuple[int, int]], like: Tensor
+    ) -> tuple[Float[Tensor, "s 4"], Bool[Tensor, "s 1"]]:
+        """See `ReferenceBoxes.anchors`."""
+        levels = []
+        for level, shape in enumerate(shapes):
+            centres = _centres(shape, like)
+            levels.append(torch.cat([centres, torch.full_like(centres, self.FIRST_SHARE * 2.0**level)], 1))
+        found = torch.cat(levels)
+        return found, ((found > self.EDGE_SHARE) & (found < 1 - self.EDGE_SHARE)).all(1, keepdim=True)
+
+    def refine(self, boxes: Float[Tensor, "*b 4"], deltas: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+        """See `ReferenceBoxes.refine`."""
+        return (deltas + (boxes.clamp(min=self.SMALLEST) / (1 - boxes).clamp(min=self.SMALLEST)).log()).sigmoid()
+
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+        """See `ReferenceBoxes.positions`."""
+        return boxes
+
+
+class OnCells(ReferenceBoxes):
+    """The same numbers whatever the size of the image, so that one can train on crops of others.
+
+    The first boxes are four cells wide, which is what the paper's are at 640 pixels; a box is refined by shifts in
+    units of its sides and by logarithms of factors (Girshick et al. 2014, arXiv:1311.2524); positions are in units of
+    640 pixels.
+    """
+
+    def anchors(
+        self, shapes: Sequence[tuple[int, int]], like: Tensor
+    ) -> tuple[Float[Tensor, "s 4"], Bool[Tensor, "s 1"]]:
+        """See `ReferenceBoxes.anchors`."""
+        levels = []
+        for height, width in shapes:
+            centres = _centres((height, width), like)
+            sides = [torch.full_like(centres[:, :1], ANCHOR_CELLS / side) for side in (width, height)]
+            levels.append(torch.cat([centres, *sides], 1))
+        found = torch.cat(levels)
+        return found, torch.ones_like(found[:, :1], dtype=torch.bool)
+
+    def refine(self, boxes: Float[Tensor, "*b 4"], deltas: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+        """See `ReferenceBoxes.refine`."""
+        sides = boxes[..., 2:]
+        factors = deltas[..., 2:].clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).exp()
+        return torch.cat([boxes[..., :2] + deltas[..., :2] * sides, sides * factors], -1)
+
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+        """See `ReferenceBoxes.positions`."""
+        height, width = input_hw
+        x, y, w, h = boxes.unbind(-1)
+        across, down = width / USUAL_SIDE_PX, height / USUAL_SIDE_PX
+        return torch.stack([x * across, y * down, w * across, h * down], -1)
+
+
+def _centres(shape: tuple[int, int], like: Tensor) -> Float[Tensor, "cells 2"]:
+    """Of the cells of a map, row by row."""
+    y, x = ((torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side for side in shape)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), 2).flatten(0, 1)
