@@ -112,8 +112,8 @@ def test_the_loss_is_low_where_the_head_is_right() -> None:
     def loss(masks: Tensor) -> float:
         return float(one.loss_sum(masks[:, None], labels, [boxes], [objects], features, [target]).detach()) / len(boxes)
 
-    sure = 20 * (truth - 0.5)
-    assert loss(sure) < 0.25 < loss(torch.zeros_like(truth)) < 0.75 < loss(-sure)
+    sure = 6 * (truth - 0.5)
+    assert loss(sure) < 0.5 < loss(torch.zeros_like(truth)) < 0.75 < loss(-sure)
     assert loss(sure) == loss(sure)
     nothing = one.loss_sum(sure[:0, None], labels[:0], [boxes[:0]], [objects[:0]], features, [target])
     assert float(nothing.detach()) == 0

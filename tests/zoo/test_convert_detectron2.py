@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, roi_align
 
+from halfpixel.engine.load import load
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.structures.images import Limits
 from halfpixel.zoo.convert.detectron2 import convert, read
@@ -282,6 +283,14 @@ def test_other_weights_are_refused(change: Any, message: str) -> None:
     change(given)
     with pytest.raises(ModelFileError, match=message):
         convert({"model": given})
+
+
+def test_it_loads_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "model_final_280758.pkl"
+    path.write_bytes(pickle.dumps({"model": weights("faster_rcnn"), "__author__": "Detectron2 Model Zoo"}))
+    predictor = load(path)
+    assert predictor.info.licence == "CC-BY-SA-3.0"
+    assert predictor.info.detection_limit == 100
 
 
 def test_wrong_files(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.region_masks import RegionMasks
 from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BalancedSampler
 from halfpixel.nn.network import Axis, Network, Outputs
 from halfpixel.nn.point_head import CoarseMaskHead, PointHead
+from halfpixel.nn.region_masks import RegionMasks
 from halfpixel.nn.regions import choose, crop_regions
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork

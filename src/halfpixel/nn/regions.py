@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from halfpixel.errors import ArgumentError
 from halfpixel.nn.backbone import STRIDES
 from halfpixel.nn.box_head import BOX_WEIGHTS
 from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
@@ -62,7 +63,12 @@ def crop_regions(
         size: cells along a side of the crops.
         sampling: see `roi_align`.
         aligned: see `roi_align`.
+
+    Raises:
+        ArgumentError: adaptive sampling (0), while a graph is exported.
     """
+    if sampling == 0 and torch.compiler.is_exporting():
+        raise ArgumentError("with region_sampling = 0 a network cannot be exported; with 2 it finds almost the same")
     level = torch.floor(4 + torch.log2(boxes.area(rois_xyxy).clamp(min=0).sqrt() / 224) + 1e-6)
     level = level.clamp(2, 1 + len(STRIDES)).long() - 2
     return roi_align(features, rois_xyxy, image_index, level, STRIDES, size, sampling, aligned)
