@@ -98,7 +98,7 @@ def test_other_classes_keep_what_looks_at_features() -> None:
 
 
 def test_the_loss_is_low_where_the_head_is_right() -> None:
-    """A head that repeats the coarse mask, and coarse masks that are the truth: only its edge, where it is soft, costs."""
+    """A head that repeats the coarse mask, and masks that are the truth: only their edge, where it is soft, costs."""
     _, target = scene(64, seed=3)
     boxes, objects = target.boxes_xyxy, torch.arange(len(target))
     truth = target.mask_grids(objects, boxes, 28)
