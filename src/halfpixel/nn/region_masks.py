@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from halfpixel.nn.backbone import STRIDES
 from halfpixel.nn.losses import mean_count
-from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.point_head import CoarseMaskHead, PointHead, of_class
 from halfpixel.nn.regions import Chosen, crop_regions
 from halfpixel.ops import boxes
@@ -27,14 +26,14 @@ class RegionMasks:
     """The heads that draw masks, and how they look at regions.
 
     Attributes:
-        head: draws a mask of each class.
+        head: draws a mask of each class, `MaskHead` or `CoarseMaskHead`.
         points: refines them along their outlines; None leaves them as they are.
         alignment: where coordinates point.
         sampling: samples along each side of a cell of a crop.
         margin: boxes are widened by this share of their sides.
     """
 
-    head: MaskHead | CoarseMaskHead
+    head: nn.Module
     points: PointHead | None
     alignment: Alignment
     sampling: int
@@ -44,12 +43,12 @@ class RegionMasks:
         self, features: FeatureTable, regions_xyxy: Float[Tensor, "n 4"], image_index: Int[Tensor, "n"]
     ) -> Float[Tensor, "n k s s"]:
         """Of every class in each region, before points are refined."""
-        if isinstance(self.head, MaskHead):
-            aligned = self.alignment == "half_pixel"
-            crops = crop_regions(features, regions_xyxy, image_index, 14, self.sampling, aligned)
-        else:  # a sample for each cell, always from the finest level
+        if isinstance(self.head, CoarseMaskHead):  # a sample for each cell, always from the finest level
             finest = torch.zeros_like(image_index)
             crops = roi_align(features, regions_xyxy, image_index, finest, STRIDES, 14, sampling=1)
+        else:
+            aligned = self.alignment == "half_pixel"
+            crops = crop_regions(features, regions_xyxy, image_index, 14, self.sampling, aligned)
         masks: Tensor = self.head(crops)
         return masks
 

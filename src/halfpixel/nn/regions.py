@@ -1,5 +1,6 @@
 """Regions of interest: which of them a second stage is trained on, and what it sees of them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,13 +10,17 @@ from torch import Tensor
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.backbone import STRIDES
 from halfpixel.nn.box_head import BOX_WEIGHTS
-from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
+from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.ops import boxes
 from halfpixel.ops.roi_align import FeatureTable, roi_align
 from halfpixel.structures.targets import Targets
 
 ROI_CHOICE = 1
 """The random choice of `Targets.generator` that is made here; the proposal network has 0."""
+
+
+Sampler = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""See `halfpixel.nn.matching.BalancedSampler`."""
 
 
 class Chosen(NamedTuple):
@@ -30,7 +35,7 @@ class Chosen(NamedTuple):
     """Box regression deltas from those regions to their objects."""
 
 
-def choose(proposed: Float[Tensor, "n 4"], target: Targets, sample: BalancedSampler) -> Chosen:
+def choose(proposed: Float[Tensor, "n 4"], target: Targets, sample: Sampler) -> Chosen:
     """Some of the proposals and annotated boxes; they show an object from an IoU of .5 (Mask R-CNN, section 3.1)."""
     objects, labels = target.boxes_xyxy.to(proposed), target.labels.to(proposed.device)
     candidates = torch.cat([proposed, objects])
