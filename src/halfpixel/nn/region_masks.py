@@ -78,9 +78,10 @@ class RegionMasks:
         """
         shown = [one.objects for one in chosen]
         regions = [boxes.expand(one.rois_xyxy[: len(one.objects)], self.margin) for one in chosen]
-        logits = self.logits(features, torch.cat(regions), images_of(regions))
-        label, side = torch.cat([one.classes[: len(one.objects)] - 1 for one in chosen]), logits.shape[2]
+        label = torch.cat([one.classes[: len(one.objects)] - 1 for one in chosen])
+        side = 7 if isinstance(self.head, CoarseMaskHead) else 28
         truths = [t.mask_grids(k, r, side, self.alignment) for t, k, r in zip(targets, shown, regions, strict=True)]
+        logits = self.logits(features, torch.cat(regions), images_of(regions))
         count, masks = mean_count(len(label), label.device), of_class(logits, label)
         total = nn.functional.binary_cross_entropy_with_logits(masks, torch.cat(truths), reduction="sum")
         terms = {"mask": total / (count * masks[0].numel() if len(masks) else 1)}
