@@ -27,8 +27,11 @@ FEW = {
 }
 """Settings that keep large networks quick."""
 
-SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.2}
+SPREADS = {"deltas": 0.5, "maps": 4.0, "output": 0.2, "distances": 0.2, "filters": 0.5}
 """Standard deviations of what some output layers say, by the ends of their names; the others have 2."""
+
+MEANS = {"distances": 0.6}
+"""Of what they say; the others have 0."""
 
 models.__path__.append(str(Path(__file__).parent / "toy_models"))  # a new model is a new file there, and no more
 
@@ -65,25 +68,27 @@ def enliven(model: Network, images: Tensor) -> Network:
         )
         with torch.no_grad():
             model(images, sizes_hw, Limits.of(0.0, 20))
+            if not heard:
+                continue  # it speaks in training alone
             said = torch.cat(heard, dim=1)  # of each pyramid level
             kind = name.rstrip(".0123456789").rpartition(".")[2]  # without the number of its level
             spread = SPREADS.get(kind, 2.0)
             factors = spread / said.std(dim=1).clamp(min=1e-12)
             layer.weight.mul_(factors.reshape(-1, *[1] * (layer.weight.ndim - 1)))
-            layer.bias.sub_(said.mean(dim=1)).mul_(factors)
+            layer.bias.sub_(said.mean(dim=1)).mul_(factors).add_(MEANS.get(kind, 0.0))
         hook.remove()
     return model
 
 
-def scene(side: int = 128, objects: int = 4, seed: int = 0) -> tuple[Tensor, Targets]:
-    """An image `[3, side, side]`, normalised, with red discs and blue squares that do not overlap."""
+def scene(side: int = 128, objects: int = 4, seed: int = 0, larger: float = 1.0) -> tuple[Tensor, Targets]:
+    """An image `[3, side, side]`, normalised, with red discs and blue squares that do not overlap, unless enlarged."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
     image = 0.2 * torch.randn(3, side, side, generator=generator) - 1
     masks, labels = [], []
     cells = [(side / 4 + side / 2 * (k % 2), side / 4 + side / 2 * (k // 2 % 2)) for k in range(objects)]
     for k, (cx, cy) in enumerate(cells):
-        jitter, radius = (torch.rand(2, generator=generator) - 0.5) * side / 8, side * (0.11 + 0.02 * k)
+        jitter, radius = (torch.rand(2, generator=generator) - 0.5) * side / 8, larger * side * (0.11 + 0.02 * k)
         dx, dy = (x - cx - jitter[0]).abs(), (y - cy - jitter[1]).abs()
         mask = dx**2 + dy**2 < radius**2 if k % 2 == 0 else torch.maximum(dx, dy) < 0.8 * radius
         image[:, mask] += torch.tensor([3.0, 1.0, 0.0] if k % 2 == 0 else [0.0, 1.0, 3.0])[:, None]

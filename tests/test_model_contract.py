@@ -278,8 +278,10 @@ def test_decoding_uses_no_weights(case: Case) -> None:
         torch.testing.assert_close(first.boxes_xyxy, scaled)
 
 
-def train_once(case: Case, crowd: bool, objects: tuple[int, int]) -> dict[str, Tensor]:
+def train_once(case: Case, crowd: bool, objects: tuple[int, int], many_sizes: bool = False) -> dict[str, Tensor]:
     scenes = [scene(SIDE, objects=n, seed=k) for k, n in enumerate(objects)]
+    if many_sizes:
+        scenes += [scene(SIDE, objects=1, seed=2, larger=3.0), scene(SIDE, objects=4, seed=3, larger=0.5)]
     # with these seeds anchors of every pyramid level are among the chosen
     targets = [dataclasses.replace(target, seed=k + 1) for k, (_, target) in enumerate(scenes)]
     if crowd:
@@ -299,7 +301,7 @@ def gradients(case: Case) -> dict[str, Tensor | None]:
 
 
 def test_training_reaches_every_weight(case: Case) -> None:
-    losses = train_once(case, crowd=False, objects=(4, 3))
+    losses = train_once(case, crowd=False, objects=(4, 3), many_sizes=True)  # some for every level of a pyramid
     assert all(value.ndim == 0 and torch.isfinite(value) and value > 0 for value in losses.values())
     for name, gradient in gradients(case).items():
         assert gradient is not None, name

@@ -23,6 +23,15 @@ def test_the_list(halfpixel: Halfpixel) -> None:
         for fact in (model.name, model.summary, model.licence, model.accuracy):
             assert fact in ran.out
     assert "170 MB, downloaded on first use" in ran.out
+    assert 'needs "halfpixel[transformers]"' in ran.out
+    assert max(len(line) for line in ran.out.partition("\ncoco ")[2].splitlines()) <= 100
+
+
+def test_one_of_which_little_is_known(halfpixel: Halfpixel) -> None:
+    facts = json.loads(halfpixel("models", "rf-detr-seg-nano", "--json").out)
+    assert (facts["megabytes"], facts["sha256"], facts["needs"]) == (None, "", "transformers")
+    assert facts["page"] == "rf-detr, docs/learn/run/segmentation.md"
+    assert "megabytes" not in halfpixel("models", "rf-detr-seg-nano").out
 
 
 def test_downloaded_models_are_known(halfpixel: Halfpixel, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Preparing images, against torchvision's own transform."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,3 +148,22 @@ def test_preparing_brightens_before_it_normalises() -> None:
     torch.testing.assert_close(prepare(image, rules)[0], expected)
     window = image[20:40, 20:40] // 2  # a window takes the gain of the whole
     torch.testing.assert_close(prepare(window, rules, 2.5)[0], normalise(to_float(window, 2.5), rules))
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "fits_hw"),
+    [
+        ((480, 640), (384, 512)),
+        ((100, 1000), (64, 640)),
+        ((427, 640), (384, 576)),
+        ((1333, 7), (384, 2)),
+        ((1, 999), (1, 640)),
+    ],
+)
+def test_an_image_fits_inside_the_only_size_there_is(size_hw: tuple[int, int], fits_hw: tuple[int, int]) -> None:
+    rules = InputRules(exact_hw=(384, 640))
+    factor, found_hw = network_size(size_hw, rules)
+    assert found_hw == fits_hw
+    assert factor == min(384 / size_hw[0], 640 / size_hw[1])
+    assert network_size(size_hw, replace(rules, stretch=True)) == (factor, (384, 640))
+    assert network_size(size_hw, replace(rules, scale=2.0))[1] == (2 * size_hw[0], 2 * size_hw[1])

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel.engine.backends import cpu_blocks
-from halfpixel.engine.backends.cpu_blocks import FusedConv2d, RowBlockInvertedResidual, use_cpu_blocks
+from halfpixel.engine.backends.cpu_blocks import FusedConv2d, FusedSiluConv, RowBlockInvertedResidual, use_cpu_blocks
 from halfpixel.engine.backends.eager import for_inference
 from halfpixel.engine.backends.folding import folded
 from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d, conv_stack
+from halfpixel.nn.cspnext import SiluConv
 from halfpixel.nn.efficientnet_lite import EfficientNetLite, InvertedResidual
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.resnet import ResNet
@@ -79,6 +80,18 @@ def test_the_copy_computes_the_same(dtype: torch.dtype, share: float) -> None:
             assert found.dtype == dtype
             assert close(found, expected, share)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("norm", [None, FrozenBatchNorm2d])
+def test_convolutions_with_their_silu_compute_the_same(norm: type[FrozenBatchNorm2d] | None) -> None:
+    torch.manual_seed(0)
+    model = worn(nn.Sequential(SiluConv(3, 8, 3, norm, stride=2), SiluConv(8, 8, 5, norm, groups=8)))
+    faster = for_inference(model, CPU, torch.float32)
+    assert any(isinstance(module, FusedSiluConv) for module in faster.modules())
+    with torch.inference_mode():
+        expected = model(image())
+        assert expected.min() < 0
+        assert close(faster(image().contiguous(memory_format=torch.channels_last)), expected, 1e-5)
 
 
 def test_the_maps_that_a_backbone_gives_are_not_overwritten_by_later_stages() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from halfpixel.nn.point_losses import PointPlan, mask_costs, mask_losses
+from halfpixel.nn.point_losses import PointPlan, in_crowds, mask_costs, mask_losses
 
 HEIGHT, WIDTH = 24, 32
 
@@ -76,3 +76,11 @@ def test_without_objects_there_is_nothing_to_lose() -> None:
     (cross + dice).backward()
     assert cross == dice == 0
     assert [one.shape for one in mask_costs(torch.zeros(4, 30), torch.zeros(0, 30))] == [(4, 0), (4, 0)]
+
+
+def test_masks_that_lie_in_crowds() -> None:
+    points = torch.tensor([[1.0, 1.0], [2.0, 2.0], [8.0, 8.0], [9.0, 9.0]])
+    logits = torch.tensor([[1.0, 1.0, 1.0, -1.0], [1.0, -1.0, 1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
+    crowds = torch.tensor([[0.0, 0.0, 1.5, 1.5], [1.5, 1.5, 3.0, 3.0]])
+    assert in_crowds(logits, points, crowds).tolist() == [True, False, False]
+    assert in_crowds(logits, points, crowds[:0]).tolist() == [False, False, False]

@@ -1,6 +1,10 @@
+import json
+
 import pytest
 import torch
 
+from halfpixel.errors import ArgumentError
+from halfpixel.structures.field_check import from_plain
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 
 SIZES = [(3, 5), (32, 33), (64, 1)]
@@ -48,3 +52,15 @@ def test_input_rules_default_to_torchvision_s() -> None:
     assert (rules.shortest_side, rules.longest_side, rules.divisor, rules.scale) == (800, 1333, 32, None)
     assert rules.mean == (0.485, 0.456, 0.406)
     assert rules.std == (0.229, 0.224, 0.225)
+
+
+def test_older_versions_read_what_concerns_them() -> None:
+    """A field that only some networks need is written for those alone."""
+    plain = InputRules().to_plain()
+    assert {"exact_hw", "stretch"} & set(plain) == set()
+    assert from_plain(InputRules, plain) == InputRules()
+    exact = InputRules(exact_hw=(64, 96), stretch=True)
+    assert from_plain(InputRules, json.loads(json.dumps(exact.to_plain()))) == exact
+    for wrong in ((0, 64), (64,), (64, 1 << 20), "ab"):
+        with pytest.raises(ArgumentError, match="exact_hw"):
+            from_plain(InputRules, {"exact_hw": wrong})

@@ -212,3 +212,22 @@ def interpolated(mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
     at = [(y - 0.5).numpy(), (x - 0.5).numpy()]
     values = torch.from_numpy(map_coordinates(mask.numpy().astype(float), at, order=1, mode="nearest"))
     return values * ((x >= 0) & (y >= 0) & (x <= width) & (y <= height))
+
+
+def test_what_others_cover_of_a_region() -> None:
+    """Sums of all other objects' grids, one after the other, at most 1."""
+    masks = torch.zeros(4, 40, 48, dtype=torch.bool)
+    masks[0, 5:20, 5:20] = True
+    masks[1, 5:20, 20:35] = True
+    masks[2, 12:30, 14:26] = True  # over both
+    masks[3, 35:39, 40:46] = True  # far away
+    target = Targets.from_instances(annotated(masks, torch.zeros(4, dtype=torch.int64)))
+    matches = torch.tensor([0, 1, 3, 0])
+    regions = torch.tensor([[3.0, 3, 22, 22], [15, 2, 38, 25], [38, 33, 48, 40], [0, 0, 48, 40]])
+    others = target.other_grids(matches, regions, 12)
+    for region, own, grid in zip(regions, matches.tolist(), others, strict=True):
+        each = [target.mask_grids(torch.tensor([j]), region[None], 12)[0] for j in range(4) if j != own]
+        torch.testing.assert_close(grid, torch.stack(each).sum(0).clamp(max=1))
+    assert others[2].max() == 0
+    assert others[0].max() == 1
+    assert target.other_grids(matches[:0], regions[:0], 12).shape == (0, 12, 12)

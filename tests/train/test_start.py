@@ -139,8 +139,9 @@ def test_what_is_no_start(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"nowhere\.safetensors"):
         start_from(tmp_path / "nowhere.safetensors", dataset)
     hollow = fresh()
+    hollow.model.only_predicts = "the file was exported"
     exported = Predictor(hollow.model.to("meta"), hollow.info, torch.device("meta"))
-    with pytest.raises(ArgumentError, match="exported"):
+    with pytest.raises(ArgumentError, match="it cannot be trained: the file was exported"):
         start_from(exported, dataset)
 
 
@@ -160,3 +161,23 @@ def test_without_a_recipe_there_is_the_network_s(
         fit(network, dataset, None, tmp_path / f"{network}.safetensors")
     assert [one.learning_rate for one in asked] == [2e-3, Recipe().learning_rate]
     assert dataclasses.replace(asked[0], learning_rate=Recipe().learning_rate) == Recipe() == asked[1]
+
+
+def test_in_stages(dataset: Dataset, tmp_path: Path) -> None:
+    """Boxes first, masks later, through files: what both have is kept."""
+    boxes = fit("rt_detr_lite", dataset, RECIPE, tmp_path / "boxes", settings={"masks": False})
+    assert (tmp_path / "boxes" / "log.csv").read_text().startswith("step,class,box,iou,total")
+    assert boxes.info.settings["masks"] is False
+    assert not any(name.startswith("masks.") for name in state_of(boxes))
+
+    start = start_from(tmp_path / "boxes" / "model.safetensors", dataset, settings={"masks": True})
+    assert start.info.settings == {**boxes.info.settings, "masks": True}
+    later, before = state_of(start), state_of(boxes)
+    assert all(torch.equal(tensor, later[name]) for name, tensor in before.items())
+    assert {name.partition(".")[0] for name in later.keys() - before.keys()} == {"masks"}
+    assert start.info.source.endswith("starting from model.safetensors (trained from scratch on annotations.json)")
+
+
+def test_settings_that_a_network_does_not_have(dataset: Dataset) -> None:
+    with pytest.raises(ModelFileError, match="there is no field 'wings'"):
+        start_from("rt_detr_lite", dataset, settings={"wings": 2})

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import multiprocessing
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from halfpixel.errors import ArgumentError, DownloadError
 from halfpixel.zoo import download
-from halfpixel.zoo.download import cache_dir, fetch
+from halfpixel.zoo.download import cache_dir, fetch, fetch_recorded
 
 BODY = bytes(range(256)) * 9001
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -169,6 +170,45 @@ def test_the_folder_is_a_file(server: str, tmp_path: Path) -> None:
 def test_only_web_addresses(url: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="http or https"):
         fetch(url, SHA256, tmp_path / "w")
+
+
+def test_a_checksum_that_nobody_states_is_recorded(server: str, tmp_path: Path) -> None:
+    to, record = tmp_path / "w", tmp_path / "w.sha256.json"
+    with pytest.warns(UserWarning, match=f"{SHA256}, is recorded in .* and checked from now on"):
+        assert fetch_recorded(f"{server}/good", to) == to
+    said = json.loads(record.read_text())
+    assert (said["url"], said["sha256"], said["bytes"]) == (f"{server}/good", SHA256, len(BODY))
+    fetch_recorded(f"{server}/good", to)  # quietly: a warning would be an error here
+    assert Handler.requests == ["/good"]
+    to.write_bytes(b"damaged")
+    fetch_recorded(f"{server}/good", to)
+    assert to.read_bytes() == BODY
+    assert Handler.requests == ["/good", "/good"]
+
+
+def test_another_file_than_recorded(server: str, tmp_path: Path) -> None:
+    record = tmp_path / "w.sha256.json"
+    record.write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(DownloadError, match=f"SHA-256 is {SHA256}, expected 0000.*recorded at the first download"):
+        fetch_recorded(f"{server}/good", tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"sha256": 3}', '{"sha256": ""}', '{"sha256": "abcd"}', "[" * 99_999]
+)
+def test_a_record_that_is_none(server: str, tmp_path: Path, text: str) -> None:
+    (tmp_path / "w.sha256.json").write_text(text)
+    with pytest.raises(DownloadError, match=r"w\.sha256\.json: cannot read the checksum.*delete it"):
+        fetch_recorded(f"{server}/good", tmp_path / "w")
+    assert Handler.requests == []
+
+
+def test_nothing_is_recorded_of_what_did_not_come(server: str, tmp_path: Path) -> None:
+    for what in ("missing", "truncated"):
+        with pytest.raises(DownloadError):
+            fetch_recorded(f"{server}/{what}", tmp_path / "w")
+    assert list(tmp_path.iterdir()) == []
 
 
 def _fetch_in_process(url: str, to: Path) -> None:

@@ -20,7 +20,8 @@ CONFIGS = {
 
 def theirs(classes: int = 2) -> dict[str, Tensor]:
     """Weights of the light network under MMDetection's names, as its published files have them."""
-    return {original(key): tensor for key, tensor in solov2_light_r50(tuple("ab")[:classes]).state_dict().items()}
+    names = tuple(f"class {k}" for k in range(classes))
+    return {original(key): tensor for key, tensor in solov2_light_r50(names).state_dict().items()}
 
 
 def original(key: str) -> str:

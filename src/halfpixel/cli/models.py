@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from halfpixel.cli.console import plain_table, say, say_json, show
-from halfpixel.zoo.download import cache_dir
-from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, NamedModel, find, locate
+from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, find, locate
+from halfpixel.zoo.published import NamedModel
 
 if TYPE_CHECKING:
     from halfpixel.zoo.modelfile import ModelInfo
@@ -29,9 +27,9 @@ def models(model: str | None = None, /, *, as_json: Annotated[bool, Parameter("-
         _list(as_json)
         return
     named = find(model)
-    path = locate(model) if named is None else _file(named)
+    path = locate(model) if named is None else named.path
     facts = {} if named is None else _facts(named)
-    if named is None or path.suffix == ".safetensors":
+    if named is None or named.file:
         from halfpixel.engine.load import read_description
 
         facts |= {"file": str(path)} | _description(read_description(path))
@@ -52,31 +50,28 @@ def _list(as_json: bool) -> None:
     for named in NAMED_MODELS:
         facts = _facts(named)
         size = f", {facts['megabytes']} MB" if facts["megabytes"] else ""
-        table.add_row(named.name, f"{named.summary}\n{named.accuracy}\n{named.licence}{size}, {facts['state']}\n")
+        needs = f', needs "halfpixel[{named.needs}]"' if named.needs else ""
+        lines = (named.summary, named.accuracy, f"{named.licence}{size}, {facts['state']}{needs}")
+        table.add_row(named.name, "\n".join(line for line in lines if line) + "\n")
     show(table)
     say(f"The default is {DEFAULT_MODEL}. `halfpixel models NAME` or `halfpixel models FILE` tells more.")
 
 
-def _file(named: NamedModel) -> Path:
-    """Where a named model's file is, or will be once it is downloaded."""
-    if named.file:
-        return Path(str(resources.files("halfpixel.zoo").joinpath(named.file)))
-    return cache_dir() / named.url.rpartition("/")[2]
-
-
 def _facts(named: NamedModel) -> dict[str, Any]:
-    path = _file(named)
-    here = path.is_file()
+    here = named.is_here
     states = ("embedded", "missing") if named.file else ("downloaded", "downloaded on first use")
     return {
         "name": named.name,
         "summary": named.summary,
         "licence": named.licence,
-        "megabytes": round(path.stat().st_size / 1e6) if here else named.megabytes,
+        "megabytes": round(named.path.stat().st_size / 1e6) if here else named.megabytes or None,
         "state": states[0 if here else 1],
-        "file": str(path),
+        "needs": named.needs,
+        "file": str(named.path),
         "url": named.url,
+        "sha256": named.sha256,
         "accuracy": named.accuracy,
+        "page": named.page,
         "quality": named.accuracy,  # the old name, for one version
     }
 

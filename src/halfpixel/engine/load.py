@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.serialization import safe_globals
 
@@ -17,9 +19,19 @@ from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.exported_files import open_exported, open_file
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.nn.network import check_weights
+from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.download import Progress
+from halfpixel.zoo.foreign.transformers_models import (
+    described_as,
+    is_of_transformers,
+    names_in_config,
+    open_transformers,
+    runs_in_transformers,
+)
 from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
-from halfpixel.zoo.names import DEFAULT_MODEL, locate
+from halfpixel.zoo.names import DEFAULT_MODEL, find, locate
+from halfpixel.zoo.published import NamedModel
 
 PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
 """Files of torchvision whose frozen normalisations have no epsilon."""
@@ -38,8 +50,10 @@ def load(
 
     Args:
         model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
-            was exported from one (see `halfpixel.engine.export`), a `.pth` file with the weights of torchvision's
-            Mask R-CNN or Faster R-CNN, or a `.pkl` file of Detectron2's model zoo (its weights are CC BY-SA 3.0).
+            was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
+            Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks; or `model.safetensors` in
+            a folder of transformers, of RF-DETR with masks or EoMT; or a `.pkl` file of Detectron2's
+            model zoo, whose weights are CC BY-SA 3.0.
         backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
         precision: what the backend computes in; default the fastest without losing objects.
         progress: told of a download's pieces.
@@ -63,7 +77,8 @@ def read_description(path: Path) -> ModelInfo:
         ModelFileError: not a usable file.
         MissingDependencyError: what runs it is not installed.
     """
-    return read_info(path) if path.suffix == ".safetensors" else _open(path, None).info
+    ours = path.suffix == ".safetensors" and not is_of_transformers(path)
+    return read_info(path) if ours else _open(path, None).info
 
 
 def open_backend(
@@ -85,6 +100,12 @@ def open_backend(
         MissingDependencyError: a library is not installed.
     """
     if name == "torch":
+        if predictor.backend.name != "torch":
+            check_weights(predictor.model, "be run by torch")
+        if predictor.model.only_predicts:
+            if precision not in (None, "fp32"):
+                raise ArgumentError(f"this network runs in fp32 only: in {precision} its boxes would be rounded")
+            precision = "fp32"
         return TorchBackend(predictor.model, predictor.device, precision)
     if precision == "int8":
         raise ArgumentError(
@@ -102,6 +123,7 @@ def open_backend(
 
 def _open(model: str | Path, progress: Progress | None) -> Predictor:
     path = locate(model, progress)
+    named = find(str(model))
     if path.suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
@@ -109,20 +131,49 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         from halfpixel.zoo.convert.detectron2 import read  # most never need it
 
         return Predictor(*read(path))
-    if path.suffix not in (".pth", ".pt"):
+    if runs_in_transformers(path):
+        foreign, about = open_transformers(path, coco_classes() if named is not None else ())
+        if named is not None:
+            about = replace(about, source=named.url, licence=named.licence)
+        predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
+        return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
+    if path.suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):
         return Predictor(*load_model(path))
     try:
+        return _converted(path, named)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}; {HOW}") from error
+
+
+def _converted(path: Path, named: NamedModel | None) -> Predictor:
+    """A network of ours with others' weights."""
+    from halfpixel.zoo.converters import convert  # they know others' libraries, which are slow to import
+
+    checkpoint = _weights(path)
+    if PUBLISHED.fullmatch(path.name):
+        return from_torchvision(checkpoint, eps=0.0)
+    reader = named.reader if named is not None else ""
+    if is_of_transformers(path):
+        try:
+            return Predictor(*convert(checkpoint, names_in_config(path), reader))
+        except ModelFileError as error:
+            raise ModelFileError(f"{described_as(path)}, and no converter takes it: {error}") from error
+    return Predictor(*convert(checkpoint, coco_classes() if reader not in ("", "torchvision") else None, reader))
+
+
+def _weights(path: Path) -> Mapping[str, Any]:
+    """What a file of weights holds; no code in it is run."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         with safe_globals([argparse.Namespace]):  # in what torchvision's trainer writes; it holds values, and runs none
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
         first_line = str(error).partition("\n")[0]
-        raise ModelFileError(f"{path}: not a file of weights only ({first_line}); {HOW}") from error
+        raise ModelFileError(f"not a file of weights only ({first_line})") from error
     if not isinstance(checkpoint, Mapping):
-        raise ModelFileError(f"{path}: not a state dict (a mapping of names to tensors); {HOW}")
-    try:
-        return from_torchvision(checkpoint, eps=0.0 if PUBLISHED.fullmatch(path.name) else None)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}; {HOW}") from error
+        raise ModelFileError("not a state dict (a mapping of names to tensors)")
+    return checkpoint
 
 
 def from_torchvision(

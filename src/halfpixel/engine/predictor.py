@@ -25,7 +25,7 @@ from halfpixel.engine.parallel import Item, is_large, read_and_look
 from halfpixel.engine.prefilter import Prefilter
 from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
 from halfpixel.errors import ArgumentError
-from halfpixel.nn.network import Network
+from halfpixel.nn.network import Network, check_weights
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.modelfile import ModelInfo, save_model
@@ -252,8 +252,14 @@ class Predictor:
         """The same predictor, looking at images at two thirds of the size: faster, worse on small objects.
 
         A calibration does not hold for it, and is left out.
+
+        Raises:
+            ArgumentError: the network takes images of one size only.
         """
         rules = self.info.input
+        if rules.exact_hw is not None and rules.scale is None:
+            height, width = rules.exact_hw
+            raise ArgumentError(f"`fast`: this network takes {width} x {height} pixels, and nothing smaller")
         if rules.scale is not None:
             rules = dataclasses.replace(rules, scale=rules.scale * FAST)
         else:
@@ -266,8 +272,9 @@ class Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.
 
         Raises:
-            ArgumentError: no names, or the same one twice.
+            ArgumentError: no names, or the same one twice; or a network that only predicts.
         """
+        check_weights(self.model, "be given other classes")
         if isinstance(class_names, str):
             raise ArgumentError(f"expected a list of class names, got {class_names!r}")
         info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
@@ -278,7 +285,12 @@ class Predictor:
         self.backend.close()
 
     def save(self, path: str | Path) -> None:
-        """Write a model file that `halfpixel.load` reads."""
+        """Write a model file that `halfpixel.load` reads.
+
+        Raises:
+            ArgumentError: a network that only predicts.
+        """
+        check_weights(self.model, "be written as a model file")
         save_model(Path(path), self.model, self.info)
 
 

@@ -125,7 +125,8 @@ def calibrate(
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
-        ArgumentError: options out of range, or that contradict each other, or earlier files.
+        ArgumentError: options out of range, or that contradict each other, or earlier files; or a model that only
+            predicts, which has no model file.
         AnnotationError: annotations or predictions that cannot be used, or too few images.
     """
     request = CalibrateRequest(
@@ -150,6 +151,7 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     from halfpixel.evaluation.counts.calibration_fit import calibrate as fit
     from halfpixel.evaluation.counts.calibration_fit import check_enough
     from halfpixel.jobs.collect import few_overlap, warn_of_boxes
+    from halfpixel.nn.network import check_weights
 
     out, plot, numbers, predictions = request.out, request.plot, request.numbers, request.predictions
     goal = None if request.goal is None else Goal.parse(request.goal)
@@ -157,6 +159,7 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     check_enough(len(dataset.samples), request.level, str(dataset.path))
     predictor = open_model(request.model, tell)
+    check_weights(predictor.model, "be written with a calibration")
     limits = DetectionLimits.resolve(LOWEST_SCORE, None, predictor.info)
     dataset, found = _find(runner, predictor, dataset, predictions, limits, f"the model {request.model}")
     about = {

@@ -272,7 +272,7 @@ class SOLOv2(KernelNetwork):
                 cells_hw = (logits.shape[1], logits.shape[2])
                 owners = assign_cells(truth, middles_xy, level, cells_hw, input_hw, self.settings.centre_region)
                 centres = cell_centres(cells_hw, input_hw, truth.device)
-                known = (owners != NOBODY) | ~_within(centres, target.ignored_xyxy.to(truth))
+                known = (owners != NOBODY) | ~boxes.within_any(centres, target.ignored_xyxy.to(truth))
                 known &= (centres < images.sizes_hw[k].flip(0).to(centres)).all(1)
                 wanted = torch.zeros_like(logits).flatten(1).T
                 cells = torch.nonzero(owners != NOBODY).ravel()
@@ -323,12 +323,6 @@ def _candidates(
     best = scores[cells, labels].topk(torch.sym_min(most, cells.shape[0])).indices
     best = best[level[cells[best]].argsort()]
     return cells[best], labels[best], cut
-
-
-def _within(points_xy: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Which points lie in any of the boxes."""
-    inside = (points_xy[:, None] >= boxes_xyxy[:, :2]) & (points_xy[:, None] < boxes_xyxy[:, 2:])
-    return inside.all(2).any(1)
 
 
 # Variants

@@ -14,7 +14,7 @@ def anchor_boxes(
     image_hw: tuple[int, int],
     sizes: Sequence[float],
     ratios: Sequence[float],
-    strides: Sequence[int],
+    strides: Sequence[float],
     alignment: Alignment,
     device: torch.device,
     centre: float = 0.5,

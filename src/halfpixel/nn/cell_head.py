@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import Norm, conv_stack
 from halfpixel.nn.coordinates import with_coordinates
+from halfpixel.ops.mask_targets import centres_of_mass
 from halfpixel.structures.targets import Targets
 
 NOBODY = -1
@@ -97,10 +98,8 @@ def cell_centres(cells_hw: Sequence[int], input_hw: Sequence[int], device: torch
 
 def middles(target: Targets, points: int = 28) -> Float[Tensor, "n 2"]:
     """Centres of mass (x, y) of what the input shows of each object."""
-    grids = target.mask_grids(torch.arange(len(target)), target.boxes_xyxy, points).clamp(min=1e-6)
-    steps, weight = (torch.arange(points) + 0.5) / points, grids.sum((1, 2))
-    share = torch.stack([(grids.sum(1) * steps).sum(1) / weight, (grids.sum(2) * steps).sum(1) / weight], 1)
-    return target.boxes_xyxy[:, :2] + share * (target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2])
+    grids = target.mask_grids(torch.arange(len(target)), target.boxes_xyxy, points)
+    return centres_of_mass(grids, target.boxes_xyxy)
 
 
 def assign_cells(

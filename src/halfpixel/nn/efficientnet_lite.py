@@ -112,7 +112,8 @@ class EfficientNetLite(Backbone):
         self.strides = tuple(2 * math.prod(stage[2] for stage in self.STAGES[: k + 1]) for k in outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                fan_out = module.out_channels * module.kernel_size[0] ** 2 // module.groups
+                nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 

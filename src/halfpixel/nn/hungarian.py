@@ -2,7 +2,6 @@
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 NEVER = 1e9
@@ -18,6 +17,8 @@ def assign(cost: Float[Tensor, "q n"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k
     Returns:
         Indices of the queries, ascending, and of their objects: as many pairs as there are of the fewer.
     """
+    from scipy.optimize import linear_sum_assignment  # only training needs it, and it takes time to import
+
     known = cost.detach().double().nan_to_num(NEVER, NEVER, -NEVER)
     queries, objects = linear_sum_assignment(known.cpu().numpy())
     return torch.as_tensor(queries, device=cost.device), torch.as_tensor(objects, device=cost.device)

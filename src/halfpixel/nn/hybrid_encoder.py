@@ -16,16 +16,21 @@ SILU_POWER = 0.36
 """Mean square of SiLU on normal numbers: weights that make up for it keep a deep network's numbers in size."""
 
 
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A fresh layer that keeps the size of what went through SiLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    assert conv.bias is not None
+    nn.init.normal_(conv.weight, std=(SILU_POWER * inputs * kernel**2) ** -0.5)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class Convolution(nn.Module):
     """A convolution with a bias, and what follows it."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, activation: Activation, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
-        self.activation = activation
-        assert self.conv.bias is not None
-        nn.init.normal_(self.conv.weight, std=(SILU_POWER * inputs * kernel**2) ** -0.5)
-        nn.init.zeros_(self.conv.bias)
+        self.conv, self.activation = convolution(inputs, outputs, kernel, stride), activation
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Sides are divided by the stride."""
@@ -101,7 +106,7 @@ class HybridEncoder(nn.Module):
     ) -> None:
         super().__init__()
         steps = len(channels) - 1
-        self.inputs = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in channels)
+        self.inputs = nn.ModuleList(convolution(inputs, width, 1) for inputs in channels)
         self.attention = SelfAttention(width, heads, attention_inner)
         self.lateral = nn.ModuleList(Convolution(width, width, 1, activation) for _ in range(steps))
         self.finer = nn.ModuleList(Fusion(width, fusion_inner, activation) for _ in range(steps))

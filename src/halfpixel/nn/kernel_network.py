@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +19,9 @@ from halfpixel.structures.instances import Instances
 class KernelNetwork(Network):
     """Rows with kernels, beside maps.
 
+    A network whose maps do not begin with the image adds `origin_xy` to its outputs: where in the maps the image
+    begins, in pixels of the input.
+
     Attributes:
         map_stride: of the maps, in pixels of the input.
         finer_masks: cells of an object's soft mask along a cell of the maps (see `halfpixel.ops.assemble`).
@@ -30,7 +32,7 @@ class KernelNetwork(Network):
         "maps": "map",
         **dict.fromkeys(("candidates", "saturated"), "image"),
     }
-    finer_masks: ClassVar[float] = 2.0
+    finer_masks: float = 2.0
 
     map_stride: int
 
@@ -64,6 +66,8 @@ class KernelNetwork(Network):
         for k, size in enumerate(sizes):
             rows = of_image(outputs, k)
             around = boxes.expand(outputs["boxes_xyxy"][rows].float(), rules.mask_margin)
+            if "origin_xy" in outputs:
+                around = around + outputs["origin_xy"][k].repeat(2)
             logits = assemble(
                 outputs["maps"][k : k + 1].float(),
                 outputs["kernels"][rows].float(),

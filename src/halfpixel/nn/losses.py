@@ -12,6 +12,12 @@ def smooth_l1_sum(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"])
     return nn.functional.smooth_l1_loss(predicted, wanted, beta=SMOOTH_L1_BETA, reduction="sum")
 
 
+def quality_focal_losses(logits: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Quality focal loss of each number (Li et al. 2020, arXiv:2006.04388): a score should be the quality, 0..1."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return entropy * (wanted - logits.sigmoid()) ** 2
+
+
 def focal_sum(
     logits: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"], alpha: float = 0.25, gamma: float = 2.0
 ) -> Float[Tensor, ""]:
@@ -34,8 +40,8 @@ def dice_losses(said: Float[Tensor, "n h w"], wanted: Float[Tensor, "n h w"]) ->
     return 1 - 2 * both / (each + 1e-3)
 
 
-def mean_count(count: int, device: torch.device) -> float:
-    """What to divide a sum over `count` samples by.
+def mean_count(count: float, device: torch.device) -> float:
+    """What to divide a sum over `count` samples, or over weights that sum up to it, by.
 
     Under several processes, whose gradients are averaged, it is the mean of their counts: only so is each sample worth
     the same, and the loss that of one process with all the samples. Every process has to call this, equally often.

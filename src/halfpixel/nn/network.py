@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from halfpixel.errors import ArgumentError
 from halfpixel.nn.backbone import Backbone
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
@@ -36,6 +37,7 @@ class Network(nn.Module, ABC):
         layout: what the first axis of each of `forward`'s outputs counts.
         output_layers: names of the modules that say something in the end: what comes before them may be rounded, what
             they say may not. A head swap replaces those that depend on the classes.
+        only_predicts: why it cannot be trained, exported or saved, in words for users; empty where it can.
         RECIPE: fields of `halfpixel.train.recipe.Recipe` that suit the network, where they are not the usual ones.
     """
 
@@ -46,6 +48,7 @@ class Network(nn.Module, ABC):
     settings: Any
     layout: Mapping[str, Axis]
     output_layers: tuple[str, ...]
+    only_predicts: str = ""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
@@ -90,6 +93,20 @@ class Network(nn.Module, ABC):
     def anchor_sizes_px(self) -> tuple[float, ...]:
         """Sides of the anchors, in pixels of the input; none for a network without anchors."""
         return ()
+
+
+def check_weights(network: Network, wanted: str) -> None:
+    """Refuse what needs the weights of a network that only predicts.
+
+    Args:
+        network: any.
+        wanted: what for, to stand after "it cannot".
+
+    Raises:
+        ArgumentError: it only predicts.
+    """
+    if network.only_predicts:
+        raise ArgumentError(f"it cannot {wanted}: {network.only_predicts}")
 
 
 class Semantic(Network):

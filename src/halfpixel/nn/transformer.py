@@ -97,8 +97,9 @@ class DeformableAttention(nn.Module):
         weights = self.weights(queries).unflatten(2, (heads, levels * points)).softmax(3)
         references = references[:, :, None, :, None]  # [b, q, 1, levels or 1, 1, 2 or 4]
         if references.shape[5] == 2:
-            sides = references.new_tensor([(width, height) for height, width in shapes])
-            locations = references + offsets / sides[:, None]
+            # each side a tensor of its own: a list of them would be frozen by an export
+            sides = [torch.tensor(side, device=offsets.device) for height, width in shapes for side in (width, height)]
+            locations = references + offsets / torch.stack(sides).to(references).unflatten(0, (levels, 1, 2))
         else:
             locations = references[..., :2] + offsets * (0.5 / points) * references[..., 2:]
         values = self.value(memory).unflatten(2, (heads, -1))

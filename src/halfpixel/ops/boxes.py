@@ -55,6 +55,12 @@ def to_corners(boxes_cxcywh: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
     return torch.cat([centres - half, centres + half], dim=-1)
 
 
+def within_any(points_xy: Float[Tensor, "n 2"], boxes_xyxy: Float[Tensor, "m 4"]) -> Bool[Tensor, "n"]:
+    """Which points lie in any of some boxes; a box has its left and top edges, not the others."""
+    inside = (points_xy[:, None] >= boxes_xyxy[:, :2]) & (points_xy[:, None] < boxes_xyxy[:, 2:])
+    return inside.all(2).any(1)
+
+
 def clip(boxes_xyxy: Float[Tensor, "*n 4"], size_hw: Int[Tensor, "*n_or_one 2"]) -> Float[Tensor, "*n 4"]:
     """Cut boxes to images of `size_hw` (one size for all boxes, or one each)."""
     limit = size_hw.flip(-1).to(boxes_xyxy.dtype).repeat_interleave(2, dim=-1)

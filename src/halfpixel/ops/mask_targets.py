@@ -57,6 +57,14 @@ def mask_targets(
     return _sampled(crop, offset_xy, boxes_xyxy, size_hw, output_size, legacy, across, down)
 
 
+def centres_of_mass(grids: Float[Tensor, "n s s"], boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
+    """Centres of mass (x, y) of masks sampled on the grids of boxes; an empty one has its box's corner."""
+    steps = (torch.arange(grids.shape[1], device=grids.device) + 0.5) / grids.shape[1]
+    total = grids.sum((1, 2)).clamp(min=1e-6)
+    share = torch.stack([(grids.sum(1) * steps).sum(1), (grids.sum(2) * steps).sum(1)], 1) / total[:, None]
+    return boxes_xyxy[:, :2] + share * (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])
+
+
 def _separable(
     crop: Tensor,
     offset_xy: tuple[int, int],

@@ -21,6 +21,7 @@ from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, pool
 from halfpixel.evaluation.detection.overlaps import Kind, found_boxes_only
+from halfpixel.nn.network import check_weights
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
@@ -189,10 +190,9 @@ def all_configurations(predictor: Predictor) -> tuple[Configuration, ...]:
     """Everything that may be worth a try for a model, the exact configuration first. `fast` goes with the default.
 
     Raises:
-        ArgumentError: the model is an exported file, which has no weights to run in other configurations.
+        ArgumentError: the model only predicts, in one configuration.
     """
-    if any(weight.is_meta for weight in predictor.model.parameters()):
-        raise ArgumentError("an exported file runs in one configuration only: give the model file that it was made of")
+    check_weights(predictor.model, "be timed in several configurations")
     native = native_precision(predictor.device)
     return tuple(
         dict.fromkeys((EXACT, Configuration("torch", native), *ON_THE_CPU, Configuration("torch", native, fast=True)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -107,6 +107,9 @@ class InputRules:
         longest_side: ...unless the longer one would pass this.
         divisor: the padded size is a multiple of this.
         stretch_below: an image whose 99.9th percentile (0..1 scale) is under this is brightened until it reaches it.
+        exact_hw: with no `scale`, and in place of the sides: the only height and width that the network takes, in
+            pixels. An image is made as large as fits inside.
+        stretch: with `exact_hw`: an image is made exactly so large, whatever its shape.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
@@ -119,8 +122,15 @@ class InputRules:
     longest_side: LongSide = 1333
     divisor: Divisor = 32
     stretch_below: Share = 0.0
+    exact_hw: tuple[ShortSide, ShortSide] | None = None
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.longest_side < self.divisor:
             raise ArgumentError(f"longest_side must be at least the divisor, {self.divisor}; got {self.longest_side}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values; without what few models need, so that older versions read the files of all others."""
+        plain = asdict(self)
+        return plain if self.exact_hw else {k: v for k, v in plain.items() if k not in ("exact_hw", "stretch")}

@@ -248,10 +248,30 @@ class Targets:
         with torch.autocast(points_xy.device.type, enabled=False):
             for k in sorted(set(matches.tolist())):
                 rows = torch.nonzero(matches == k).ravel()
-                found[rows] = (
-                    self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), points_xy.shape[1]))
-                )
+                found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
         return found
+
+    def other_grids(
+        self, matches: Int[Tensor, "n"], regions_xyxy: Float[Tensor, "n 4"], output_size: int
+    ) -> Float[Tensor, "n s s"]:
+        """What objects show in each region that it does not answer for.
+
+        Args:
+            matches: the object that each region answers for.
+            regions_xyxy: in pixels of the network's input.
+            output_size: cells along each side of the grid.
+
+        Returns:
+            The share of each cell that they cover together, in 0..1.
+        """
+        objects = self.boxes_xyxy.to(regions_xyxy)
+        low = torch.maximum(regions_xyxy[:, None, :2], objects[:, :2])
+        high = torch.minimum(regions_xyxy[:, None, 2:], objects[:, 2:])
+        seen = (low < high).all(2)
+        seen[torch.arange(len(matches)), matches] = False
+        rows, others = torch.nonzero(seen, as_tuple=True)
+        found = torch.zeros(len(matches), output_size, output_size, device=regions_xyxy.device)
+        return found.index_add(0, rows, self.mask_grids(others, regions_xyxy[rows], output_size)).clamp(max=1)
 
 
 def _source_masks(

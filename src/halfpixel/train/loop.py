@@ -47,6 +47,7 @@ def fit(
     report: Report | None = None,
     resume: bool = False,
     tensorboard: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """Train a model on annotated images, and keep a record of it in a folder.
 
@@ -63,6 +64,7 @@ def fit(
         report: is told of each step and each validation.
         resume: see `train_network`.
         tensorboard: also write events for TensorBoard, which has to be installed.
+        settings: fields of the network's `Settings` that are to be others than the start's, see `start_from`.
 
     Returns:
         A new predictor, with the weights in `model.safetensors`.
@@ -73,7 +75,7 @@ def fit(
         HalfpixelError: what `train_network` raises.
         KeyboardInterrupt: likewise.
     """
-    start = start_from(model, dataset, seed=0 if recipe is None else recipe.seed)
+    start = start_from(model, dataset, settings=settings, seed=0 if recipe is None else recipe.seed)
     recipe = recipe or suited(start.network)
     train_network(start, dataset, recipe, out, val=val, report=report, resume=resume, tensorboard=tensorboard)
     return Predictor(*load_model(out / MODEL), start.device)

@@ -49,7 +49,7 @@ def begun_with(info: ModelInfo, dataset: Dataset, recipe: Recipe) -> dict[str, A
         "variant": info.variant,
         "class_names": info.class_names,
         "settings": dict(info.settings),
-        "input": dataclasses.asdict(info.input),
+        "input": info.input.to_plain(),
         DATA: [[sample.path.name, _digest(sample)] for sample in dataset.samples],
     }
     plain: dict[str, Any] = json.loads(json.dumps(about))

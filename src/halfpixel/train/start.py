@@ -15,7 +15,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
-from halfpixel.nn.network import Network
+from halfpixel.nn.network import Network, check_weights
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
@@ -65,7 +65,7 @@ def start_from(
     Raises:
         ModelFileError: no such model, or a file cannot be used.
         DownloadError: a named model could not be fetched.
-        ArgumentError: a backbone for a model that has one; or the weights of an exported file, which are not at hand.
+        ArgumentError: a backbone for a model that has one; or a network that only predicts.
     """
     torch.manual_seed(seed)
     if isinstance(model, str) and model in variant_names():
@@ -76,8 +76,10 @@ def start_from(
         called = name if given else model
         raise ArgumentError(f"`backbone` is for networks from scratch ({', '.join(variant_names())}), not for {called}")
     predictor = model if isinstance(model, Predictor) else load(model, progress=progress)
-    if any(tensor.is_meta for tensor in predictor.model.parameters()):
-        raise ArgumentError(f"{name}: the weights of an exported file cannot be trained; give the model file")
+    try:
+        check_weights(predictor.model, "be trained")
+    except ArgumentError as error:
+        raise ArgumentError(f"{name}: {error}") from error
     new_layers = predictor.class_names != dataset.class_names
     if new_layers:
         predictor = predictor.with_classes(dataset.class_names)

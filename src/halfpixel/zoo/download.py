@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import secrets
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
 from halfpixel.errors import ArgumentError, DownloadError
+from halfpixel.files import write_whole
 
 TIMEOUT_S = 30.0
 """How long one read may stay silent."""
@@ -53,11 +57,58 @@ def fetch(url: str, sha256: str, to: Path, *, progress: Progress | None = None) 
         ArgumentError: the address or the checksum is not one.
         DownloadError: the file could not be reached, came incomplete, is another file, or could not be written.
     """
-    if not re.match(r"https?://.", url):
-        raise ArgumentError(f"expected an http or https address, got {url!r}")
     sha256 = sha256.lower()
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
         raise ArgumentError(f"expected a SHA-256 of 8 to 64 hex digits, got {sha256!r}")
+    return _fetch(url, sha256, to, progress)
+
+
+def fetch_recorded(url: str, to: Path, *, progress: Progress | None = None, quiet: bool = False) -> Path:
+    """As `fetch`, for a file whose publisher is not known to state a checksum.
+
+    That of the first download is recorded, in a small file beside it, and every later one has to be the same. A warning
+    says so, unless it is to be `quiet`.
+
+    Raises:
+        DownloadError: see `fetch`; or the record cannot be read.
+    """
+    record = to.with_name(f"{to.name}.sha256.json")
+    if record.is_file():
+        try:
+            return fetch(url, _recorded(record), to, progress=progress)
+        except DownloadError as error:
+            raise DownloadError(f"{error} (its checksum was recorded at the first download, in {record})") from error
+    _fetch(url, "", to, progress)
+    said = {"url": url, "sha256": _sha256(to), "bytes": to.stat().st_size, "date": f"{date.today():%Y-%m-%d}"}
+    try:
+        write_whole(record, json.dumps(said, indent=1).encode())
+    except OSError as error:
+        raise DownloadError(f"cannot write {record}: {error.strerror or error}") from error
+    if not quiet:
+        warnings.warn(
+            f"{url}: no checksum of its publisher's is known here. That of the file which came, {said['sha256']}, is "
+            f"recorded in {record}, and checked from now on",
+            stacklevel=3,
+        )
+    return to
+
+
+def _recorded(record: Path) -> str:
+    try:
+        said = json.loads(record.read_bytes())["sha256"]
+        if isinstance(said, str) and re.fullmatch(r"[0-9a-f]{64}", said):
+            return said
+        raise ValueError(f"its sha256 is {said!r:.80}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DownloadError(
+            f"{record}: cannot read the checksum of an earlier download ({error}); delete it to record a new one"
+        ) from error
+
+
+def _fetch(url: str, sha256: str, to: Path, progress: Progress | None) -> Path:
+    """See `fetch`; no checksum at all lets any file pass."""
+    if not re.match(r"https?://.", url):
+        raise ArgumentError(f"expected an http or https address, got {url!r}")
     part = to.with_name(f".{to.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         if to.is_file() and _sha256(to).startswith(sha256):

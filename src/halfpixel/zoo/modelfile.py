@@ -158,7 +158,7 @@ def save_described(path: Path, source: Path, info: ModelInfo) -> None:
 
 def description_of(info: ModelInfo) -> str:
     """A description as it stands in a file."""
-    description = {"format": FORMAT, **dataclasses.asdict(info)}
+    description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
     if info.calibration is None:  # versions that know nothing of it read all other files
         del description["calibration"]
     else:
@@ -182,6 +182,15 @@ def read_info(path: Path) -> ModelInfo:
     if text is None:
         raise ModelFileError(f"{path}: a safetensors file, but not a halfpixel model (it has no description)")
     return parse_info(text, path)
+
+
+def is_described(path: Path) -> bool:
+    """Whether a safetensors file says what model it is of ours; False of what is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return DESCRIPTION in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def parse_info(text: str, path: Path) -> ModelInfo:

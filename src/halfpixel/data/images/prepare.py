@@ -16,9 +16,19 @@ cache, and no float copy of a large image is ever made."""
 
 def network_size(size_hw: tuple[int, int], rules: InputRules) -> tuple[float, tuple[int, int]]:
     """The factor by which an image is resized, and the size it then has, in pixels."""
+    if rules.exact_hw is not None and rules.scale is None:
+        return _fit_inside(size_hw, rules.exact_hw, rules.stretch)
     fit = min(rules.shortest_side / min(size_hw), rules.longest_side / max(size_hw))
     factor = rules.scale if rules.scale is not None else fit
     height, width = (max(int(side * factor), 1) for side in size_hw)
+    return factor, (height, width)
+
+
+def _fit_inside(size_hw: tuple[int, int], most_hw: tuple[int, int], stretch: bool) -> tuple[float, tuple[int, int]]:
+    factor = min(most / side for most, side in zip(most_hw, size_hw, strict=True))
+    if stretch:
+        return factor, most_hw
+    height, width = (min(max(round(side * factor), 1), most) for most, side in zip(most_hw, size_hw, strict=True))
     return factor, (height, width)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import ConvBlock
+from halfpixel.nn.cspnext import SiluConv
 from halfpixel.nn.efficientnet_lite import InvertedResidual
 from halfpixel.nn.resnet import Bottleneck, ResNet
 
@@ -46,6 +47,17 @@ class FusedConvBlock(ConvBlock):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """See `ConvBlock.forward`."""
         return convolve(self.conv, x, shortcut, self.activation)
+
+
+class FusedSiluConv(SiluConv):
+    """A convolution with its SiLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `SiluConv.forward`."""
+        conv = self.conv
+        given = (x, conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups)
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(*given, "swish", [], None)
+        return fused
 
 
 class FusedBottleneck(Bottleneck):
@@ -95,6 +107,7 @@ class RowBlockInvertedResidual(InvertedResidual):
 FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: FusedConv2d,
     ConvBlock: FusedConvBlock,
+    SiluConv: FusedSiluConv,
     Bottleneck: FusedBottleneck,
     ResNet: FusedResNet,
 }

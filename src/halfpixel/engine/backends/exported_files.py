@@ -7,11 +7,14 @@ from typing import Literal
 
 import torch
 
+from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
 from halfpixel.engine.backends.graph_backend import GRAPH_INPUTS, ExportedBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
-from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.nn.network import Network
+from halfpixel.errors import ModelFileError
+from halfpixel.nn.network import Network, Outputs
+from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.zoo.foreign.yolo_seg import open_yolo_seg
 from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build_described, parse_info
 
 ExportFormat = Literal["onnx", "openvino"]
@@ -30,20 +33,20 @@ def open_file(path: Path, threads: int | None = None) -> ExportedBackend:
     return OnnxBackend(path, threads) if path.suffix == SUFFIXES["onnx"] else OpenVinoBackend(path, threads)
 
 
-def open_exported(path: Path, threads: int | None = None) -> tuple[Network, ModelInfo, ExportedBackend]:
+def open_exported(path: Path, threads: int | None = None) -> tuple[Network, ModelInfo, Backend]:
     """An exported file's network without weights, its description, and what runs it.
 
     Args:
-        path: an `.onnx` or `.xml` file.
+        path: an `.onnx` or `.xml` file; an `.onnx` file may also be another program's, of a kind that is known.
         threads: that one image may use; default all.
 
     Raises:
-        ModelFileError: the file cannot be opened, or is not one of ours.
+        ModelFileError: the file cannot be opened, or is neither one of ours nor of a kind that is known.
         MissingDependencyError: the runtime is not installed.
     """
     backend = open_file(path, threads)
     if DESCRIPTION not in backend.metadata:
-        raise ModelFileError(f"{path}: not exported by halfpixel (it has no description)")
+        return _open_foreign(backend)
     info = parse_info(backend.metadata[DESCRIPTION], path)
     with torch.device("meta"):
         model = build_described(info, path)
@@ -53,14 +56,35 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
         raise ModelFileError(
             f"{path}: not the graph of {info.variant}: {wrong} is {'missing' if missing else 'unknown'}"
         )
+    model.only_predicts = "the file was exported, and its weights are not at hand; give the model file"
     return model.eval(), info, backend
 
 
-def check_weights(network: Network) -> None:
-    """Refuse a network of an exported file, which has no weights in torch.
+class ForeignBackend(Backend):
+    """Runs a network whose `forward` has a file run that another program wrote.
 
-    Raises:
-        ArgumentError: it is one.
+    Args:
+        network: any such.
+        name: which library runs the file.
+        precision: what it computes in.
     """
-    if any(tensor.is_meta for tensor in network.parameters()):
-        raise ArgumentError("the weights of an exported file cannot be exported again; give the model file")
+
+    def __init__(self, network: Network, name: BackendName, precision: ComputePrecision) -> None:
+        self.name, self.precision = name, precision
+        self._network = network
+
+    def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
+        """See `Backend.run`."""
+        with torch.inference_mode():
+            outputs: Outputs = self._network(batch.tensor, batch.sizes_hw, limits)
+        return outputs
+
+
+def _open_foreign(runtime: ExportedBackend) -> tuple[Network, ModelInfo, Backend]:
+    """A network that another program wrote."""
+    if not isinstance(runtime, OnnxBackend):
+        raise ModelFileError(f"{runtime.path}: not exported by halfpixel (it has no description)")
+    file = runtime.as_file()
+    network, info = open_yolo_seg(file)
+    half = any(port.type == "tensor(float16)" for port in file.inputs.values())
+    return network, info, ForeignBackend(network, runtime.name, "fp16" if half else runtime.precision)

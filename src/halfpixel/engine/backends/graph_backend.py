@@ -5,24 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from halfpixel.engine.backends.base import Backend, ComputePrecision
 from halfpixel.errors import ModelFileError
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.zoo.foreign.graph_file import Arrays
 
 PRECISION = "halfpixel_precision"
 """The name under which a file says what its convolutions compute in."""
 
 PRECISIONS: dict[str, ComputePrecision] = {"fp32": "fp32", "int8": "int8"}
 """Of files. Neither runtime computes in fewer bits unless the file says so."""
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class ExportedBackend(Backend):
@@ -51,16 +48,24 @@ class ExportedBackend(Backend):
         return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
     def _of_image(self, batch: ImageBatch, k: int, limits: Limits) -> Outputs:
-        try:
-            outputs = self._run(graph_inputs(batch, k, limits))
-        except Exception as error:  # of many classes that have no common base
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            why = lines[-1] if lines else type(error).__name__
-            raise ModelFileError(f"{self.path}: {self.name} cannot run it ({why})") from error
+        outputs = self.graph(graph_inputs(batch, k, limits))
         tensors = {name: torch.from_numpy(array) for name, array in outputs.items()}
         if "image_index" in tensors:
             tensors["image_index"] = tensors["image_index"] + k
         return tensors
+
+    def graph(self, inputs: Arrays) -> Arrays:
+        """The outputs of the graph under their names; may be called from several threads at once.
+
+        Raises:
+            ModelFileError: it cannot run on these inputs.
+        """
+        try:
+            return self._run(inputs)
+        except Exception as error:  # of many classes that have no common base
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = lines[-1] if lines else type(error).__name__
+            raise ModelFileError(f"{self.path}: {self.name} cannot run it ({why})") from error
 
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:

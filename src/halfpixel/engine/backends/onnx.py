@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from halfpixel.engine.backends.base import BackendName
-from halfpixel.engine.backends.graph_backend import Arrays, ExportedBackend
+from halfpixel.engine.backends.graph_backend import ExportedBackend
 from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.zoo.foreign.graph_file import Arrays, GraphFile, Port
 
 
 class OnnxBackend(ExportedBackend):
@@ -46,6 +49,16 @@ class OnnxBackend(ExportedBackend):
         self.inputs = [one.name for one in self._session.get_inputs()]
         self.outputs = [one.name for one in self._session.get_outputs()]
 
+    def as_file(self) -> GraphFile:
+        """What the file says of its graph, for one that halfpixel did not write."""
+        inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
+        return GraphFile(self.path, inputs, outputs, self.metadata, self.graph)
+
     def _run(self, inputs: Arrays) -> Arrays:
         arrays = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
         return dict(zip(self.outputs, arrays, strict=True))
+
+
+def _ports(several: Sequence[Any]) -> dict[str, Port]:
+    sides = {one.name: tuple(side if isinstance(side, int) else None for side in one.shape) for one in several}
+    return {one.name: Port(sides[one.name], one.type) for one in several}

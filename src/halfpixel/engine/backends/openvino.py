@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from halfpixel.engine.backends.base import BackendName
-from halfpixel.engine.backends.graph_backend import PRECISION, Arrays, ExportedBackend
+from halfpixel.engine.backends.graph_backend import PRECISION, ExportedBackend
 from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.zoo.foreign.graph_file import Arrays
 from halfpixel.zoo.modelfile import DESCRIPTION
 
 

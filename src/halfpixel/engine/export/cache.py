@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from halfpixel import __version__
-from halfpixel.engine.backends.exported_files import SUFFIXES, ExportFormat, check_weights
+from halfpixel.engine.backends.exported_files import SUFFIXES, ExportFormat
 from halfpixel.engine.export.exporter import export
 from halfpixel.engine.predictor import Predictor
+from halfpixel.nn.network import check_weights
 from halfpixel.zoo.download import cache_dir
 
 
@@ -24,7 +25,7 @@ def cached_export(predictor: Predictor, to: ExportFormat) -> Path:
         MissingDependencyError: a library is not installed.
         ModelFileError: the written network does not find what it should.
     """
-    check_weights(predictor.model)
+    check_weights(predictor.model, "be exported")
     folder = cache_dir() / "exported"
     path = folder / f"{predictor.info.variant}-{_fingerprint(predictor)}{SUFFIXES[to]}"
     if not path.is_file():

@@ -13,15 +13,17 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.backends.base import Backend, ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
-from halfpixel.engine.backends.exported_files import SUFFIXES, ExportFormat, check_weights, open_file
-from halfpixel.engine.backends.graph_backend import PRECISION, Arrays, graph_inputs
+from halfpixel.engine.backends.exported_files import SUFFIXES, ExportFormat, open_file
+from halfpixel.engine.backends.graph_backend import PRECISION, graph_inputs
 from halfpixel.engine.backends.openvino import import_openvino
 from halfpixel.engine.export.int8 import CALIBRATION_IMAGES, choose, quantise
 from halfpixel.engine.export.trace import HINT, onnx_graph
 from halfpixel.engine.predictor import AnyImage, Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.nn.network import check_weights
 from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits
+from halfpixel.zoo.foreign.graph_file import Arrays
 from halfpixel.zoo.modelfile import DESCRIPTION, description_of, settings_of
 
 AGREEMENT: dict[ComputePrecision, float] = {"fp32": 0.95, "int8": 0.5}
@@ -83,7 +85,7 @@ def export(
         raise ArgumentError(f"{path.parent}: there is no such folder")
     if int8_images is not None and to != "openvino":
         raise ArgumentError("int8 is for openvino only")
-    check_weights(predictor.model)
+    check_weights(predictor.model, "be exported")
     chosen = None if int8_images is None else choose(int8_images, most_images, seed)
     precision: ComputePrecision = "fp32" if int8_images is None else "int8"
     graph = onnx_graph(predictor.model, predictor.info.input.divisor)

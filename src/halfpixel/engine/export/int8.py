@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from halfpixel.engine.backends.graph_backend import Arrays
 from halfpixel.engine.backends.openvino import import_openvino
 from halfpixel.engine.export.trace import silent
 from halfpixel.errors import ArgumentError, MissingDependencyError
+from halfpixel.zoo.foreign.graph_file import Arrays
 
 CALIBRATION_IMAGES = 300
 """More of them tell nothing new about the ranges of a network's maps."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
 from halfpixel.zoo.modelfile import check_finite
 
@@ -19,6 +19,8 @@ WRAPPERS = ("model", "state_dict", "model_state_dict")
 NESTING = 3
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What parallel training, compilation and trainers put before the names of weights."""
+
+COCO_CLASSES = 80
 
 Renames = Iterable[tuple[str, str]]
 """Patterns of whole names, and ours in their place; the first that fits counts."""
@@ -70,10 +72,42 @@ def translated(state: Mapping[str, Tensor], renames: Renames, what: str, dropped
         dropped: a pattern of whole names that serve us nothing, besides counters of batches.
 
     Raises:
-        ModelFileError: no pattern fits a name.
+        ModelFileError: no pattern fits a name, or two names of one weight of ours hold different values.
     """
-    kept = [key for key in state if not key.endswith("num_batches_tracked") and not re.fullmatch(dropped, key)]
-    return {renamed(key, renames, what): state[key] for key in kept}
+    found: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for key, tensor in state.items():
+        if key.endswith("num_batches_tracked") or re.fullmatch(dropped, key):
+            continue
+        ours = renamed(key, renames, what)
+        if ours in found and not (found[ours].shape == tensor.shape and torch.equal(found[ours], tensor)):
+            raise ModelFileError(f"not {what}: {origin[ours]} and {key} are one weight there, and differ here")
+        found[ours], origin[ours] = tensor, key
+    return found
+
+
+def names_for(given: Sequence[str] | None, known: object, outputs: int) -> tuple[str, ...]:
+    """Names of a network's classes: those given, else those known, else COCO's for 80, else "class 1" and so on.
+
+    Args:
+        given: by the user.
+        known: to what others saved; left aside where it is no list of so many names.
+        outputs: how many classes there are.
+
+    Raises:
+        ArgumentError: another number of names was given.
+    """
+    if given is not None and len(given) != outputs:
+        raise ArgumentError(f"{len(given)} class names for {outputs} classes")
+    if given is not None:
+        return tuple(given)
+    if isinstance(known, list | tuple) and len(set(map(str, known))) == len(known) == outputs:
+        return tuple(map(str, known))
+    if outputs == COCO_CLASSES:
+        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights  # slow to import
+
+        return tuple(one for one in MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:] if one != "N/A")
+    return tuple(f"class {k}" for k in range(1, outputs + 1))
 
 
 def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:

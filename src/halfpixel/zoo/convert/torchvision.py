@@ -17,6 +17,7 @@ from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
+from halfpixel.zoo.coco_classes import coco_categories
 from halfpixel.zoo.convert.state_dicts import filled, renamed, translated, weights_in
 from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
 from halfpixel.zoo.modelfile import ModelInfo
@@ -126,9 +127,7 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
             raise ArgumentError(f"{len(class_names)} class names for {outputs - 1} classes (background not counted)")
         return tuple(class_names)
     if outputs == COCO_OUTPUTS:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+        categories = coco_categories()
         return tuple(name if name != "N/A" else f"unused {k}" for k, name in enumerate(categories, start=1))
     return tuple(f"class {k}" for k in range(1, outputs))
 

@@ -1,0 +1,285 @@
+"""RTMDet-Ins (Lyu et al. 2022, arXiv:2212.07784): the YOLO family's way to objects with masks, in real time.
+
+Every point of a pyramid says class, box, and the weights of a network of three tiny layers that draws its mask on maps
+that all objects share. Shapes for a batch of b images, p points and n detections in all:
+
+    images        [b, 3, H, W]            normalised, padded
+      | CSPNeXt                           strides 8, 16, 32                            section 3.2
+      | CSPNeXtPAFPN                      down and up again, one width
+    pyramid       [b, c, H/s, W/s]        for each stride s
+      | DynamicHead                       convolutions shared by all levels            section 3.2
+    of each point [b, p, _]               class logits, a box, 169 numbers             section 3.4
+    maps          [b, 8, H/s, W/s]        s is the finest stride
+      | detections                        sigmoid, threshold, suppress by class, limit
+    detections    [n, _]                  boxes, scores, labels, kernels
+      | decode                            3 layers of 1 x 1 convolutions in each box alone, sigmoid, cut at .5
+    Instances
+
+Settings where the sources differ:
+
+    what                         MMDetection   ours              why
+    detections an image          100           the user's limit  counts must not be capped
+    candidates compared          1,000 a level 10,000, or ten times the limit; what was cut is told
+    where a point is in a cell   its corner    its centre        half a cell more exact; converted weights: the corner
+    masks in training            whole image   each box and a quarter more around it: masks are seen only there
+    mask targets                 every fourth  share of a cell   soft targets keep small objects
+                                 pixel
+    masks trained on             all           400 an image      chosen at random: memory is bounded
+    mask loss                    dice          dice, and cross-entropy: dice alone has no way back from full masks
+
+Weights: `halfpixel.zoo.convert.mmdet_rtmdet` converts MMDetection's `rtmdet-ins_{tiny,s,m,l,x}`, key for key; they run
+with `Settings(cell_point=0)`.
+
+Deviations from the paper and MMDetection: normalisation layers never update their statistics, so that training starts
+from converted weights or as if there were none. Images are padded by zeros after normalisation, and to the next
+multiple of 32, where MMDetection pads to a square by a grey of 114: channel attention, which averages over the whole
+input, sees another share of padding. Masks are cut to their boxes (widened by `mask_margin`); MMDetection's may reach
+beyond. Of an object so small that no point lies in its box, the nearest fine point answers. There is neither mosaic nor
+mixing of images. As in MMDetection's code, class and box share their two convolutions, whose weights all levels share
+while normalisations are each level's own; the convolutions before a mask's numbers and all last layers are each level's
+own too.
+
+`rtmdet_lite` is ours: EfficientNet-Lite0 with strides 4, 8, 16, so that maps are at stride 4 and a nucleus has points
+enough; a wider pyramid than its channels, and no normalisation in pyramid and head.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
+from halfpixel.nn.decoding import before_mask_suppression, detections
+from halfpixel.nn.dynamic_assignment import assign
+from halfpixel.nn.dynamic_head import DynamicHead, Said, dynamic_logits
+from halfpixel.nn.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.kernel_network import KernelNetwork
+from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses
+from halfpixel.nn.network import Outputs
+from halfpixel.ops import boxes
+from halfpixel.ops.assemble import assemble_on
+from halfpixel.ops.finite import is_finite
+from halfpixel.ops.mask_targets import centres_of_mass
+from halfpixel.structures.field_check import Count, Share, check_fields
+from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.targets import Targets
+
+BOX_WEIGHT, MASK_WEIGHT = 2.0, 2.0
+MASK_CONTEXT = 0.25
+"""Masks are trained on their boxes widened by this share of their sides, so that they learn where to end."""
+MASK_CELL = 2
+"""Side of a soft mask's cells, in pixels of the input."""
+PER_DETECTION = 10
+"""Candidates compared for each detection that is allowed."""
+MASK_CHOICE = 0
+"""The random choice of `Targets.generator` that is made here."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decided about a network besides its weights.
+
+    Attributes:
+        cell_point: where in its cell a point is, along both axes: .5 is the centre, 0 the corner at the top left.
+        box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
+        mask_iou: after that, suppress by the overlap of the masks; None to leave it out.
+        mask_margin: masks are drawn in each box widened by this share of its sides, on every side; the box of an object
+            is then its mask's. 0 leaves boxes as they are.
+        considered: best candidates of an image that are compared with each other; ten times the detection limit, where
+            that is more.
+        mask_samples: points an image that the mask loss is taken on.
+        mask_grid: cells along a side of the grids on which it is taken.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
+    """
+
+    cell_point: Share = 0.5
+    box_iou: Share = 0.6
+    mask_iou: Share | None = None
+    mask_margin: Share = 0.0
+    considered: Count = 10_000
+    mask_samples: Count = 400
+    mask_grid: Count = 56
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class RTMDet(KernelNetwork):
+    """The network.
+
+    Args:
+        class_names: class 0 is the first real one.
+        backbone: gives maps of three strides or more.
+        neck: merges them.
+        head: says what is at each point.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone: Backbone,
+        neck: CSPNeXtPAFPN,
+        head: DynamicHead,
+        settings: Settings,
+    ) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        self.settings: Settings = settings
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.map_stride = head.strides[0]
+        self.finer_masks = self.map_stride / MASK_CELL
+        self.output_layers = tuple(f"head.{name}" for name in head.output_layers)
+
+    def set_classes(self, classes: int) -> None:
+        """See `Network.set_classes`: the last layers of the classes, one for each level."""
+        self.head.set_classes(classes)
+
+    def apply_kernels(
+        self, features: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], first_xy: Int[Tensor, "n 2"]
+    ) -> Float[Tensor, "n h w"]:
+        """Three tiny layers on the maps and on the coordinates relative to the object's point (section 3.4)."""
+        return dynamic_logits(features, kernels, first_xy, self.map_stride, self.settings.cell_point)
+
+    def _said(self, images: Tensor) -> Said:
+        said: Said = self.head(self.neck(self.backbone(images)))
+        return said
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
+        """Find objects. Exports.
+
+        Args:
+            images: normalised, padded to multiples of 32.
+            sizes_hw: true sizes inside the padding, in pixels.
+            limits: score threshold and detection limit.
+
+        Returns:
+            Rows, one per detection over the whole batch, by image and then by descending score: `boxes_xyxy` (input
+            pixels), `scores`, `labels`, `image_index`, `kernels` `[n, 172]` (169 weights, the point, the unit of the
+            coordinates around it). For each image `maps` `[b, 8, H / s, W / s]`, `candidates` `[b, 1]` (before the
+            limit; -1 for NaN) and `saturated` `[b]`.
+        """
+        settings = self.settings
+        limits = before_mask_suppression(limits, settings.mask_iou)
+        considered = torch.sym_max(settings.considered, PER_DETECTION * limits.most)
+        said = self._said(images)
+        found = []
+        for k, size_hw in enumerate(sizes_hw):
+            logits, corners = said.logits[k], said.boxes_xyxy[k]
+            finite = is_finite(logits, corners)
+            found.append(detections(logits.sigmoid(), corners, size_hw, limits, settings.box_iou, finite, considered))
+        return self.as_outputs(found, list(said.kernels), said.maps)
+
+    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The terms `class`, `box` and `mask`, each a scalar; train on their sum (section 3.3).
+
+        A point's score for its object's class should be the IoU of its box with the object's, every other score 0:
+        quality focal loss. Boxes: generalised IoU, weighed by that IoU. Masks: dice
+        and cross-entropy. Both terms are 0 without objects.
+        """
+        said = self._said(images.tensor)
+        with torch.autocast(images.tensor.device.type, enabled=False):
+            parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
+        weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
+        quality, count = (mean_count(float(one), said.logits.device) for one in (weight, samples))
+        nothing = 0 * (said.boxes_xyxy.sum() + said.kernels.sum() + said.maps.sum())  # no weight is left out
+        return {
+            "class": classes / quality,
+            "box": nothing + BOX_WEIGHT * corners / quality,
+            "mask": nothing + MASK_WEIGHT * masks / count,
+        }
+
+    def _of_image(self, said: Said, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """By what to divide the first two sums and the third; sums of the terms."""
+        truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
+        logits, corners = said.logits[k], said.boxes_xyxy[k]
+        regions = boxes.expand(truth, MASK_CONTEXT)
+        every = torch.arange(len(target), device=labels.device)
+        grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
+        centres = centres_of_mass(grids, regions)
+        mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
+
+        wanted = torch.zeros_like(logits)
+        wanted[mine.points, labels[mine.objects]] = mine.overlaps
+        trained = ~boxes.within_any(said.points_xy, target.ignored_xyxy.to(truth))
+        trained[mine.points] = True
+        off = 1 - boxes.generalised_iou(corners[mine.points], truth[mine.objects])
+
+        chosen = torch.randperm(len(mine.points), generator=target.generator(MASK_CHOICE)).to(labels.device)
+        chosen = chosen[: self.settings.mask_samples]
+        objects, said_of = mine.objects[chosen], said.kernels[k, mine.points[chosen]]
+        image, here = torch.zeros_like(objects), regions[objects]
+        maps, grid = said.maps[k : k + 1], self.settings.mask_grid
+        drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
+        entropy = binary_cross_entropy_with_logits(drawn, grids[objects], reduction="none").mean((1, 2))
+        return (
+            mine.overlaps.sum(),
+            truth.new_tensor(len(chosen)),
+            (quality_focal_losses(logits, wanted) * trained[:, None]).sum(),
+            (off * mine.overlaps).sum(),
+            (dice_losses(drawn.sigmoid(), grids[objects]) + entropy).sum(),
+        )
+
+
+# Variants
+
+
+def _on_cspnext(
+    class_names: Sequence[str], settings: Settings | None, depth: float, width: float, blocks: int
+) -> RTMDet:
+    """The paper's network: factors on CSPNeXt's blocks and channels, and blocks in each layer of the pyramid."""
+    settings, backbone = settings or Settings(), CSPNeXt(depth, width)
+    channels = backbone.channels[0]
+    neck = CSPNeXtPAFPN(backbone.channels, channels, blocks)
+    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point)
+    return RTMDet(class_names, backbone, neck, head, settings)
+
+
+def rtmdet_ins_tiny(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_tiny`."""
+    return _on_cspnext(class_names, settings, 0.167, 0.375, 1)
+
+
+def rtmdet_ins_s(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_s`."""
+    return _on_cspnext(class_names, settings, 0.33, 0.5, 1)
+
+
+def rtmdet_ins_m(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_m`."""
+    return _on_cspnext(class_names, settings, 0.67, 0.75, 2)
+
+
+def rtmdet_ins_l(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_l`."""
+    return _on_cspnext(class_names, settings, 1.0, 1.0, 3)
+
+
+def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """MMDetection's `rtmdet-ins_x`."""
+    return _on_cspnext(class_names, settings, 1.33, 1.25, 4)
+
+
+def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
+    """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
+    settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 80
+    neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
+    head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
+    return RTMDet(class_names, backbone, neck, head, settings)
+
+
+VARIANTS: dict[str, Callable[[Sequence[str], Settings | None], RTMDet]] = {
+    "rtmdet_ins_tiny": rtmdet_ins_tiny,
+    "rtmdet_ins_s": rtmdet_ins_s,
+    "rtmdet_ins_m": rtmdet_ins_m,
+    "rtmdet_ins_l": rtmdet_ins_l,
+    "rtmdet_ins_x": rtmdet_ins_x,
+    "rtmdet_lite": rtmdet_lite,
+}

@@ -1,0 +1,58 @@
+"""Which converter turns others' weights into a network of ours: each file of `halfpixel.zoo.convert` may be one.
+
+A converter has `convert(checkpoint, class_names=None)`, which gives the network and its description, or raises a
+ModelFileError that says what does not fit; and `RENAMES`, patterns of the names that it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from halfpixel.errors import ModelFileError
+from halfpixel.nn.network import Network
+from halfpixel.zoo.convert.state_dicts import weights_in
+from halfpixel.zoo.modelfile import ModelInfo
+from halfpixel.zoo.names import CONVERTERS
+
+
+def convert(
+    checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = None, reader: str = ""
+) -> tuple[Network, ModelInfo]:
+    """A network of ours with others' weights.
+
+    Args:
+        checkpoint: a state dict, or what it was saved in.
+        class_names: default those that the file names, or numbers.
+        reader: a file of `halfpixel.zoo.convert`; empty for the one that knows the names of the weights.
+
+    Raises:
+        ModelFileError: no converter knows them; the nearest says what does not fit.
+        ArgumentError: the number of class names is wrong.
+    """
+    modules = [import_module(f"halfpixel.zoo.convert.{name}") for name in ([reader] if reader else CONVERTERS)]
+    errors: dict[str, tuple[float, ModelFileError]] = {}
+    for module in modules:
+        if not hasattr(module, "convert"):
+            continue
+        try:
+            converted: tuple[Network, ModelInfo] = module.convert(checkpoint, class_names)
+            return converted
+        except ModelFileError as error:
+            errors[module.__name__.rpartition(".")[2]] = _known(module, checkpoint), error
+    nearest = max(errors, key=lambda name: errors[name][0])
+    others = ", ".join(name for name in errors if name != nearest)
+    raise ModelFileError(f"{errors[nearest][1]}{f' (nor for {others})' if others else ''}") from errors[nearest][1]
+
+
+def _known(module: ModuleType, checkpoint: Mapping[str, Any]) -> float:
+    """The share of weights whose names a converter knows, 0..1."""
+    try:
+        names = list(weights_in(checkpoint))
+    except ModelFileError:
+        return 0.0
+    patterns = [pattern for pattern, *_ in getattr(module, "RENAMES", ()) if isinstance(pattern, str)]
+    return sum(any(re.fullmatch(one, name) for one in patterns) for name in names) / len(names)

@@ -1,0 +1,1 @@
+"""Networks of other programs behind the model contract: they predict, and nothing else."""

@@ -1,0 +1,333 @@
+"""Query models that the library transformers runs, with our decoding: RF-DETR and EoMT.
+
+    image, as large as the network takes -> transformers' network -> scores of each query, a map [h/4, w/4] of each
+      RF-DETR (Robinson et al. 2025, arXiv:2511.09554): sigmoid scores, and a box of each query
+      EoMT (Kerssies et al. 2025, arXiv:2503.19108): softmax scores times the mean of the mask, whose extent is the box
+    -> queries above the threshold -> their maps, inside their boxes only -> soft masks
+
+transformers' own processors paint each object on the whole image, and let later objects of EoMT hide earlier ones.
+
+Deviations: a query is one object, of its best class; the processors may make several of one. EoMT's scores are taken
+where the network says them, at a quarter of the size, before the maps are enlarged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
+from halfpixel.nn.decoding import RowRules, as_rows, detections, of_image
+from halfpixel.nn.network import Axis, Network, Outputs
+from halfpixel.ops.assemble import assemble
+from halfpixel.ops.finite import is_finite
+from halfpixel.optional import load_extra
+from halfpixel.structures.field_check import from_plain
+from halfpixel.structures.images import ImageBatch, InputRules, Limits, Resized
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.targets import Targets
+from halfpixel.zoo.modelfile import ModelInfo, check_finite, is_described
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+"""Files beside the weights: what the network is like, and how images are prepared."""
+
+FINER = 4.0
+"""Cells of a soft mask along a cell of the network's map: fine enough to bend where whole-image logits would."""
+
+EXTRA = "halfpixel[transformers]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Nothing can be decided about these networks."""
+
+
+class QueryNetwork(Network):
+    """A network of transformers.
+
+    Args:
+        class_names: class 0 is the first real one.
+        network: of transformers.
+        rules: how images are prepared; they say the only size that it takes.
+    """
+
+    layout: Mapping[str, Axis] = {
+        **dict.fromkeys(("boxes_xyxy", "scores", "labels", "image_index", "logits"), "row"),
+        **dict.fromkeys(("candidates", "saturated"), "image"),
+    }
+    output_layers = ()
+    black: Tensor
+    only_predicts = "halfpixel only runs this network, which is one of transformers"
+
+    def __init__(self, class_names: Sequence[str], network: Any, rules: InputRules) -> None:
+        super().__init__()
+        assert rules.exact_hw is not None
+        self.class_names = tuple(class_names)
+        self.settings: Settings = Settings()
+        self.network = network
+        self.exact_hw = rules.exact_hw
+        black = -torch.tensor(rules.mean) / torch.tensor(rules.std)
+        self.register_buffer("black", black.reshape(3, 1, 1), persistent=False)
+
+    @abstractmethod
+    def said(self, canvas: Tensor, sizes_hw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each query of each image the scores of classes `[b, q, classes]`, the box `[b, q, 4]` and a map of logits.
+
+        Args:
+            canvas: images in the size that the network takes.
+            sizes_hw: of the images inside of it.
+        """
+
+    def set_classes(self, classes: int) -> None:
+        """See `Network.set_classes`.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(f"it cannot be given other classes: {self.only_predicts}")
+
+    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """See `Network.losses`.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(f"it cannot be trained: {self.only_predicts}")
+
+    def forward(self, images: Tensor, sizes_hw: Tensor, limits: Limits) -> Outputs:
+        """See `Network.forward`."""
+        canvas = self.black.to(images.dtype).expand(len(images), 3, *self.exact_hw).clone()
+        for k, (height, width) in enumerate(sizes_hw.tolist()):  # the network knows padding that is black
+            canvas[k, :, :height, :width] = images[k, :, :height, :width]
+        scores, boxes_xyxy, logits = (one.float() for one in self.said(canvas, sizes_hw))
+        threshold = limits.score_threshold.to(scores.device)
+        found = []
+        for k, size_hw in enumerate(sizes_hw):
+            best, labels = scores[k].max(1)
+            one_each = torch.zeros_like(scores[k]).scatter(1, labels[:, None], best[:, None])
+            finite = is_finite(scores[k], boxes_xyxy[k], logits[k])
+            one = detections(one_each, boxes_xyxy[k], size_hw, limits, None, finite)
+            exhausted = (best > threshold).all()  # a query more might have been an object, too
+            found.append(one._replace(saturated=one.saturated | exhausted))
+        return {
+            **as_rows(found),
+            "logits": torch.cat([of_one[one.sources] for of_one, one in zip(logits, found, strict=True)]),
+            "candidates": torch.stack([one.candidates for one in found])[:, None],
+            "saturated": torch.stack([one.saturated for one in found]),
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:
+        """See `Network.decode`: of each map only what lies in its object's box is looked at."""
+        outputs = {name: tensor.detach().cpu() for name, tensor in outputs.items()}
+        rules, found = RowRules(self.class_names, ("detections",)), []
+        for k, size in enumerate(sizes):
+            rows = of_image(outputs, k)
+            maps = outputs["logits"][rows]
+            stride = self.exact_hw[0] / maps.shape[1]
+            every = torch.arange(len(rows))
+            boxes_xyxy = outputs["boxes_xyxy"][rows]
+            soft = assemble(maps[:, None], torch.ones(len(rows), 1), every, boxes_xyxy, stride, finer=FINER)
+            objects = rules.objects(outputs, k, size, limits.most, [one.sigmoid() for one in soft])
+            found.append(self.finished(objects))
+        return found
+
+    def finished(self, objects: Instances) -> Instances:
+        """What is left to do once there are masks."""
+        return objects
+
+
+class RfDetr(QueryNetwork):
+    """`RfDetrForInstanceSegmentation`."""
+
+    def said(self, canvas: Tensor, sizes_hw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `QueryNetwork.said`."""
+        outputs = self.network(pixel_values=canvas)
+        centres, sides = outputs.pred_boxes.float().split(2, dim=2)
+        corners = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
+        height, width = self.exact_hw
+        scale = corners.new_tensor([width, height, width, height])
+        return outputs.logits.float().sigmoid(), corners * scale, outputs.pred_masks
+
+
+class Eomt(QueryNetwork):
+    """`EomtForUniversalSegmentation`, trained for instances."""
+
+    def said(self, canvas: Tensor, sizes_hw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `QueryNetwork.said`."""
+        outputs = self.network(pixel_values=canvas)
+        logits = outputs.masks_queries_logits.float()
+        stride = self.exact_hw[0] / logits.shape[2]
+        y, x = (stride * (torch.arange(side, device=logits.device) + 0.5) for side in logits.shape[2:])
+        sizes = sizes_hw.to(logits.device)[:, :, None]
+        positive, inside, near = logits > 0, _cells(y, x, sizes), _cells(y, x, sizes + stride)
+        counted = positive & inside[:, None]
+        quality = (logits.sigmoid() * counted).sum((2, 3)) / counted.sum((2, 3)).clamp(min=1)
+        scores = outputs.class_queries_logits.float().softmax(2)[..., :-1]  # the last class is no object
+        # to where the next cells' centres are: in between, logits may still be above 0
+        low_y, high_y = _extent((positive & near[:, None]).any(3))
+        low_x, high_x = _extent((positive & near[:, None]).any(2))
+        boxes_xyxy = stride * torch.stack([low_x - 0.5, low_y - 0.5, high_x + 0.5, high_y + 0.5], dim=2)
+        empty = ~counted.flatten(2).any(2)
+        return scores * quality[..., None], boxes_xyxy.masked_fill(empty[..., None], 0), logits
+
+    def finished(self, objects: Instances) -> Instances:
+        """The boxes are those of the masks; what has no pixel is no object."""
+        assert objects.masks is not None
+        objects = replace(objects, boxes_xyxy=objects.masks.boxes_xyxy())
+        return objects[(objects.boxes_xyxy[:, 2:] > objects.boxes_xyxy[:, :2]).all(1)]
+
+
+def _cells(y: Tensor, x: Tensor, sizes: Tensor) -> Tensor:
+    """Which cells `[b, h, w]` have their centres in images of sizes `[b, 2, 1]`."""
+    return (y < sizes[:, 0])[:, :, None] & (x < sizes[:, 1])[:, None]
+
+
+def _extent(used: Tensor) -> tuple[Tensor, Tensor]:
+    """Of `[..., n]` where the first that is used begins, and the last one ends."""
+    places = torch.arange(used.shape[-1], device=used.device)
+    return torch.where(used, places, used.shape[-1]).amin(-1), torch.where(used, places + 1, 0).amax(-1)
+
+
+NETWORKS: dict[str, tuple[type[QueryNetwork], str]] = {
+    "rf_detr": (RfDetr, "RfDetrForInstanceSegmentation"),
+    "eomt": (Eomt, "EomtForUniversalSegmentation"),
+}
+"""Ours and transformers' class, by what a file says as `model_type`."""
+
+
+def is_of_transformers(path: Path) -> bool:
+    """Whether weights are not ours, and have a description of transformers beside them."""
+    return path.suffix == ".safetensors" and path.with_name(CONFIG).is_file() and not is_described(path)
+
+
+def runs_in_transformers(path: Path) -> bool:
+    """Whether it is a network that only transformers runs."""
+    return is_of_transformers(path) and _read_json(path.with_name(CONFIG)).get("model_type") in NETWORKS
+
+
+def described_as(path: Path) -> str:
+    """What is wrong with a network that is none of those, for a message."""
+    kind = _read_json(path.with_name(CONFIG)).get("model_type")
+    return f"expected a network of the type {' or '.join(NETWORKS)} in {CONFIG}, got {kind!r:.60}"
+
+
+def names_in_config(path: Path) -> tuple[str, ...] | None:
+    """The classes that a description of transformers names, None where it names none.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    named = _read_json(path.with_name(CONFIG)).get("id2label")
+    if not isinstance(named, dict) or not all(key.isdecimal() for key in named):
+        return None
+    names = class_names({int(key): name for key, name in named.items()})
+    return None if _are_numbers(names) else names
+
+
+def open_transformers(path: Path, usual: Sequence[str] = ()) -> tuple[QueryNetwork, ModelInfo]:
+    """A network of transformers and its description, ready to predict. Nothing is fetched, and no code run.
+
+    Args:
+        path: `model.safetensors` in a folder as transformers writes it, with `config.json`.
+        usual: names of the classes, where that only numbers so many.
+
+    Raises:
+        ModelFileError: another network, or files that do not go together.
+        MissingDependencyError: transformers is not installed, or too old.
+    """
+    config = _read_json(path.with_name(CONFIG))
+    kind = str(config.get("model_type"))
+    if kind not in NETWORKS:
+        raise ModelFileError(f"{path}: {described_as(path)}")
+    ours, theirs = NETWORKS[kind]
+    transformers = load_extra("transformers", EXTRA)
+    if not hasattr(transformers, theirs):
+        raise MissingDependencyError(
+            f'transformers {transformers.__version__} has no {theirs}: pip install --upgrade "{EXTRA}"'
+        )
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # what it would warn of is an error here
+    network = _load(getattr(transformers, theirs), path)
+    names = class_names(network.config.id2label)
+    if _are_numbers(names) and len(usual) == len(names):
+        names = tuple(usual)
+    rules = _input_rules(path, network.config, stretch=kind == "rf_detr")
+    try:
+        info = ModelInfo(kind, names, rules, source=str(config.get("_name_or_path") or path.parent.name))
+    except ArgumentError as error:
+        raise ModelFileError(f"{path.with_name(CONFIG)}: {error}") from error
+    model = ours(names, network, rules)
+    try:
+        check_finite(model)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    return model.eval(), info
+
+
+def _load(kind: Any, path: Path) -> Any:
+    """A network with all of its weights."""
+    how = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+    try:  # shapes that differ are told of below, by name
+        network, told = kind.from_pretrained(path.parent, output_loading_info=True, ignore_mismatched_sizes=True, **how)
+    except Exception as error:  # of many classes that have no common base
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelFileError(f"{path}: transformers cannot read it ({lines[0] if lines else error})") from error
+    mismatched = [one[0] if isinstance(one, tuple) else one for one in told["mismatched_keys"]]
+    for what, wrong in (
+        ("is missing", told["missing_keys"]),
+        ("is unexpected", told["unexpected_keys"]),
+        ("has another shape", mismatched),
+    ):
+        if wrong:
+            raise ModelFileError(f"{path}: not the weights of {kind.__name__}: {min(wrong)} {what}")
+    return network
+
+
+def _input_rules(path: Path, config: Any, stretch: bool) -> InputRules:
+    """How images are prepared: by what lies beside the weights, else as is usual."""
+    file = path.with_name(PREPROCESSOR)
+    said = _read_json(file) if file.is_file() else {}
+    size = said.get("size", {})
+    side = None if stretch else config.image_size
+    exact = (side, side)
+    if stretch and isinstance(size, Mapping):
+        exact = (size.get("height"), size.get("width"))
+    renamed = {"mean": "image_mean", "std": "image_std"}
+    given = {ours: said[theirs] for ours, theirs in renamed.items() if theirs in said}
+    if None in exact:
+        raise ModelFileError(f"{file}: expected `size` with `height` and `width`, got {size!r:.80}")
+    try:
+        return from_plain(InputRules, {"exact_hw": exact, "stretch": stretch, **given})
+    except ArgumentError as error:
+        raise ModelFileError(f"{file}: {error}") from error
+
+
+def class_names(id2label: Mapping[int, str]) -> tuple[str, ...]:
+    """Names in the order of their numbers; one that is there twice, as for what COCO left out, gets its number."""
+    names = [str(id2label[k]) for k in sorted(id2label)]
+    times = Counter(names)
+    return tuple(name if times[name] == 1 else f"{name} {k}" for k, name in enumerate(names))
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether transformers made the names up."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(said, dict):
+        raise ModelFileError(f"{path}: expected a JSON object, got {type(said).__name__}")
+    return said

@@ -1,0 +1,65 @@
+"""The converter that knows the names of the weights takes them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_mmdet_solov2 import theirs
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+from halfpixel.engine.load import load
+from halfpixel.errors import ModelFileError
+from halfpixel.zoo import converters
+from halfpixel.zoo.coco_classes import coco_classes
+
+
+def test_a_file_of_others_is_read_by_whoever_knows_it(tmp_path: Path) -> None:
+    torch.save({"meta": {"epoch": 1}, "state_dict": theirs()}, tmp_path / "solo.pth")
+    predictor = load(tmp_path / "solo.pth")
+    assert (predictor.info.variant, predictor.info.licence) == ("solov2_light_r50", "Apache-2.0")
+    torch.save(
+        fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).state_dict(), tmp_path / "f.pth"
+    )
+    assert load(tmp_path / "f.pth").info.variant == "faster_rcnn_r50_fpn"
+
+
+def test_the_nearest_says_what_does_not_fit(tmp_path: Path) -> None:
+    state = theirs()
+    del state["mask_head.conv_kernel.bias"]
+    with pytest.raises(ModelFileError, match=r"head\.kernels\.bias is missing \(nor for .*torchvision"):
+        converters.convert(state)
+    state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).state_dict()
+    state["more"] = torch.zeros(1)
+    torch.save(state, tmp_path / "f.pth")
+    with pytest.raises(ModelFileError, match=r"f\.pth: not torchvision's .*'more' \(nor for .*mmdet_solov2"):
+        load(tmp_path / "f.pth")
+
+
+def test_who_reads_a_file_may_be_known() -> None:
+    model, info = converters.convert(theirs(80), coco_classes(), "mmdet_solov2")
+    assert info.class_names == model.class_names == coco_classes()
+    assert (len(coco_classes()), coco_classes()[0], coco_classes()[79]) == (80, "person", "toothbrush")
+    with pytest.raises(ModelFileError, match="not torchvision's") as caught:
+        converters.convert(theirs(), None, "torchvision")
+    assert "nor for" not in str(caught.value)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"a": 1}, {"state_dict": {"a": "b"}}, {3: torch.zeros(1)}])
+def test_no_weights_at_all(nothing: dict[object, object]) -> None:
+    with pytest.raises(ModelFileError, match="no state dict"):
+        converters.convert(nothing)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    backbone = transformers.RTDetrResNetConfig(
+        out_indices=[2, 3, 4], hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic"
+    )
+    config = transformers.RTDetrConfig(
+        backbone_config=backbone, encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3,
+        id2label={0: "cat", 1: "dog"},
+    )  # fmt: skip
+    transformers.RTDetrForObjectDetection(config).save_pretrained(tmp_path)
+    predictor = load(tmp_path)
+    assert (predictor.info.variant, predictor.class_names) == ("rt_detr_r18", ("cat", "dog"))
+    assert predictor.model.only_predicts == ""
