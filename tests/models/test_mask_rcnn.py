@@ -9,12 +9,15 @@ from torch import Tensor
 from torchvision.ops.poolers import LevelMapper
 
 from halfpixel.models import mask_rcnn
-from halfpixel.models.mask_rcnn import MaskRCNN, mask_rcnn_lite
+from halfpixel.models.mask_rcnn import MaskRCNN, mask_rcnn_lite, point_rend_lite
+from halfpixel.nn import regions as regions_of_interest
 from halfpixel.nn.box_head import BoxHead
 from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BACKGROUND
 from halfpixel.nn.network import Outputs
+from halfpixel.nn.regions import crop_regions
 from halfpixel.ops import boxes
+from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
 
@@ -114,8 +117,10 @@ def test_each_region_is_cropped_from_the_level_that_suits_it(model: MaskRCNN, mo
         seen.append(levels)
         return torch.zeros(len(boxes), 80, 7, 7)
 
-    monkeypatch.setattr(mask_rcnn, "roi_align", spy)
-    model._crop([torch.zeros(1, 80, 4, 4)] * 4, regions, torch.zeros(len(regions), dtype=torch.int64), 7)
+    monkeypatch.setattr(regions_of_interest, "roi_align", spy)
+    model._crop(
+        FeatureTable.of([torch.zeros(1, 80, 4, 4)] * 4), regions, torch.zeros(len(regions), dtype=torch.int64), 7
+    )
     assert torch.equal(seen[0], LevelMapper(2, 5)([regions]))
     assert set(seen[0].tolist()) == {0, 1, 2, 3}
 
@@ -292,3 +297,38 @@ def test_masks_are_trained_on_boxes_with_their_margin(monkeypatch: pytest.Monkey
     model.losses(batch_of(image), [target])
     own = boxes.expand(target.boxes_xyxy, 0.25)  # annotated boxes are among the regions
     assert all(any(torch.allclose(box, one, atol=1e-4) for one in asked[0]) for box in own)
+
+
+def test_a_point_head_changes_masks_and_nothing_else(model: MaskRCNN) -> None:
+    """The same weights: without points masks are what the mask head says, with them most cells are that, enlarged."""
+    settings = model.settings
+    pointed = point_rend_lite(CLASSES, settings).eval()
+    missing, unexpected = pointed.load_state_dict(model.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("point_head.") for name in missing)
+    plain, refined = found_by(model, 0.05, 12), found_by(pointed, 0.05, 12)
+    for name in plain.keys() - {"masks"}:
+        assert torch.equal(plain[name], refined[name])
+    image, _ = scene(64, seed=1)
+    assert model.mask_head is not None
+    with torch.no_grad():
+        features = FeatureTable.of(model.pyramid(model.backbone(image[None])))
+        regions = boxes.expand(plain["boxes_xyxy"], settings.mask_margin)
+        crops = crop_regions(features, regions, plain["image_index"], 14, 2, True)
+        logits = model.mask_head(crops)[torch.arange(len(regions)), plain["labels"]]
+    assert torch.equal(plain["masks"], logits.sigmoid())
+    for _ in range(2):
+        logits = torch.nn.functional.interpolate(logits[:, None], scale_factor=2, mode="bilinear")[:, 0]
+    assert refined["masks"].shape == (len(regions), 112, 112)
+    same = (refined["masks"] - logits.sigmoid()).abs() < 1e-5
+    assert 0.4 < same.float().mean() < 1
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_where_blocks_take_their_stride(early: bool) -> None:
+    settings = dataclasses.replace(mask_rcnn.Settings(), early_stride=early)
+    with torch.device("meta"):
+        backbone = mask_rcnn.mask_rcnn_r50_fpn(CLASSES, settings).backbone
+    block = backbone.get_submodule("layer3.0")
+    strides = [block.get_submodule(name).stride for name in ("conv1", "conv2", "conv3")]
+    assert strides == ([(2, 2), (1, 1), (1, 1)] if early else [(1, 1), (2, 2), (1, 1)])

@@ -47,3 +47,10 @@ def test_anchors_keep_their_area_and_ratio() -> None:
     width, height = (found[:, 2:] - found[:, :2]).unbind(1)
     torch.testing.assert_close(width * height, torch.full((4,), 576.0))
     torch.testing.assert_close(height / width, torch.tensor([0.5, 1.0, 2.0, 3.0]))
+
+
+def test_centres_can_be_at_the_corners_of_cells() -> None:
+    (middle,) = anchor_boxes([(2, 3)], (16, 24), (24,), (1.0,), (8,), "half_pixel", CPU)
+    (corner,) = anchor_boxes([(2, 3)], (16, 24), (24,), (1.0,), (8,), "half_pixel", CPU, centre=0.0)
+    assert torch.equal(middle - corner, torch.full((6, 4), 4.0))
+    assert corner[0].tolist() == [-12, -12, 12, 12]

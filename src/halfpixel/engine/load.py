@@ -52,7 +52,8 @@ def load(
         model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
             was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
             Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks; or `model.safetensors` in
-            a folder of transformers, of RF-DETR with masks or EoMT.
+            a folder of transformers, of RF-DETR with masks or EoMT; or a `.pkl` file of Detectron2's
+            model zoo, whose weights are CC BY-SA 3.0.
         backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
         precision: what the backend computes in; default the fastest without losing objects.
         progress: told of a download's pieces.
@@ -126,6 +127,10 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
     if path.suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
+    if path.suffix == ".pkl":
+        from halfpixel.zoo.convert.detectron2 import read  # most never need it
+
+        return Predictor(*read(path))
     if runs_in_transformers(path):
         foreign, about = open_transformers(path, coco_classes() if named is not None else ())
         if named is not None:

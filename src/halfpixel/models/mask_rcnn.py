@@ -34,46 +34,53 @@ Settings where the sources differ:
     mask crop                    the box     the box       + 12.5%  `mask_rcnn_lite`: masks may correct their boxes
     suppression                  boxes       boxes         + masks  `mask_rcnn_lite`: neighbours that overlap in boxes
 
+With a point head it is PointRend (Kirillov et al. 2020, arXiv:1912.08193): masks are enlarged to 224 x 224 cells in
+steps of two, after each of which the 784 least certain cells are decided anew (`halfpixel.nn.point_head`).
+
 Weights: `halfpixel.from_torchvision` converts those of torchvision's `maskrcnn_resnet50_fpn`,
-`fasterrcnn_resnet50_fpn` and their `_v2`, key for key. They run with `Settings(alignment="torchvision")`.
+`fasterrcnn_resnet50_fpn` and their `_v2`, key for key. They run with `Settings(alignment="torchvision")`. Detectron2's
+of the paper's network and of PointRend convert, and MMDetection's of PointRend.
 
 Deviations from the paper, as in every current implementation: approximate joint training in one pass, the pyramid's
 coarsest level is a subsampled one. From torchvision, with `alignment="half_pixel"`: anchors are never rounded, RoIAlign
-is the aligned one, masks are pasted exactly. Normalisation layers never update their statistics.
+is the aligned one, masks are pasted exactly. Normalisation layers never update their statistics. From PointRend: the
+masks of points in training are interpolated, not cut at .5; beyond the map its edge goes on, where theirs is 0;
+`point_rend_lite` starts from the mask branch's 28 x 28 cells and ends at 112 x 112.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from msgspec import Meta
+from torch import Tensor
 
 from halfpixel.nn.backbone import STRIDES, Backbone
-from halfpixel.nn.box_head import BOX_WEIGHTS, BoxHead, detect
+from halfpixel.nn.box_head import BoxHead, detect
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.losses import mean_count
 from halfpixel.nn.mask_head import MaskHead
-from halfpixel.nn.matching import BACKGROUND, BalancedSampler, match
+from halfpixel.nn.matching import BalancedSampler
 from halfpixel.nn.network import Axis, Network, Outputs
+from halfpixel.nn.point_head import CoarseMaskHead, PointHead
+from halfpixel.nn.region_masks import RegionMasks
+from halfpixel.nn.regions import choose, crop_regions
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
-from halfpixel.ops import boxes
 from halfpixel.ops.paste import Alignment
-from halfpixel.ops.roi_align import FeatureTable, roi_align
+from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.ops.rows import images_of, in_chunks
 from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets
 
-ROIS_AT_ONCE, MASKS_AT_ONCE = 1024, 128
-"""The heads look at so many RoIs at a time: their memory does not grow with the number of objects."""
-ROI_CHOICE = 1
-"""The random choice of `Targets.generator` that is made here; the proposal network has 0."""
+ROIS_AT_ONCE = 1024
+"""The box head looks at so many RoIs at a time: its memory does not grow with the number of objects."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,10 @@ class Settings:
             can reach beyond a box that is a little off; the box of an object is then its mask's. 0 is the paper's.
         anchor_samples: anchors an image that the proposal loss is taken on.
         region_samples: RoIs an image that the head losses are taken on, a quarter of them objects at most.
+        region_sampling: samples along each side of a cell of a RoI's crop; 0 takes as many as it covers cells of the
+            map, as Detectron2 and MMDetection do; such a network cannot be exported.
+        anchor_centre: where in its cell an anchor is: .5 the middle, 0 the first corner, as in the same two.
+        early_stride: ResNet's blocks take their stride in the first convolution, as weights of Detectron ("caffe") do.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
@@ -114,6 +125,9 @@ class Settings:
     mask_margin: Share = 0.0
     anchor_samples: Count = 256
     region_samples: Count = 512
+    region_sampling: Annotated[int, Meta(ge=0, le=16)] = 2
+    anchor_centre: Share = 0.5
+    early_stride: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -130,6 +144,7 @@ class MaskRCNN(Network):
         box_head: says what it is, and where exactly.
         mask_head: says which pixels it has; None for Faster R-CNN.
         settings: see there.
+        point_head: refines the masks along their outlines; None leaves them as they are.
     """
 
     def __init__(
@@ -139,14 +154,15 @@ class MaskRCNN(Network):
         pyramid: FeaturePyramid,
         rpn: RegionProposalNetwork,
         box_head: BoxHead,
-        mask_head: MaskHead | None,
+        mask_head: MaskHead | CoarseMaskHead | None,
         settings: Settings,
+        point_head: PointHead | None = None,
     ) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
         self.settings: Settings = settings
         self.backbone, self.pyramid, self.rpn = backbone, pyramid, rpn
-        self.box_head, self.mask_head = box_head, mask_head
+        self.box_head, self.mask_head, self.point_head = box_head, mask_head, point_head
         self.sample_rois = BalancedSampler(settings.region_samples, 0.25)
         rows = ("boxes_xyxy", "scores", "labels", "image_index", *(("masks",) if mask_head else ()))
         self.layout: Mapping[str, Axis] = {
@@ -155,6 +171,7 @@ class MaskRCNN(Network):
         }
         self.output_layers = ("rpn.objectness", "rpn.deltas", "box_head.logits", "box_head.deltas")
         self.output_layers += ("mask_head.logits",) if mask_head else ()
+        self.output_layers += tuple(f"point_head.{name}" for name in point_head.output_layers) if point_head else ()
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """Find objects. Exports: the numbers of RoIs and detections stay symbols, so `.shape[0]` and never `len`.
@@ -179,8 +196,9 @@ class MaskRCNN(Network):
         of_images = zip(rois, logits.split(split), deltas.split(split), sizes_hw, strict=True)
         found = [detect(*of_image, limits, self.settings.box_iou) for of_image in of_images]
         outputs = as_rows(found)
-        if self.mask_head is not None:
-            outputs["masks"] = self._draw(features, outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"])
+        if self.region_masks is not None:
+            rows = outputs["boxes_xyxy"], outputs["labels"], outputs["image_index"]
+            outputs["masks"] = self.region_masks.draw(features, *rows)
         outputs["candidates"] = torch.stack([proposed, torch.stack([one.candidates for one in found])], 1)
         outputs["saturated"] = torch.stack([one.saturated for one in found])
         return outputs
@@ -195,77 +213,42 @@ class MaskRCNN(Network):
         """Sides of the proposal network's anchors, in pixels of the input."""
         return self.rpn.plan.sizes
 
+    @property
+    def region_masks(self) -> RegionMasks | None:
+        """What draws masks, None for boxes alone."""
+        if self.mask_head is None:
+            return None
+        told = self.settings
+        return RegionMasks(self.mask_head, self.point_head, told.alignment, told.region_sampling, told.mask_margin)
+
     def _classify(self, features: FeatureTable, rois: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and box regression deltas of each RoI."""
         chunks = in_chunks(ROIS_AT_ONCE, rois, image_index)
         logits, deltas = zip(*(self.box_head(self._crop(features, some, of, 7)) for some, of in chunks), strict=True)
         return torch.cat(logits), torch.cat(deltas)
 
-    def _draw(self, features: FeatureTable, boxes_xyxy: Tensor, labels: Tensor, image_index: Tensor) -> Tensor:
-        """Probabilities of each detection's own class, `[n, 28, 28]`: class and mask are decoupled (section 3)."""
-        assert self.mask_head is not None
-        parts, widened = [], boxes.expand(boxes_xyxy, self.settings.mask_margin)
-        for some, label, of in in_chunks(MASKS_AT_ONCE, widened, labels, image_index):
-            logits: Tensor = self.mask_head(self._crop(features, some, of, 14))
-            parts.append(logits[torch.arange(label.shape[0], device=label.device), label].sigmoid())
-        return torch.cat(parts)
-
     def _crop(self, features: FeatureTable, rois: Tensor, image_index: Tensor, output_size: int) -> Tensor:
-        """RoIAlign, each RoI from the level that suits its size (FPN, equation 1, with k0 = 4)."""
-        level = torch.floor(4 + torch.log2(boxes.area(rois).clamp(min=0).sqrt() / 224) + 1e-6)
-        level = level.clamp(2, 1 + len(STRIDES)).long() - 2
         aligned = self.settings.alignment == "half_pixel"
-        return roi_align(features, rois, image_index, level, STRIDES, output_size, sampling=2, aligned=aligned)
+        return crop_regions(features, rois, image_index, output_size, self.settings.region_sampling, aligned)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """The terms `rpn_objectness`, `rpn_box`, `class`, `box` and `mask`, each a scalar; train on their sum.
+        """The terms `rpn_objectness`, `rpn_box`, `class`, `box`, `mask` (and `point`), each a scalar; train on the sum.
 
         Section 3: L = L_cls + L_box + L_mask. The mask term is a binary cross-entropy over the pixels of the true
-        class's mask only, in RoIs that match an object; with none in the batch it is 0.
+        class's mask only, in RoIs that match an object; with none in the batch it is 0. PointRend's is the same over
+        points.
         """
         pyramid = self.pyramid(self.backbone(images.tensor))
         scored = self.rpn(pyramid, images.tensor)
         settings, features = self.settings, FeatureTable.of(pyramid[: len(STRIDES)])
         limits = settings.training_proposals_per_level, settings.training_proposals
         proposals, _ = self.rpn.propose(scored, images.sizes_hw, *limits)
-        return self.rpn.losses(scored, targets) | self._head_losses(features, proposals, targets)
-
-    def _head_losses(
-        self, features: FeatureTable, proposals: list[Tensor], targets: Sequence[Targets]
-    ) -> dict[str, Tensor]:
-        """Of RoIs chosen among the proposals and the annotated boxes; positive from an IoU of .5 (section 3.1)."""
-        rois, matches, classes, wanted = [], [], [], []
-        for proposed, target in zip(proposals, targets, strict=True):
-            objects, labels = target.boxes_xyxy.to(proposed), target.labels.to(proposed.device)
-            candidates = torch.cat([proposed, objects])
-            found = match(candidates, objects, target.ignored_xyxy.to(proposed), 0.5, 0.5)
-            positive, negative = self.sample_rois(found, target.generator(ROI_CHOICE))
-            chosen = torch.cat([positive, negative])
-            rois.append(candidates[chosen])
-            matches.append(found[chosen])
-            classes.append(torch.cat([labels[found[positive]] + 1, torch.zeros_like(negative)]))
-            wanted.append(boxes.encode(objects[found[positive]], candidates[positive], BOX_WEIGHTS))
+        chosen = [choose(*one, self.sample_rois) for one in zip(proposals, targets, strict=True)]
+        rois = [one.rois_xyxy for one in chosen]
         logits, deltas = self.box_head(self._crop(features, torch.cat(rois), images_of(rois), 7))
-        terms = self.box_head.losses(logits, deltas, torch.cat(classes), torch.cat(wanted))
-        return terms | ({} if self.mask_head is None else {"mask": self._mask_loss(features, rois, matches, targets)})
-
-    def _mask_loss(
-        self, features: FeatureTable, rois: list[Tensor], matches: list[Tensor], targets: Sequence[Targets]
-    ) -> Tensor:
-        assert self.mask_head is not None
-        margin = self.settings.mask_margin
-        positives = [boxes.expand(roi[found != BACKGROUND], margin) for roi, found in zip(rois, matches, strict=True)]
-        labels, truths = [], []
-        for roi, found, target in zip(positives, matches, targets, strict=True):
-            found = found[found != BACKGROUND]
-            labels.append(target.labels.to(found)[found])
-            truths.append(target.mask_grids(found, roi, 28, self.settings.alignment))
-        label = torch.cat(labels)
-        logits: Tensor = self.mask_head(self._crop(features, torch.cat(positives), images_of(positives), 14))
-        count = mean_count(len(label), label.device)
-        chosen = logits[torch.arange(len(label), device=label.device), label]
-        total = nn.functional.binary_cross_entropy_with_logits(chosen, torch.cat(truths), reduction="sum")
-        return total / (count * chosen[0].numel() if len(chosen) else 1)
+        wanted = torch.cat([one.classes for one in chosen]), torch.cat([one.deltas for one in chosen])
+        terms = self.rpn.losses(scored, targets) | self.box_head.losses(logits, deltas, *wanted)
+        return terms if self.region_masks is None else terms | self.region_masks.losses(features, chosen, targets)
 
     def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:
         """Objects of each image, in pixels of the original image. Uses no weights.
@@ -291,8 +274,8 @@ class MaskRCNN(Network):
         return found
 
     def set_classes(self, classes: int) -> None:
-        """See `Network.set_classes`: the last layers of the box and mask heads."""
-        for head in (self.box_head, self.mask_head):
+        """See `Network.set_classes`: the last layers of the heads."""
+        for head in (self.box_head, self.mask_head, self.point_head):
             if head is not None:
                 head.set_classes(classes)
 
@@ -309,46 +292,55 @@ def _rpn(channels: int, plan: AnchorPlan, settings: Settings, depth: int = 1) ->
         iou_threshold=settings.proposal_iou,
         score_threshold=settings.proposal_score,
         samples=settings.anchor_samples,
+        centre=settings.anchor_centre,
     )
 
 
-def _on_resnet50(class_names: Sequence[str], settings: Settings | None, masks: bool, v2: bool) -> MaskRCNN:
-    """The paper's network; `v2` has normalised heads and a deeper proposal head (Li et al. 2021, arXiv:2111.11429)."""
-    settings, backbone, classes = settings or Settings(), ResNet(), len(class_names)
-    norm: Norm | None = FrozenBatchNorm2d if v2 else None
-    return MaskRCNN(
-        class_names,
-        backbone,
-        FeaturePyramid(backbone.channels, 256, norm),
-        _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (*STRIDES, 64)), settings, depth=2 if v2 else 1),
-        BoxHead(256, classes, fcs=(1024,) if v2 else (1024, 1024), convs=(256,) * 4 if v2 else (), norm=norm),
-        MaskHead(256, classes, convs=(256,) * 4, upsampled=256, norm=norm) if masks else None,
-        settings,
+def _on_resnet50(
+    class_names: Sequence[str], settings: Settings | None, masks: bool, newer: bool = False, points: bool = False
+) -> MaskRCNN:
+    """The paper's network. `newer`: normalised heads, a deeper proposal head (Li et al. 2021, arXiv:2111.11429)."""
+    settings, classes = settings or Settings(), len(class_names)
+    norm: Norm | None = FrozenBatchNorm2d if newer else None
+    backbone = ResNet(early_stride=settings.early_stride)
+    pyramid = FeaturePyramid(backbone.channels, 256, norm)
+    rpn = _rpn(256, AnchorPlan((32, 64, 128, 256, 512), (*STRIDES, 64)), settings, depth=2 if newer else 1)
+    box_head = BoxHead(
+        256, classes, fcs=(1024,) if newer else (1024, 1024), convs=(256,) * 4 if newer else (), norm=norm
     )
+    if points:
+        drawn = CoarseMaskHead(256, classes), settings, PointHead(256, classes)
+        return MaskRCNN(class_names, backbone, pyramid, rpn, box_head, *drawn)
+    mask_head = MaskHead(256, classes, convs=(256,) * 4, upsampled=256, norm=norm) if masks else None
+    return MaskRCNN(class_names, backbone, pyramid, rpn, box_head, mask_head, settings)
 
 
 def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
-    return _on_resnet50(class_names, settings, masks=True, v2=False)
+    return _on_resnet50(class_names, settings, masks=True)
 
 
 def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """A stronger recipe's network, as torchvision's `maskrcnn_resnet50_fpn_v2`."""
-    return _on_resnet50(class_names, settings, masks=True, v2=True)
+    return _on_resnet50(class_names, settings, masks=True, newer=True)
 
 
 def faster_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """Boxes alone, as torchvision's `fasterrcnn_resnet50_fpn`."""
-    return _on_resnet50(class_names, settings, masks=False, v2=False)
+    return _on_resnet50(class_names, settings, masks=False)
 
 
 def faster_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """Boxes alone, as torchvision's `fasterrcnn_resnet50_fpn_v2`."""
-    return _on_resnet50(class_names, settings, masks=False, v2=True)
+    return _on_resnet50(class_names, settings, masks=False, newer=True)
 
 
-def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, light heads."""
+def point_rend_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """PointRend, as Detectron2 and MMDetection train it."""
+    return _on_resnet50(class_names, settings, masks=True, points=True)
+
+
+def _light(class_names: Sequence[str], settings: Settings | None, points: bool = False) -> MaskRCNN:
     settings = settings or Settings(
         detections=2000,  # twice the limit, for suppression by masks
         training_proposals_per_level=1000,
@@ -367,7 +359,18 @@ def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None)
         BoxHead(80, len(class_names), fcs=(256, 256)),
         MaskHead(80, len(class_names), convs=(64, 64, 64), upsampled=64),
         settings,
+        PointHead(80, len(class_names), width=64, side=112) if points else None,
     )
+
+
+def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, light heads."""
+    return _light(class_names, settings)
+
+
+def point_rend_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
+    """`mask_rcnn_lite` whose masks are refined from 28 x 28 to 112 x 112 cells, for large objects."""
+    return _light(class_names, settings, points=True)
 
 
 VARIANTS: dict[str, Callable[[Sequence[str], Settings | None], MaskRCNN]] = {
@@ -376,4 +379,6 @@ VARIANTS: dict[str, Callable[[Sequence[str], Settings | None], MaskRCNN]] = {
     "mask_rcnn_lite": mask_rcnn_lite,
     "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
     "faster_rcnn_r50_fpn_v2": faster_rcnn_r50_fpn_v2,
+    "point_rend_r50_fpn": point_rend_r50_fpn,
+    "point_rend_lite": point_rend_lite,
 }

@@ -17,6 +17,7 @@ def anchor_boxes(
     strides: Sequence[float],
     alignment: Alignment,
     device: torch.device,
+    centre: float = 0.5,
 ) -> list[Float[Tensor, "_ 4"]]:
     """All anchors of a padded image, level by level.
 
@@ -26,10 +27,11 @@ def anchor_boxes(
         sizes: square root of an anchor's area, one for each level, in pixels.
         ratios: height over width.
         strides: pixels per cell of each level.
-        alignment: `half_pixel` centres anchors on their cell. `torchvision` centres them on the cell's corner,
+        alignment: `half_pixel` centres anchors on `centre`. `torchvision` centres them on the cell's corner,
             rounds them to whole pixels and divides the image by the cells to get the stride (61 for the coarsest
             level of an 800-pixel side, where it should be 64).
         device: where the boxes are made.
+        centre: .5 for the middle of a cell, 0 for its first corner.
 
     Returns:
         Per level `[cells * len(ratios), 4]`, in order of row, column, ratio.
@@ -40,7 +42,7 @@ def anchor_boxes(
     for (rows, columns), size, stride in zip(maps_hw, sizes, strides, strict=True):
         half = shapes * size / 2
         base = torch.cat([-half, half], dim=1)
-        step_y, step_x, origin = stride, stride, 0.5
+        step_y, step_x, origin = stride, stride, centre
         if alignment == "torchvision":
             base = base.round()
             step_y, step_x, origin = image_hw[0] // rows, image_hw[1] // columns, 0.0

@@ -8,14 +8,17 @@ from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, conv_norm
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions around a shortcut; the stride is in the 3 x 3 one (ResNet v1.5)."""
+    """1 x 1, 3 x 3 and 1 x 1 convolutions around a shortcut.
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    The stride is in the 3 x 3 one (ResNet v1.5), or `early` in the first, as in the paper.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, early: bool = False) -> None:
         super().__init__()
         outputs = 4 * width
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, 1, stride if early else 1, bias=False)
         self.bn1 = FrozenBatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1 if early else stride, 1, bias=False)
         self.bn2 = FrozenBatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = FrozenBatchNorm2d(outputs)
@@ -38,9 +41,12 @@ class ResNet(Backbone):
     Args:
         depths: blocks in each of the four stages.
         width: channels of the first stage's inner convolutions (64 in the paper).
+        early_stride: blocks take their stride in the first convolution.
     """
 
-    def __init__(self, depths: tuple[int, int, int, int] = (3, 4, 6, 3), width: int = 64) -> None:
+    def __init__(
+        self, depths: tuple[int, int, int, int] = (3, 4, 6, 3), width: int = 64, early_stride: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = FrozenBatchNorm2d(width)
@@ -50,7 +56,7 @@ class ResNet(Backbone):
         for k, depth in enumerate(depths):
             blocks = []
             for block in range(depth):
-                blocks.append(Bottleneck(channels, width << k, 2 if k > 0 and block == 0 else 1))
+                blocks.append(Bottleneck(channels, width << k, 2 if k > 0 and block == 0 else 1, early_stride))
                 channels = 4 * (width << k)
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages

@@ -51,6 +51,7 @@ class RegionProposalNetwork(nn.Module):
         iou_threshold: proposals overlapping a better one of their level by more than this are suppressed.
         score_threshold: proposals scoring less are not considered.
         samples: anchors an image that the losses are taken on, half of them objects at most.
+        centre: where in its cell an anchor is, with half-pixel alignment: .5 the middle, 0 the first corner.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class RegionProposalNetwork(nn.Module):
         iou_threshold: float = 0.7,
         score_threshold: float = 0.0,
         samples: int = 256,
+        centre: float = 0.5,
     ) -> None:
         super().__init__()
         self.plan = plan
-        self.alignment = alignment
+        self.alignment, self.centre = alignment, centre
         self.iou_threshold = iou_threshold
         self.score_threshold = score_threshold
         self.sample = BalancedSampler(samples, 0.5)
@@ -86,8 +88,8 @@ class RegionProposalNetwork(nn.Module):
             flat = self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).float()
             deltas.append(flat.unflatten(1, (-1, 4)))
         maps_hw = [(features.shape[2], features.shape[3]) for features in pyramid]
-        image_hw, plan = (images.shape[2], images.shape[3]), self.plan
-        anchors = anchor_boxes(maps_hw, image_hw, plan.sizes, plan.ratios, plan.strides, self.alignment, images.device)
+        image_hw, plan, where = (images.shape[2], images.shape[3]), self.plan, (self.alignment, images.device)
+        anchors = anchor_boxes(maps_hw, image_hw, plan.sizes, plan.ratios, plan.strides, *where, self.centre)
         return ScoredAnchors(anchors, logits, deltas)
 
     @torch.no_grad()

@@ -17,6 +17,9 @@ def point_sample(maps: Float[Tensor, "b c h w"], points_xy: Float[Tensor, "b k 2
     """
     images, channels, height, width = maps.shape
     sides = points_xy.new_tensor([width, height])
+    if torch.compiler.is_exporting():  # an operator that every runtime has
+        grid = (2 * points_xy / sides - 1)[:, None].to(maps.dtype)
+        return torch.nn.functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)[:, :, 0]
     positions = (points_xy - 0.5).clamp(min=torch.zeros_like(sides), max=sides - 1)
     low = positions.detach().floor()
     part = positions - low
@@ -30,5 +33,5 @@ def point_sample(maps: Float[Tensor, "b c h w"], points_xy: Float[Tensor, "b k 2
     found: Tensor = torch.nn.functional.embedding_bag(
         (first + corners).flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum"
     )
-    by_image: Tensor = found.unflatten(0, (images, -1))
+    by_image: Tensor = found.unflatten(0, (images, points_xy.shape[1]))
     return by_image.transpose(1, 2)

@@ -237,6 +237,20 @@ class Targets:
                 grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
         return grids
 
+    def masks_in_points(self, matches: Int[Tensor, "n"], points_xy: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p"]:
+        """How much of each point is the visible mask of the object that its row answers for; in 0..1.
+
+        Args:
+            matches: the object of each row.
+            points_xy: in pixels of the network's input.
+        """
+        found = points_xy.new_zeros(points_xy.shape[:2])
+        with torch.autocast(points_xy.device.type, enabled=False):
+            for k in sorted(set(matches.tolist())):
+                rows = torch.nonzero(matches == k).ravel()
+                found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
+        return found
+
     def other_grids(
         self, matches: Int[Tensor, "n"], regions_xyxy: Float[Tensor, "n 4"], output_size: int
     ) -> Float[Tensor, "n s s"]:

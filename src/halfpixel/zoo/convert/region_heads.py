@@ -1,0 +1,91 @@
+"""What Detectron2 and MMDetection do alike in their two-stage networks, and ours does in another way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.models import mask_rcnn
+from halfpixel.models.mask_rcnn import MaskRCNN, Settings
+from halfpixel.structures.images import InputRules
+from halfpixel.zoo.convert.state_dicts import filled
+from halfpixel.zoo.modelfile import ModelInfo
+
+SETTINGS = Settings(
+    detections=100,
+    proposals_per_level=1000,
+    proposals=1000,
+    training_proposals_per_level=2000,
+    training_proposals=1000,
+    region_sampling=0,
+    anchor_centre=0.0,
+    early_stride=True,
+)
+"""Of both libraries' networks on the ResNet-50 of Detectron ("caffe")."""
+
+MEAN_BGR, STD_BGR = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
+"""Of pixels in 0..255."""
+
+SCORE_THRESHOLD, LIMIT = 0.05, 100
+COCO_CLASSES = 80
+
+
+def input_rules(mean_bgr: Sequence[float] = MEAN_BGR, std_bgr: Sequence[float] = STD_BGR) -> InputRules:
+    """Ours see red first and pixels in 0..1."""
+    mean, std = (tuple(value / 255 for value in reversed(values)) for values in (mean_bgr, std_bgr))
+    return InputRules(mean=mean, std=std, shortest_side=800, longest_side=1333)  # type: ignore[arg-type]
+
+
+def network(
+    variant: str,
+    weights: Mapping[str, Tensor],
+    what: str,
+    class_names: Sequence[str] | None,
+    source: str,
+    licence: str,
+    rules: InputRules,
+) -> tuple[MaskRCNN, ModelInfo]:
+    """Our network with weights under our names that are still in their order.
+
+    Their background is the last class, ours the first inside the head; they have no box for it, ours never looks at the
+    one that it has. Their first convolution sees blue first.
+
+    Raises:
+        ModelFileError: a weight is missing, unexpected, of another shape or not finite; it is named.
+        ArgumentError: the number of class names is wrong.
+    """
+    ours = dict(weights)
+    for name in ("box_head.logits.bias", "box_head.logits.weight", "box_head.deltas.weight", "box_head.deltas.bias"):
+        if name not in ours or ours[name].ndim != (2 if name.endswith("weight") else 1):
+            raise ModelFileError(f"not {what}: {name} is {'of another shape' if name in ours else 'missing'}")
+    names = _names(class_names, len(ours["box_head.logits.bias"]) - 1)
+    for end in ("weight", "bias"):
+        logits, deltas = ours[f"box_head.logits.{end}"], ours[f"box_head.deltas.{end}"]
+        if len(deltas) != 4 * len(names):
+            raise ModelFileError(f"not {what}: boxes are predicted {len(deltas) // 4} times for {len(names)} classes")
+        ours[f"box_head.logits.{end}"] = torch.cat([logits[-1:], logits[:-1]])
+        ours[f"box_head.deltas.{end}"] = torch.cat([torch.zeros_like(deltas[:1]).expand(4, *deltas.shape[1:]), deltas])
+    first = ours.get("backbone.conv1.weight")
+    if first is not None and first.ndim == 4:
+        ours["backbone.conv1.weight"] = first.flip(1)
+    model = filled(lambda: mask_rcnn.VARIANTS[variant](names, SETTINGS), ours, what)
+    assert isinstance(model, MaskRCNN)
+    told = dataclasses.asdict(SETTINGS)
+    return model, ModelInfo(variant, names, rules, told, SCORE_THRESHOLD, LIMIT, source=source, licence=licence)
+
+
+def _names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if class_names is not None:
+        if len(class_names) != count:
+            raise ArgumentError(f"{len(class_names)} class names for {count} classes (background not counted)")
+        return tuple(class_names)
+    if count == COCO_CLASSES:
+        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+        return tuple(name for name in categories if name != "N/A")
+    return tuple(f"class {k}" for k in range(1, count + 1))
