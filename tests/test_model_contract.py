@@ -35,6 +35,9 @@ SMALL_ENOUGH_TO_OVERFIT = 6_000_000
 LARGE = 10_000_000
 """Weights. Larger variants promise the same, but not in every run of the tests."""
 
+RANK_POINTS = {"point_rend_lite", "point_rend_r50_fpn"}
+"""Variants that refine masks where they are least certain."""
+
 SIDE = 64
 
 
@@ -220,12 +223,12 @@ def test_one_image_or_many(case: Case) -> None:
         for name in (*case.named("map"), *case.named("image")):
             torch.testing.assert_close(alone[name], of_it[name], atol=1e-3, rtol=1e-3)
         for name in case.named("row"):
-            assert_close_rows(name, alone[name], of_it[name], atol=0.02)
+            assert_close_rows(case, name, alone[name], of_it[name], atol=0.02)
 
 
-def assert_close_rows(name: str, found: Tensor, expected: Tensor, atol: float) -> None:
-    """But for few cells of masks: where points are ranked, rounding decides which of two is looked at again."""
-    if name != "masks":
+def assert_close_rows(case: Case, name: str, found: Tensor, expected: Tensor, atol: float) -> None:
+    """But for few cells of masks whose points are ranked: rounding decides which of two is looked at again."""
+    if name != "masks" or case.name not in RANK_POINTS:
         torch.testing.assert_close(found, expected, atol=atol, rtol=1e-3)
     else:
         assert found.shape == expected.shape
@@ -251,7 +254,7 @@ def test_the_limit_keeps_the_best_and_says_so(detector: Case) -> None:
         assert int(best.sum()) == 12
         assert int(kept.sum()) == 3
         for name in detector.named("row"):
-            assert_close_rows(name, three[name][kept], twelve[name][best][:3], atol=1e-3)
+            assert_close_rows(detector, name, three[name][kept], twelve[name][best][:3], atol=1e-3)
     assert all(objects.saturated for objects in find(detector, threshold=0.02, limit=3))
     threshold = float(twelve["scores"][twelve["image_index"] == 0][7])  # seven score more
     for limit, saturated in [(12, False), (7, False), (6, True)]:
