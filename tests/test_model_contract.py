@@ -396,4 +396,5 @@ def test_the_exported_graph_finds_the_same_objects(module: ModuleType) -> None:
             eager, exported = model(*given), program(*given)
         assert eager.keys() == exported.keys()
         for name, tensor in eager.items():
-            torch.testing.assert_close(exported[name], tensor, atol=1e-4, rtol=1e-4)
+            near = 1e-3 if name == "boxes_xyxy" else 1e-4  # pixels
+            torch.testing.assert_close(exported[name], tensor, atol=near, rtol=1e-4)

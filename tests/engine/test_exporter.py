@@ -96,12 +96,6 @@ def path_of(made: Made, to: str) -> Path:
     return made.onnx if to == "onnx" else made.openvino
 
 
-@pytest.fixture(scope="module")
-def backend(detector: Made, to: str) -> exported_files.ExportedBackend:
-    """The detector's file, opened once."""
-    return exported_files.open_file(path_of(detector, to), threads=1)
-
-
 def assert_same(batch: ImageBatch, limits: Limits, made: Made, backend: exported_files.ExportedBackend) -> int:
     with torch.inference_mode():
         expected = made.predictor.model(batch.tensor, batch.sizes_hw, limits)
@@ -114,9 +108,8 @@ def assert_same(batch: ImageBatch, limits: Limits, made: Made, backend: exported
     return len(expected.get("scores", ()))
 
 
-def test_every_size_threshold_and_limit_gives_what_torch_gives(
-    detector: Made, backend: exported_files.ExportedBackend, to: str
-) -> None:
+def test_every_size_threshold_and_limit_gives_what_torch_gives(detector: Made, to: str) -> None:
+    backend = exported_files.open_file(path_of(detector, to), threads=1)
     assert isinstance(backend, OnnxBackend if to == "onnx" else OpenVinoBackend)
     assert backend.precision == "fp32"
     pictures = [
@@ -136,7 +129,8 @@ def test_every_size_threshold_and_limit_gives_what_torch_gives(
     assert bool(best["saturated"])
 
 
-def test_several_images_of_a_batch(detector: Made, backend: exported_files.ExportedBackend) -> None:
+def test_several_images_of_a_batch(detector: Made, to: str) -> None:
+    backend = exported_files.open_file(path_of(detector, to))
     batch = batch_of(scene(96, seed=3)[0], scene(128, seed=4)[0][:, :100])
     assert assert_same(batch, Limits.of(0.3, 20), detector, backend) > 10
 
@@ -241,9 +235,8 @@ def test_a_graph_whose_description_is_none(detector: Made, tmp_path: Path) -> No
         halfpixel.load(tmp_path / "forged.onnx")
 
 
-def test_a_graph_that_cannot_be_run_names_its_file(
-    detector: Made, backend: exported_files.ExportedBackend, to: str
-) -> None:
+def test_a_graph_that_cannot_be_run_names_its_file(detector: Made, to: str) -> None:
+    backend = exported_files.open_file(path_of(detector, to))
     batch = ImageBatch(torch.zeros(1, 5, 64, 64), torch.tensor([[64, 64]]))
     with pytest.raises(ModelFileError, match=rf"{path_of(detector, to).name}: {to} cannot run it \("):
         backend.run(batch, Limits.of(0.5, 3))

@@ -96,7 +96,7 @@ class ToyQuery(KernelNetwork):
             of_queries = logits[k, queries].sigmoid()
             best = torch.where(of_queries == scores[:, None], of_queries, 0.0)  # one class each
             one = detections(best, boxes_xyxy[k, queries], size_hw, limits, None, finite)
-            exhausted = one.candidates == queries.shape[0]
+            exhausted = (scores > limits.score_threshold.to(scores.device)).all()
             found.append(one._replace(sources=queries[one.sources], saturated=one.saturated | exhausted))
         return self.as_outputs(found, list(kernels), maps)
 

@@ -261,3 +261,19 @@ def test_mutations() -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         read_pickle(tmp_path / "absent.pkl")
+
+
+def test_arrays_that_share_what_they_hold() -> None:
+    """Each of them would become a tensor of its own: a small file could fill the memory."""
+    block = bytes(10_000)
+
+    class View:
+        def __reduce__(self) -> tuple[Any, ...]:
+            state = (1, (len(block),), np.dtype("u1"), False, block)
+            return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state
+
+    assert len(parse_pickle(pickle.dumps({"a": View()}, 2), FILE)["a"]) == len(block)
+    forged = pickle.dumps({str(k): View() for k in range(30)}, 2)
+    assert len(forged) < 2 * len(block)
+    with pytest.raises(ModelFileError, match="hold more bytes than the file"):
+        parse_pickle(forged, FILE)

@@ -282,7 +282,7 @@ def rt_detr_r50(class_names: Sequence[str], settings: Settings | None = None) ->
 def rt_detr_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTDETR:
     """A small network for CPUs and small objects: EfficientNet-Lite0 to stride 16, a light encoder, three layers."""
     settings, width, classes = settings or Settings(mask_margin=0.125), 96, len(class_names)
-    backbone, references = EfficientNetLite(outputs=(1, 2, 4)), _references(settings)
+    backbone, references = EfficientNetLite(outputs=(1, 2, 4)).livelier(), _references(settings)
     return RTDETR(
         class_names,
         backbone,

@@ -268,10 +268,7 @@ def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -
 def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
     """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
-    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)), 80
-    for module in backbone.modules():  # without ImageNet's weights its maps would all but vanish, and SiLU's be nothing
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)).livelier(), 80
     neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
     head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
     return RTMDet(class_names, backbone, neck, head, settings)

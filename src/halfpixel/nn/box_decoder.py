@@ -154,7 +154,7 @@ class BoxDecoder(nn.Module):
         queries, boxes, said = selected.hidden.detach(), selected.boxes, list[Said]()
         for layer, logits, deltas in zip(self.layers, self.logits, self.deltas, strict=True):
             boxes = boxes.detach().clamp(0, 1)  # what is seen of an object is in the image
-            positions = self.positions(self.references.positions(boxes, memory.input_hw))
+            positions = self.positions(self.references.positions(boxes, memory.input_hw).to(queries.dtype))
             queries = layer(queries, positions, boxes, memory)
             boxes = self.references.refine(boxes, deltas(queries).to(boxes.dtype))
             said.append(Said(logits(queries).to(boxes.dtype), boxes, queries))

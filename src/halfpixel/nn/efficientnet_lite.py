@@ -112,10 +112,20 @@ class EfficientNetLite(Backbone):
         self.strides = tuple(2 * math.prod(stage[2] for stage in self.STAGES[: k + 1]) for k in outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                fan_out = module.out_channels * module.kernel_size[0] ** 2 // module.groups
-                nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+
+    def livelier(self) -> "EfficientNetLite":
+        """Itself, with depthwise convolutions that keep the size of what they are given.
+
+        For networks that learn little from maps that all but vanish, as those of a fresh backbone do. Weights of
+        ImageNet take their place.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
+        return self
 
     def stages(self) -> list[list[nn.Module]]:
         """The stem, then the parts that give each map."""

@@ -39,7 +39,8 @@ class MultiHeadAttention(nn.Module):
             values: and what is seen there.
             allowed: which query may look at which key, `[q k]`, `[b 1 q k]` or `[b heads q k]`; at least one each.
         """
-        projected = (self.query(queries), self.key(keys), self.value(values))
+        kind = self.query.weight.dtype  # positions may be told more precisely
+        projected = (self.query(queries.to(kind)), self.key(keys.to(kind)), self.value(values.to(kind)))
         q, k, v = (one.unflatten(2, (self.heads, -1)).transpose(1, 2) for one in projected)
         seen = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         out: Tensor = self.out(seen.transpose(1, 2).flatten(2))
@@ -93,6 +94,7 @@ class DeformableAttention(nn.Module):
             shapes: height and width of each level.
         """
         heads, levels, points = self.grid
+        queries, memory = queries.to(self.value.weight.dtype), memory.to(self.value.weight.dtype)
         offsets = self.offsets(queries).unflatten(2, (heads, levels, points, 2))
         weights = self.weights(queries).unflatten(2, (heads, levels * points)).softmax(3)
         references = references[:, :, None, :, None]  # [b, q, 1, levels or 1, 1, 2 or 4]

@@ -190,7 +190,7 @@ def test_without_metadata(tmp_path: Path) -> None:
     """Rows of scores tell how many classes there are; rows that say the number of a class do not."""
     found = load(write(tmp_path / "mine.onnx", Made(OBJECTS, metadata={}))).predict(picture((64, 96)))
     assert found.class_names == ("class 1", "class 2", "class 3")
-    with pytest.raises(ModelFileError, match=r"mine\.onnx: .*expected `names` in its metadata"):
+    with pytest.raises(ModelFileError, match=r"mine\.onnx: .*expected .names. in its metadata"):
         load(write(tmp_path / "mine.onnx", Made(OBJECTS, chosen=True, metadata={})))
 
 
@@ -220,9 +220,9 @@ def test_what_only_our_own_models_can(tmp_path: Path) -> None:
         ("{0: 'cat', 1: 'dog'}", "names 2 classes, but its rows, .* beside 3 prototypes, have scores of 3"),
         ("{0: 'cat', 1: 'dog', 3: 'owl'}", "numbers the names of classes 0, 1, 3"),
         ("{'0': 'cat', '1': 'dog', '2': 'owl'}", "numbers the names of classes '0', '1', '2'"),
-        ("{0: 'cat', 1: 'dog', 2: 3}", "expected `names`"),
-        ("{}", "expected `names`"),
-        ("'cat'", "expected `names`"),
+        ("{0: 'cat', 1: 'dog', 2: 3}", "expected 'names'"),
+        ("{}", "expected 'names'"),
+        ("'cat'", "expected 'names'"),
         ("{0: 'cat', 1: 'cat', 2: 'owl'}", "'cat' is there twice"),
         ("{0: 'cat', 1: '', 2: 'owl'}", "class_names"),
         ("{0: 'cat', 1: '\\x1b[31m', 2: 'owl'}", "class_names"),
@@ -249,8 +249,8 @@ def test_forged_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: st
     ("key", "value", "why"),
     [
         ("task", "detect", "task 'segment', its metadata says 'detect'"),
-        ("imgsz", "'large'", "expected whole numbers as `imgsz`"),
-        ("imgsz", "[0, 640]", "expected whole numbers as `imgsz`"),
+        ("imgsz", "'large'", "expected whole numbers as .imgsz."),
+        ("imgsz", "[0, 640]", "expected whole numbers as .imgsz."),
         ("imgsz", "[99999999, 640]", "size of its input"),
         ("stride", "7777", "size of its input"),
     ],

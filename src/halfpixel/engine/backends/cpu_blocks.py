@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfpixel.nn.conv_blocks import ConvBlock
+from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d
 from halfpixel.nn.cspnext import SiluConv
 from halfpixel.nn.efficientnet_lite import InvertedResidual
 from halfpixel.nn.resnet import Bottleneck, ResNet
@@ -104,6 +104,9 @@ class RowBlockInvertedResidual(InvertedResidual):
         return self.project(out, x[:, :, first:last])
 
 
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, FrozenBatchNorm2d)
+"""What may be left between a convolution and what follows it: then it is no one pass."""
+
 FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: FusedConv2d,
     ConvBlock: FusedConvBlock,
@@ -120,7 +123,7 @@ def use_cpu_blocks(network: nn.Module, dtype: torch.dtype) -> None:
     if _onednn_convolves(dtype):
         faster |= FUSED
     for module in network.modules():
-        if type(module) in faster:
+        if type(module) in faster and not any(isinstance(one, NORMS) for one in module.modules()):
             module.__class__ = faster[type(module)]
 
 

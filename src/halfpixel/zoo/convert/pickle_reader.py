@@ -96,7 +96,7 @@ def parse_pickle(data: bytes, path: Path) -> Any:
             if count >= MOST_OPERATIONS:
                 raise _RefusedError(f"there are more than {MOST_OPERATIONS:,} operations")
             machine.step(opcode.name, argument)
-        return _plain(machine.top())
+        return _plain(machine.top(), len(data))
     except _RefusedError as error:
         raise ModelFileError(f"{path}: not a pickle of arrays alone: {doing}: {error}; nothing was run") from error
     except (ValueError, IndexError, Warning) as error:  # the module that splits pickles into operations warns as well
@@ -338,13 +338,20 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-def _plain(result: Any) -> Any:
-    """Refuse a result in which names, or arrays without values, are left."""
+def _plain(result: Any, most_bytes: int) -> Any:
+    """Refuse a result in which names, or arrays without values, are left, or whose arrays share what they hold.
+
+    They are views, and each becomes a tensor of its own: a small file could fill the memory.
+    """
     waiting, seen = [(result, 0)], set[int]()
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, _Name | _Type | _Array):
             raise _RefusedError(f"{_kind(value)} is left over")
+        if isinstance(value, np.ndarray):
+            most_bytes -= value.nbytes
+            if most_bytes < 0:
+                raise _RefusedError("its arrays hold more bytes than the file")
         if isinstance(value, dict | list | tuple) and id(value) not in seen:
             if depth == DEEPEST:
                 raise _RefusedError(f"it nests more than {DEEPEST} levels deep")

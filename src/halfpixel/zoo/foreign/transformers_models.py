@@ -304,7 +304,7 @@ def _input_rules(path: Path, config: Any, stretch: bool) -> InputRules:
     renamed = {"mean": "image_mean", "std": "image_std"}
     given = {ours: said[theirs] for ours, theirs in renamed.items() if theirs in said}
     if None in exact:
-        raise ModelFileError(f"{file}: expected `size` with `height` and `width`, got {size!r:.80}")
+        raise ModelFileError(f"{file}: expected 'size' with 'height' and 'width', got {size!r:.80}")
     try:
         return from_plain(InputRules, {"exact_hw": exact, "stretch": stretch, **given})
     except ArgumentError as error:

@@ -250,7 +250,7 @@ def form_of(file: GraphFile, said: Mapping[str, npt.NDArray[Any]], classes: int 
         if in_rows and classes is not None:
             return Form("", np.float32, rows, maps, classes, True)
         if in_rows:
-            raise ModelFileError(f"{file.path}: its rows say the number of a class: expected `names` in its metadata")
+            raise ModelFileError(f"{file.path}: its rows say the number of a class: expected 'names' in its metadata")
         if in_columns > 0:
             raise ModelFileError(
                 f"{file.path}: its metadata names {classes} classes, but its rows, {list(said[rows].shape)} beside "
@@ -350,7 +350,7 @@ def class_names(file: GraphFile) -> tuple[str, ...] | None:
         said = [said[k] for k in range(len(said))]
     if not isinstance(said, list | tuple) or not said or not all(isinstance(one, str) for one in said):
         raise ModelFileError(
-            f"{file.path}: expected `names` in its metadata to be like {{0: 'cat', 1: 'dog'}}, got {said!r:.80}"
+            f"{file.path}: expected 'names' in its metadata to be like {{0: 'cat', 1: 'dog'}}, got {said!r:.80}"
         )
     return tuple(said)
 
@@ -362,7 +362,7 @@ def _numbers(file: GraphFile, key: str, usual: int) -> tuple[int, ...]:
     said = _literal(file, key)
     several = said if isinstance(said, list | tuple) and said else [said]
     if not all(type(one) is int and one > 0 for one in several):
-        raise ModelFileError(f"{file.path}: expected whole numbers as `{key}` in its metadata, got {said!r:.80}")
+        raise ModelFileError(f"{file.path}: expected whole numbers as '{key}' in its metadata, got {said!r:.80}")
     return tuple(several)
 
 
@@ -374,7 +374,7 @@ def _literal(file: GraphFile, key: str) -> Any:
             raise ValueError
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ModelFileError(f"{file.path}: `{key}` in its metadata is no literal: {text[:60]!r}") from error
+        raise ModelFileError(f"{file.path}: '{key}' in its metadata is no literal: {text[:60]!r}") from error
 
 
 def _plain_text(text: str) -> str:
