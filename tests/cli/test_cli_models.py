@@ -6,6 +6,7 @@ import torch
 from calling import Halfpixel
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
+from halfpixel.zoo.modelfile import variant_names
 from halfpixel.zoo.names import NAMED_MODELS
 
 
@@ -25,6 +26,19 @@ def test_the_list(halfpixel: Halfpixel) -> None:
     assert "170 MB, downloaded on first use" in ran.out
     assert 'needs "halfpixel[transformers]"' in ran.out
     assert max(len(line) for line in ran.out.partition("\ncoco ")[2].splitlines()) <= 100
+
+
+def test_the_networks(halfpixel: Halfpixel) -> None:
+    ran = halfpixel("models", "--networks")
+    assert (ran.code, ran.err) == (0, "")
+    listed = json.loads(halfpixel("models", "--networks", "--json").out)
+    assert [one["name"] for one in listed] == list(variant_names())
+    for one in listed:
+        assert one["name"] in ran.out
+        assert one["summary"].endswith(".")
+        assert one["weights"] > 1000
+    refused = halfpixel("models", "nuclei", "--networks")
+    assert (refused.code, refused.err) == (2, "halfpixel: error: --networks lists them all: give no model\n")
 
 
 def test_one_of_which_little_is_known(halfpixel: Halfpixel) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from halfpixel.cli.console import plain_table, say, say_json, show
+from halfpixel.errors import ArgumentError
 from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, find, locate
 from halfpixel.zoo.published import NamedModel
 
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
     from halfpixel.zoo.modelfile import ModelInfo
 
 
-def models(model: str | None = None, /, *, as_json: Annotated[bool, Parameter("--json")] = False) -> None:
+def models(
+    model: str | None = None, /, *, networks: bool = False, as_json: Annotated[bool, Parameter("--json")] = False
+) -> None:
     """List the named models, or show what a model says about itself.
 
     Args:
         model: One of the named models, or a model file. Default: list all that have names.
+        networks: List the networks that can be trained from scratch instead, by the names that train takes.
         as_json: Print JSON instead of the table.
     """
+    if networks:
+        if model is not None:
+            raise ArgumentError("--networks lists them all: give no model")
+        _list_networks(as_json)
+        return
     if model is None:
         _list(as_json)
         return
@@ -55,6 +64,20 @@ def _list(as_json: bool) -> None:
         table.add_row(named.name, "\n".join(line for line in lines if line) + "\n")
     show(table)
     say(f"The default is {DEFAULT_MODEL}. `halfpixel models NAME` or `halfpixel models FILE` tells more.")
+
+
+def _list_networks(as_json: bool) -> None:
+    from halfpixel.zoo.modelfile import Variant, variants
+
+    found: tuple[Variant, ...] = variants()
+    if as_json:
+        say_json([one._asdict() for one in found])
+        return
+    table = plain_table("name", "weights", "what it is")
+    for one in found:
+        table.add_row(one.name, f"{one.weights / 1e6:.1f} M", one.summary)
+    show(table)
+    say("Each has a file in halfpixel/models that says which paper it is from, and what is otherwise than there.")
 
 
 def _facts(named: NamedModel) -> dict[str, Any]:

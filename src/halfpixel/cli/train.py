@@ -87,8 +87,8 @@ def train(
             split val of a data.yaml that names one.
         hold_out: Instead of --val: take this many images, chosen by the seed, out of DATA.
         resume: Go on with the run in --out, if it was begun: give the same command again.
-        model: Where to start: a named model, a model file, or a network to train from scratch (mask_rcnn_lite,
-            mask_rcnn_r50_fpn, mask_rcnn_r50_fpn_v2, unet_lite, unet_lite_boundary).
+        model: Where to start: a named model, a model file, or a network to train from scratch, such as mask_rcnn_lite
+            or rtmdet_lite (`halfpixel models --networks` lists them).
         images: The folder of the images, where they are not beside the annotation files.
         format: The format of the annotations, where it is not found by looking.
         backbone: For a network from scratch: a safetensors file of ImageNet weights under timm's names.

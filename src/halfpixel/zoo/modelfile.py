@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import torch
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -80,6 +81,31 @@ class ModelInfo:
 def variant_names() -> tuple[str, ...]:
     """Names of all networks that can be built."""
     return tuple(name for module in MODEL_MODULES for name in module.VARIANTS)
+
+
+class Variant(NamedTuple):
+    """A network that can be built.
+
+    Attributes:
+        name: in some model's `VARIANTS`.
+        summary: one line.
+        weights: how many it has, for one class.
+    """
+
+    name: str
+    summary: str
+    weights: int
+
+
+def variants() -> tuple[Variant, ...]:
+    """All networks that can be built; none of them is."""
+    found = []
+    for module in MODEL_MODULES:
+        for name, make in module.VARIANTS.items():
+            with torch.device("meta"):
+                weights = sum(p.numel() for p in make(("object",), None).parameters())
+            found.append(Variant(name, (make.__doc__ or "").partition("\n")[0], weights))
+    return tuple(found)
 
 
 def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any] | None = None) -> Network:
