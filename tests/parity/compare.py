@@ -16,6 +16,7 @@ from halfpixel.nn.box_head import detect
 from halfpixel.nn.rpn import BOX_WEIGHTS, RegionProposalNetwork, ScoredAnchors
 from halfpixel.ops import boxes
 from halfpixel.ops.paste import paste_mask
+from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 
@@ -257,7 +258,7 @@ class Decisions:
 
     def _detect(self, regions: Tensor, limits: Limits, box_iou: float) -> dict[str, Tensor]:
         rows = torch.zeros(len(regions), dtype=torch.int64)
-        logits, deltas = self.model.box_head(self.model._crop(self.pyramid, regions, rows, 7))
+        logits, deltas = self.model.box_head(self.model._crop(FeatureTable.of(self.pyramid[:4]), regions, rows, 7))
         return detect(regions, logits, deltas, self.size_hw, limits, box_iou)._asdict()
 
     def knows(self, box: Tensor, label: Tensor) -> bool:
