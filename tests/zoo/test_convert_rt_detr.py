@@ -140,21 +140,6 @@ def test_heads_under_their_older_names(small: nn.Module) -> None:
     assert torch.equal(model.decoder.logits[2].weight, small.state_dict()["model.decoder.class_embed.2.weight"].float())
 
 
-def test_cocos_names() -> None:
-    head = torch.zeros(80)
-    with pytest.raises(ModelFileError, match="is missing"):
-        convert({"model.enc_score_head.bias": head})
-    names = convert_names(head)
-    assert len(names) == 80
-    assert (names[0], names[79]) == ("person", "toothbrush")
-
-
-def convert_names(head: Tensor) -> tuple[str, ...]:
-    from halfpixel.zoo.convert.transformers_rt_detr import _class_names
-
-    return _class_names(None, len(head))
-
-
 NORM = "model.encoder.pan_blocks.1.bottlenecks.2.conv2.norm"
 
 

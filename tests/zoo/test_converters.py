@@ -8,9 +8,10 @@ from test_mmdet_solov2 import theirs
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from halfpixel.engine.load import load
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo import converters
 from halfpixel.zoo.coco_classes import coco_classes
+from halfpixel.zoo.convert.state_dicts import classes_in, names_for
 
 
 def test_a_file_of_others_is_read_by_whoever_knows_it(tmp_path: Path) -> None:
@@ -63,3 +64,27 @@ def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
     predictor = load(tmp_path)
     assert (predictor.info.variant, predictor.class_names) == ("rt_detr_r18", ("cat", "dog"))
     assert predictor.model.only_predicts == ""
+
+
+def test_names_of_classes() -> None:
+    assert names_for(("a", "b"), ["c", "d"], 2) == ("a", "b")
+    assert names_for(None, ["c", "d"], 2) == ("c", "d")
+    assert names_for(None, ["c", "c"], 2) == names_for(None, "cd", 2) == ("class 1", "class 2")
+    coco = names_for(None, None, 80)
+    assert (len(coco), coco[0], coco[79]) == (80, "person", "toothbrush")
+    with pytest.raises(ArgumentError, match="3 class names for 2 classes"):
+        names_for(("a", "b", "c"), None, 2)
+
+
+@pytest.mark.parametrize(
+    ("meta", "known"),
+    [
+        ({"dataset_meta": {"classes": ("a",)}}, ("a",)),
+        ({"dataset_meta": {"CLASSES": ("a",)}}, ("a",)),
+        ({"CLASSES": ("a",)}, ("a",)),
+        ({}, None),
+        ("text", None),
+    ],
+)
+def test_what_mmdetection_says_of_its_classes(meta: object, known: object) -> None:
+    assert classes_in({"meta": meta, "state_dict": {}}) == known

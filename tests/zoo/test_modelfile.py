@@ -251,7 +251,10 @@ WRONG: dict[str, tuple[object, ...]] = {
     "input.mean": ([1, 2], "abc", None, ["a", "b", "c"], [[1], [2], [3]], [math.nan] * 3),
     "input.std": ([0, 0, 0], [math.nan] * 3, [-1, 1, 1]),
     "input.stretch_below": ("x", -1, 1e9, math.nan),
-    **{f"settings.{name}": ("abc", -1, 10**12, [1], True, math.nan) for name in dataclasses.asdict(Settings())},
+    **{
+        f"settings.{name}": ("abc", -1, 10**12, [1], 1 if isinstance(value, bool) else True, math.nan)
+        for name, value in dataclasses.asdict(Settings()).items()
+    },
 }
 """Values that no field of a description may have."""
 

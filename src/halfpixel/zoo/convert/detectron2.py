@@ -111,7 +111,8 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     kind = "point_rend" if "point_head.logits.bias" in weights else "mask_rcnn"
     if not any(name.startswith("mask_head.") for name in weights):
         kind = "faster_rcnn"
-    return network(f"{kind}_r50_fpn", weights, f"Detectron2's {kind}_R_50_FPN", class_names, SOURCE, LICENCE, rules)
+    what = f"Detectron2's {kind}_R_50_FPN"
+    return network(f"{kind}_r50_fpn", weights, what, class_names, None, SOURCE, LICENCE, rules)
 
 
 def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.zoo.convert.region_heads import input_rules, network
-from halfpixel.zoo.convert.state_dicts import translated, weights_in
+from halfpixel.zoo.convert.state_dicts import classes_in, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's PointRend with ResNet-50"
@@ -41,7 +41,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
 
     Args:
         checkpoint: of PointRend: its state dict, or what it was saved in.
-        class_names: default COCO's names when there are 80, else "class 1" and so on.
+        class_names: default those in the file, else COCO's for 80 classes, else "class 1" and so on.
 
     Returns:
         The network, in evaluation mode, and its description.
@@ -53,4 +53,5 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     weights = translated(weights_in(checkpoint), RENAMES, WHAT)
     # Convolutions of one dimension are matrices.
     weights = {k: t[..., 0] if k.startswith("point_head.") and t.ndim == 3 else t for k, t in weights.items()}
-    return network("point_rend_r50_fpn", weights, WHAT, class_names, "MMDetection", "Apache-2.0", input_rules())
+    known = classes_in(checkpoint)
+    return network("point_rend_r50_fpn", weights, WHAT, class_names, known, "MMDetection", "Apache-2.0", input_rules())

@@ -16,7 +16,7 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import rtmdet
 from halfpixel.models.rtmdet import RTMDet, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import classes_in, filled, names_for, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's RTMDet-Ins"
@@ -66,7 +66,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
         if name not in weights or not weights[name].ndim:
             raise ModelFileError(f"not {WHAT}: {name} is missing")
     variant = variant_of(weights)
-    names = names_for(class_names, _classes_in(checkpoint), len(weights["head.logits.0.bias"]))
+    names = names_for(class_names, classes_in(checkpoint), len(weights["head.logits.0.bias"]))
     if FIRST in weights and weights[FIRST].ndim > 1:
         weights[FIRST] = weights[FIRST].flip(1)
     make = rtmdet.VARIANTS[variant]
@@ -87,10 +87,3 @@ def variant_of(weights: Mapping[str, Tensor]) -> str:
     if channels not in WIDTHS:
         raise ModelFileError(f"not {WHAT}: a stem of {channels} channels, expected one of {sorted(WIDTHS)}")
     return WIDTHS[channels]
-
-
-def _classes_in(checkpoint: Mapping[str, Any]) -> object:
-    """What a file says of its classes."""
-    meta = checkpoint.get("meta")
-    described = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    return described.get("classes") if isinstance(described, Mapping) else None

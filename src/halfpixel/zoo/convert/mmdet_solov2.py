@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
 from halfpixel.models import solov2
 from halfpixel.models.solov2 import SOLOv2
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import filled, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import classes_in, filled, names_for, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's SOLOv2 with ResNet-50"
@@ -52,7 +52,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
 
     Args:
         checkpoint: of `solov2_r50_fpn` or `solov2-light_r50_fpn`: its state dict, or what it was saved in.
-        class_names: default "class 1" and so on.
+        class_names: default those in the file, else COCO's for 80 classes, else "class 1" and so on.
 
     Returns:
         The network, in evaluation mode, and its description.
@@ -68,9 +68,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
         raise ModelFileError(f"not {WHAT}: {missing} is missing")
     if len(maps) not in VARIANTS:
         raise ModelFileError(f"not {WHAT}: {len(maps)} mask features, expected one of {sorted(VARIANTS)}")
-    names = tuple(class_names or (f"class {k + 1}" for k in range(len(logits))))
-    if len(names) != len(logits):
-        raise ArgumentError(f"{len(names)} class names for {len(logits)} classes")
+    names = names_for(class_names, classes_in(checkpoint), len(logits))
     variant, rules = VARIANTS[len(maps)]
     make = solov2.VARIANTS[variant]
     model = filled(lambda: make(names, None), weights, f"MMDetection's {variant}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from halfpixel.models.yolact import YOLACT, Settings
-from halfpixel.zoo.convert.state_dicts import translated, weights_in
+from halfpixel.zoo.convert.state_dicts import classes_in, translated, weights_in
 from halfpixel.zoo.convert.yolact_layers import ANCHOR_SIDE, filled_yolact
 from halfpixel.zoo.modelfile import ModelInfo
 
@@ -39,7 +39,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
 
     Args:
         checkpoint: of `yolact_r50_1x8_coco` and the like: its state dict, or what it was saved in.
-        class_names: default COCO's when there are 80, else "class 1" and so on.
+        class_names: default those in the file, else COCO's for 80 classes, else "class 1" and so on.
 
     Returns:
         The network, in evaluation mode, and its description.
@@ -50,5 +50,5 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     """
     weights = translated(weights_in(checkpoint), RENAMES, WHAT)
     settings = Settings(anchor_side=ANCHOR_SIDE, pyramid="mmdet")
-    model, info = filled_yolact(weights, settings, (0, 1, 2), True, class_names, WHAT)
+    model, info = filled_yolact(weights, settings, (0, 1, 2), True, class_names, classes_in(checkpoint), WHAT)
     return model, dataclasses.replace(info, source="MMDetection", licence="Apache-2.0")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import filled
+from halfpixel.zoo.convert.state_dicts import filled, names_for
 from halfpixel.zoo.modelfile import ModelInfo
 
 SETTINGS = Settings(
@@ -31,7 +31,6 @@ MEAN_BGR, STD_BGR = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
 """Of pixels in 0..255."""
 
 SCORE_THRESHOLD, LIMIT = 0.05, 100
-COCO_CLASSES = 80
 
 
 def input_rules(mean_bgr: Sequence[float] = MEAN_BGR, std_bgr: Sequence[float] = STD_BGR) -> InputRules:
@@ -45,6 +44,7 @@ def network(
     weights: Mapping[str, Tensor],
     what: str,
     class_names: Sequence[str] | None,
+    known: object,
     source: str,
     licence: str,
     rules: InputRules,
@@ -62,7 +62,7 @@ def network(
     for name in ("box_head.logits.bias", "box_head.logits.weight", "box_head.deltas.weight", "box_head.deltas.bias"):
         if name not in ours or ours[name].ndim != (2 if name.endswith("weight") else 1):
             raise ModelFileError(f"not {what}: {name} is {'of another shape' if name in ours else 'missing'}")
-    names = _names(class_names, len(ours["box_head.logits.bias"]) - 1)
+    names = names_for(class_names, known, len(ours["box_head.logits.bias"]) - 1)
     for end in ("weight", "bias"):
         logits, deltas = ours[f"box_head.logits.{end}"], ours[f"box_head.deltas.{end}"]
         if len(deltas) != 4 * len(names):
@@ -76,16 +76,3 @@ def network(
     assert isinstance(model, MaskRCNN)
     told = dataclasses.asdict(SETTINGS)
     return model, ModelInfo(variant, names, rules, told, SCORE_THRESHOLD, LIMIT, source=source, licence=licence)
-
-
-def _names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if class_names is not None:
-        if len(class_names) != count:
-            raise ArgumentError(f"{len(class_names)} class names for {count} classes (background not counted)")
-        return tuple(class_names)
-    if count == COCO_CLASSES:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-        return tuple(name for name in categories if name != "N/A")
-    return tuple(f"class {k}" for k in range(1, count + 1))

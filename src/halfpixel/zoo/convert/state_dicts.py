@@ -11,6 +11,7 @@ from torch import Tensor
 
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import Network
+from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.modelfile import check_finite
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -103,11 +104,19 @@ def names_for(given: Sequence[str] | None, known: object, outputs: int) -> tuple
         return tuple(given)
     if isinstance(known, list | tuple) and len(set(map(str, known))) == len(known) == outputs:
         return tuple(map(str, known))
-    if outputs == COCO_CLASSES:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights  # slow to import
+    coco = coco_classes() if outputs == COCO_CLASSES else ()
+    return coco or tuple(f"class {k}" for k in range(1, outputs + 1))
 
-        return tuple(one for one in MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:] if one != "N/A")
-    return tuple(f"class {k}" for k in range(1, outputs + 1))
+
+def classes_in(checkpoint: Mapping[str, Any]) -> object:
+    """What a checkpoint of MMDetection says of its classes; None where it says nothing."""
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, Mapping):
+        return None
+    described = meta.get("dataset_meta")
+    if isinstance(described, Mapping):
+        return described.get("classes", described.get("CLASSES"))
+    return meta.get("CLASSES")
 
 
 def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:

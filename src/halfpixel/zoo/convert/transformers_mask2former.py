@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
 from halfpixel.models import mask2former
 from halfpixel.models.mask2former import Mask2Former, Settings
-from halfpixel.zoo.convert.state_dicts import filled, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import filled, names_for, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "transformers' Mask2FormerForUniversalSegmentation"
@@ -146,7 +146,9 @@ def convert(
     for needed in ("logits.bias", "decoder.queries"):
         if needed not in state:
             raise ModelFileError(f"not {WHAT}: {needed} is missing")
-    names = _class_names(source, class_names, len(state["logits.bias"]) - 1)
+    config: Any = getattr(source, "config", None)
+    known = None if config is None else [str(name) for _, name in sorted(config.id2label.items())]
+    names = names_for(class_names, known, len(state["logits.bias"]) - 1)
     variant, settings = _variant(state), Settings(queries=len(state["decoder.queries"]))
     model = filled(lambda: mask2former.VARIANTS[variant](names, settings), state, f"{WHAT} ({variant})")
     assert isinstance(model, Mask2Former)
@@ -208,19 +210,3 @@ def _check_configuration(module: nn.Module) -> None:
             raise ModelFileError(f"the Swin backbone has heads, activation, epsilon, places {given}: ours are others")
     elif backbone.model_type != "resnet" or backbone.layer_type != "bottleneck" or backbone.downsample_in_bottleneck:
         raise ModelFileError(f"not {WHAT} on Swin-T, S, B, L or ResNet-50: its backbone is {backbone.model_type}")
-
-
-def _class_names(source: object, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
-    if given is not None:
-        if len(given) != classes:
-            raise ArgumentError(f"{len(given)} class names for {classes} classes")
-        return tuple(given)
-    if isinstance(source, nn.Module):
-        labels: Any = source.config
-        return tuple(str(labels.id2label[k]) for k in range(classes))
-    if classes == 80:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-        return tuple(name for name in categories if name != "N/A")
-    return tuple(f"class {k}" for k in range(1, classes + 1))

@@ -16,15 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
 from halfpixel.models import rt_detr
 from halfpixel.models.rt_detr import RTDETR, Settings
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import weights_in
+from halfpixel.zoo.convert.state_dicts import names_for, weights_in
 from halfpixel.zoo.modelfile import ModelInfo, check_finite
 
-COCO_CLASSES = 80
 INPUT = InputRules(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), shortest_side=640, longest_side=640)
 """transformers stretches images to 640 x 640; here they keep their shape and fit into that."""
 
@@ -145,9 +144,8 @@ def convert(
     state = published(source.state_dict() if isinstance(source, nn.Module) else weights_in(source))
     if "enc_score_head.bias" not in state:
         raise ModelFileError("not transformers' RT-DETR: model.enc_score_head.bias is missing")
-    if class_names is None and config is not None:
-        class_names = [str(name) for _, name in sorted(config.id2label.items())]
-    names = _class_names(class_names, len(state["enc_score_head.bias"]))
+    known = None if config is None else [str(name) for _, name in sorted(config.id2label.items())]
+    names = names_for(class_names, known, len(state["enc_score_head.bias"]))
     bottlenecks = "backbone.model.encoder.stages.0.layers.0.layer.2.convolution.weight" in state
     settings = Settings(masks=False, coordinates="image")
     info = ModelInfo(
@@ -250,16 +248,3 @@ def _check_settings(config: Any) -> None:
             given = list(given) if isinstance(given, tuple) else given
             if given != wanted:
                 raise ModelFileError(f"transformers' RT-DETR with {name} = {given!r}: ours has {wanted!r}")
-
-
-def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
-    if class_names is not None:
-        if len(class_names) != outputs:
-            raise ArgumentError(f"{len(class_names)} class names for {outputs} classes")
-        return tuple(class_names)
-    if outputs == COCO_CLASSES:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-        return tuple(name for name in categories if name != "N/A")
-    return tuple(f"class {k}" for k in range(1, outputs + 1))

@@ -8,17 +8,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ModelFileError
 from halfpixel.models import yolact
 from halfpixel.models.yolact import YOLACT, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import filled
+from halfpixel.zoo.convert.state_dicts import filled, names_for
 from halfpixel.zoo.modelfile import ModelInfo
 
 SHAPES = 3
 """Anchors of a cell."""
-
-COCO_CLASSES = 80
 
 INPUT = InputRules(
     mean=(123.68 / 255, 116.78 / 255, 103.94 / 255),
@@ -37,6 +35,7 @@ def filled_yolact(
     shapes: Sequence[int],
     background_last: bool,
     class_names: Sequence[str] | None,
+    known: object,
     what: str,
 ) -> tuple[YOLACT, ModelInfo]:
     """The network, in evaluation mode, and its description, without where it comes from.
@@ -46,7 +45,8 @@ def filled_yolact(
         settings: see there.
         shapes: which of theirs each of our anchor shapes is.
         background_last: among their classes; ours is the first.
-        class_names: default COCO's when there are 80, else "class 1" and so on.
+        class_names: see `names_for`.
+        known: to what was saved, likewise.
         what: whose weights they should be, for messages.
 
     Raises:
@@ -63,7 +63,7 @@ def filled_yolact(
             if layer == "logits" and background_last:
                 parts = torch.cat([parts[:, -1:], parts[:, :-1]], 1)
             weights[name] = parts.flatten(0, 1)
-    names = _class_names(class_names, len(weights["head.logits.bias"]) // SHAPES - 1)
+    names = names_for(class_names, known, len(weights["head.logits.bias"]) // SHAPES - 1)
     variant = f"yolact_r{101 if _deep(weights) else 50}"
     model = filled(lambda: yolact.VARIANTS[variant](names, settings), weights, f"{what} ({variant})")
     assert isinstance(model, YOLACT)
@@ -72,16 +72,3 @@ def filled_yolact(
 
 def _deep(weights: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("backbone.layer3.6.") for name in weights)
-
-
-def _class_names(class_names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
-    if class_names is not None:
-        if len(class_names) != classes:
-            raise ArgumentError(f"{len(class_names)} class names for {classes} classes (background not counted)")
-        return tuple(class_names)
-    if classes == COCO_CLASSES:
-        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-        categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-        return tuple(name for name in categories if name != "N/A")
-    return tuple(f"class {k}" for k in range(1, classes + 1))
