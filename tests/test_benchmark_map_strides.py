@@ -41,9 +41,9 @@ def test_finer_maps_hold_more_and_shares_more_than_halves(strides: ModuleType) -
         return float((truth & seen).sum() / (truth | seen).sum())
 
     assert iou(1, soft=True) == 1
-    assert iou(2, soft=True) > 0.97
+    assert iou(2, soft=True) > 0.95
     assert iou(2, soft=True) > iou(4, soft=True) > iou(8, soft=True)
-    assert iou(4, soft=True) > iou(4, soft=False)
+    assert iou(2, soft=True) > iou(2, soft=False)
 
 
 def test_the_small_are_told_apart(strides: ModuleType) -> None:
