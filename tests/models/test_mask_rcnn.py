@@ -16,6 +16,7 @@ from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BACKGROUND
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.regions import crop_regions
+from halfpixel.nn.rpn import ScoredAnchors
 from halfpixel.ops import boxes
 from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.structures.images import Limits, Resized
@@ -332,3 +333,27 @@ def test_where_blocks_take_their_stride(early: bool) -> None:
     block = backbone.get_submodule("layer3.0")
     strides = [block.get_submodule(name).stride for name in ("conv1", "conv2", "conv3")]
     assert strides == ([(2, 2), (1, 1), (1, 1)] if early else [(1, 1), (2, 2), (1, 1)])
+
+
+@pytest.mark.parametrize(("limit", "saturated"), [(2000, False), (1500, False), (1000, True)])
+def test_of_1500_objects_none_is_lost_silently(limit: int, saturated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that proposes 1,500 squares, half of each class, is sure of them and draws all of each."""
+    y, x = torch.meshgrid(torch.arange(30) * 20.0 + 2, torch.arange(50) * 20.0 + 3, indexing="ij")
+    corners = torch.stack([x.flatten(), y.flatten()], 1)
+    squares = torch.cat([corners, corners + 16], 1)
+    model = mask_rcnn_lite(CLASSES).eval()
+    scored = ScoredAnchors([squares], [torch.full((1, 1500), 5.0)], [torch.zeros(1, 1500, 4)])
+    monkeypatch.setattr(model.rpn, "forward", lambda *_: scored)
+    sure = torch.tensor([-9.0, 9.0, -9.0])
+    said = lambda crops: (sure.expand(len(crops), 3), torch.zeros(len(crops), 3, 4))  # noqa: E731
+    monkeypatch.setattr(model.box_head, "forward", said)
+    monkeypatch.setattr(model.mask_head, "forward", lambda crops: torch.full((len(crops), 2, 28, 28), 9.0))
+    size, limits = Resized((640, 1024), (640, 1024)), Limits.of(0.5, limit)
+    with torch.no_grad():
+        outputs = model(torch.zeros(1, 3, 640, 1024), torch.tensor([[640, 1024]]), limits)
+    (found,) = model.decode(outputs, [size], limits)
+    assert len(found) == min(limit, 1500)
+    assert found.saturated == saturated
+    nearest = torch.cdist(found.boxes_xyxy, squares).min(1)
+    assert len(set(nearest.indices.tolist())) == len(found)
+    assert nearest.values.max() < 6  # widened by the margin, as nothing ends the masks

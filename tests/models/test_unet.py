@@ -238,3 +238,17 @@ def test_other_classes_keep_the_rest() -> None:
         name: torch.equal(a, model.state_dict()[name]) for name, a in other.state_dict().items() if "logits" not in name
     }
     assert all(same.values())
+
+
+@pytest.mark.parametrize(("limit", "saturated"), [(2000, False), (1500, False), (1000, True)])
+def test_of_1500_objects_none_is_lost_silently(limit: int, saturated: bool) -> None:
+    kinds = torch.zeros(30 * 12, 50 * 12, dtype=torch.int64)
+    for k in range(1500):
+        top, left = 12 * (k // 50), 12 * (k % 50)
+        kinds[top + 1 : top + 10, left + 1 : left + 11] = 1 + k % 2
+    found = decode(network(), kinds, limit=limit)
+    assert len(found) == min(limit, 1500)
+    assert found.saturated == saturated
+    assert found.candidates == {"components": 1500, "detections": 1500}
+    assert found.masks is not None
+    assert found.masks.areas_px().unique().tolist() == [90]
