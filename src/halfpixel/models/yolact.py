@@ -371,7 +371,7 @@ def yolact_r101(class_names: Sequence[str], settings: Settings | None = None) ->
 
 def yolact_lite(class_names: Sequence[str], settings: Settings | None = None) -> YOLACT:
     """A small network for CPUs and small objects: EfficientNet-Lite0, light pyramid and heads, fine prototypes."""
-    settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, leak_weight=4.0)
+    settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, leak_weight=1.0)
     backbone, plan = EfficientNetLite(), AnchorPlan((24, 48, 96, 192), STRIDES)
     return YOLACT(
         class_names,
