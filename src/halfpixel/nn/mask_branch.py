@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
+from halfpixel.nn.losses import dice_loss
 from halfpixel.nn.transformer import MultiLayerPerceptron
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
@@ -72,4 +73,4 @@ def mask_losses(
     entropy = nn.functional.binary_cross_entropy_with_logits(said, wanted, reduction="none").mean((1, 2)).sum()
     probabilities = said.sigmoid()
     shared, both = (probabilities * wanted).sum((1, 2)), (probabilities + wanted).sum((1, 2))
-    return entropy, (1 - (2 * shared + 1) / (both + 1)).sum()
+    return entropy, dice_loss(shared, both).sum()

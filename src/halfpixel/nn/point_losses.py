@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from halfpixel.nn.losses import dice_loss
+
 
 @dataclass(frozen=True)
 class PointPlan:
@@ -60,14 +62,14 @@ def mask_costs(
     # cross-entropy = softplus(logit) - truth * logit
     cross = nn.functional.softplus(logits).mean(1, keepdim=True) - logits @ truths.T / logits.shape[1]
     shares = logits.sigmoid()
-    return cross, _dice(shares @ truths.T, shares.sum(1, keepdim=True) + truths.sum(1))
+    return cross, dice_loss(shares @ truths.T, shares.sum(1, keepdim=True) + truths.sum(1))
 
 
 def mask_losses(logits: Float[Tensor, "n k"], truths: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy (mean over the points) and dice of each mask with its own object, summed over masks."""
     cross = nn.functional.binary_cross_entropy_with_logits(logits, truths, reduction="sum") / logits.shape[1]
     shares = logits.sigmoid()
-    return cross, _dice((shares * truths).sum(1), shares.sum(1) + truths.sum(1)).sum()
+    return cross, dice_loss((shares * truths).sum(1), shares.sum(1) + truths.sum(1)).sum()
 
 
 def in_crowds(
@@ -79,8 +81,3 @@ def in_crowds(
     above = (masks > 0).float()
     mostly: Tensor = above @ inside.float() > 0.5 * above.sum(1)
     return mostly
-
-
-def _dice(overlap: Tensor, total: Tensor) -> Tensor:
-    """Milletari et al. 2016 (arXiv:1606.04797); one point more in both keeps empty masks finite."""
-    return 1 - (2 * overlap + 1) / (total + 1)
