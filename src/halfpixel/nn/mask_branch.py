@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from halfpixel.nn import point_losses
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
-from halfpixel.nn.losses import dice_loss
 from halfpixel.nn.transformer import MultiLayerPerceptron
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
@@ -70,7 +70,4 @@ def mask_losses(
     regions = boxes.expand(target.boxes_xyxy.to(maps)[objects], AROUND)
     wanted = target.mask_grids(objects, regions, GRID).to(maps.dtype)
     said = assemble_on(GRID, maps, kernels, torch.zeros_like(objects), regions, stride)
-    entropy = nn.functional.binary_cross_entropy_with_logits(said, wanted, reduction="none").mean((1, 2)).sum()
-    probabilities = said.sigmoid()
-    shared, both = (probabilities * wanted).sum((1, 2)), (probabilities + wanted).sum((1, 2))
-    return entropy, dice_loss(shared, both).sum()
+    return point_losses.mask_losses(said.flatten(1), wanted.flatten(1))
