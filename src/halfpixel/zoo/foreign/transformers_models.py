@@ -27,14 +27,14 @@ from torch import Tensor
 
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
 from halfpixel.nn.decoding import RowRules, as_rows, detections, of_image
-from halfpixel.nn.network import Axis, Network, Outputs
+from halfpixel.nn.network import Axis, Outputs
 from halfpixel.ops.assemble import assemble
 from halfpixel.ops.finite import is_finite
 from halfpixel.optional import load_extra
 from halfpixel.structures.field_check import from_plain
-from halfpixel.structures.images import ImageBatch, InputRules, Limits, Resized
+from halfpixel.structures.images import InputRules, Limits, Resized
 from halfpixel.structures.instances import Instances
-from halfpixel.structures.targets import Targets
+from halfpixel.zoo.foreign.predicts_only import PredictsOnly
 from halfpixel.zoo.modelfile import ModelInfo, check_finite, is_described
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -51,7 +51,7 @@ class Settings:
     """Nothing can be decided about these networks."""
 
 
-class QueryNetwork(Network):
+class QueryNetwork(PredictsOnly):
     """A network of transformers.
 
     Args:
@@ -86,22 +86,6 @@ class QueryNetwork(Network):
             canvas: images in the size that the network takes.
             sizes_hw: of the images inside of it.
         """
-
-    def set_classes(self, classes: int) -> None:
-        """See `Network.set_classes`.
-
-        Raises:
-            ArgumentError: always.
-        """
-        raise ArgumentError(f"it cannot be given other classes: {self.only_predicts}")
-
-    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """See `Network.losses`.
-
-        Raises:
-            ArgumentError: always.
-        """
-        raise ArgumentError(f"it cannot be trained: {self.only_predicts}")
 
     def forward(self, images: Tensor, sizes_hw: Tensor, limits: Limits) -> Outputs:
         """See `Network.forward`."""

@@ -30,9 +30,9 @@ from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.network import Axis, Outputs
 from halfpixel.ops.finite import is_finite
 from halfpixel.structures.field_check import Share, check_fields
-from halfpixel.structures.images import ImageBatch, InputRules, Limits
-from halfpixel.structures.targets import Targets
+from halfpixel.structures.images import InputRules, Limits
 from halfpixel.zoo.foreign.graph_file import GraphFile, Port
+from halfpixel.zoo.foreign.predicts_only import PredictsOnly
 from halfpixel.zoo.modelfile import ModelInfo
 
 GREY = 114 / 255
@@ -92,7 +92,7 @@ class Form(NamedTuple):
     chosen: bool
 
 
-class YoloSeg(KernelNetwork):
+class YoloSeg(PredictsOnly, KernelNetwork):
     """The network: its weights are in the file.
 
     Args:
@@ -117,22 +117,6 @@ class YoloSeg(KernelNetwork):
         self._file, self._form = file, form
         height, width = file.inputs[form.image].shape[2:]
         self.exact_hw = None if height is None or width is None else (height, width)
-
-    def set_classes(self, classes: int) -> None:
-        """See `Network.set_classes`.
-
-        Raises:
-            ArgumentError: always.
-        """
-        raise ArgumentError(f"it cannot be given other classes: {self.only_predicts}")
-
-    def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """See `Network.losses`.
-
-        Raises:
-            ArgumentError: always.
-        """
-        raise ArgumentError(f"it cannot be trained: {self.only_predicts}")
 
     def forward(self, images: Tensor, sizes_hw: Tensor, limits: Limits) -> Outputs:
         """See `Network.forward`; each image goes through the graph on its own.
