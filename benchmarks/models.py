@@ -1,14 +1,18 @@
 """Every model side by side: one small backbone, the same data, the same time to train, the same evaluation.
 
 Each variant starts from the same ImageNet weights of EfficientNet-Lite0, trains for the same time by its own recipe
-(halfpixel's usual one, where it states none) on the same crops, and is measured on the same images. As many steps are
-planned as the time allows, so that the learning rate comes down in all of them. Nothing else should run meanwhile.
+(halfpixel's usual one, where it states none) on the same crops, and is measured on the same images. What a score means
+is each network's own affair: the threshold of accuracy and counts is the one with the best F1 on some training images.
 
-Rows are kept in a JSON file and written as they come: what is there is not done again, and a run that was interrupted
-goes on. The table is printed from the file.
+First it is found out how many steps the time allows for each: nothing else should run meanwhile, and it should be done
+for all of them on one machine. Then they take these steps, so that the learning rate comes down in all of them, and
+neither another machine nor its other work decides who sees more images.
+
+Plans and rows are kept in a JSON file and written as they come: what is there is not done again, and a run that was
+interrupted goes on. The table is printed from the file.
 
     python benchmarks/models.py --train train.json --val val.json --backbone lite0.safetensors --rows models.json \
-        mask_rcnn_lite rtmdet_lite unet_lite
+        mask_rcnn_lite rtmdet_lite unet_lite [--only-plan]
     python benchmarks/models.py --rows models.json
 """
 
@@ -29,24 +33,26 @@ import halfpixel
 from halfpixel.data.dataset import Dataset
 from halfpixel.engine.export.exporter import export
 from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import HalfpixelError
 from halfpixel.evaluation.bootstrap import Interval
 from halfpixel.evaluation.coco.average_precision import match_coco
 from halfpixel.evaluation.evaluation import AP_SCORE
+from halfpixel.evaluation.thresholds.goals import Goal, thresholds_between
+from halfpixel.evaluation.thresholds.threshold_sweep import sweep
 from halfpixel.files import write_whole
-from halfpixel.nn.network import Network
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.train.augment.crops import Batches
 from halfpixel.train.loop import train_network
 from halfpixel.train.optimiser import parameter_groups
 from halfpixel.train.recipe import Recipe
-from halfpixel.train.start import start_from, suited
+from halfpixel.train.start import Start, start_from, suited
 from halfpixel.zoo.modelfile import MODEL_MODULES
 
 Row = dict[str, Any]
 
 LIMIT = 1000
-SCORE = 0.5
+THRESHOLDS, THRESHOLD_IMAGES = thresholds_between(0.1, 0.9, 0.05), 40
 SMALL_PX = 150.0
 """Objects of fewer pixels are small here: a quarter of the nuclei, and what coarse masks lose."""
 PLANNING_STEPS = 8
@@ -63,40 +69,60 @@ def source_of(variant: str) -> Path:
     return Path(module.__file__)
 
 
-def plan(network: Network, dataset: Dataset, rules: InputRules, recipe: Recipe, minutes: float) -> Recipe:
-    """The recipe with as many steps as the time allows."""
-    stream = map(Batches(dataset, rules, recipe).__getitem__, itertools.count())
-    network.train()
-    optimiser = torch.optim.AdamW(parameter_groups(network, dataclasses.replace(recipe, learning_rate=1e-9)))
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """The data, and how everything is trained on it."""
 
-    def step() -> None:
-        images, targets, _ = next(stream)
-        torch.stack(list(network.losses(images, targets).values())).sum().backward()
-        optimiser.step()
-        optimiser.zero_grad()
+    train: Dataset
+    val: Dataset
+    backbone: Path
+    rules: InputRules
+    runs: Path
+    recipe: Row
+    """What all recipes have in common."""
+    int8: bool
 
-    seconds = seconds_per_step(step, PLANNING_STEPS, torch.device("cpu"))
-    return dataclasses.replace(recipe, steps=max(round(SPARE * 60 * minutes / seconds), 1))
+    def start(self, variant: str, seed: int) -> Start:
+        """A network that has seen ImageNet alone."""
+        start = start_from(variant, self.train, backbone=self.backbone, seed=seed)
+        return dataclasses.replace(start, info=dataclasses.replace(start.info, input=self.rules))
 
+    def plan(self, variant: str, minutes: float) -> Row:
+        """As many steps as the time allows."""
+        network = self.start(variant, seed=0).network
+        recipe = suited(network, self.recipe)
+        stream = map(Batches(self.train, self.rules, recipe).__getitem__, itertools.count())
+        network.train()
+        optimiser = torch.optim.AdamW(parameter_groups(network, dataclasses.replace(recipe, learning_rate=1e-9)))
 
-def trained(variant: str, seed: int, dataset: Dataset, given: argparse.Namespace) -> tuple[Predictor, float]:
-    """The model after its time, and how many seconds it took, of all sessions together."""
-    out = given.runs / f"{variant}-{seed}"
-    rules = InputRules(scale=given.scale, longest_side=LONGEST_SIDE, stretch_below=given.stretch_below)
-    start = start_from(variant, dataset, backbone=given.backbone, seed=seed)
-    start = dataclasses.replace(start, info=dataclasses.replace(start.info, input=rules))
-    planned = out / "recipe.json"
-    begun = time.perf_counter()
-    if planned.is_file():
-        recipe = Recipe(**{k: tuple(v) if k == "zoom" else v for k, v in json.loads(planned.read_text()).items()})
-    else:
-        given_too = {"seed": seed, "crop_px": given.crop_px, "balance": given.balance}
-        recipe = plan(start.network, dataset, rules, suited(start.network, given_too), given.minutes)
-        start = start_from(variant, dataset, backbone=given.backbone, seed=seed)
-        start = dataclasses.replace(start, info=dataclasses.replace(start.info, input=rules))
-        begun = time.perf_counter()
-    train_network(start, dataset, recipe, out, resume=True)
-    return halfpixel.load(out / "model.safetensors"), time.perf_counter() - begun
+        def step() -> None:
+            images, targets, _ = next(stream)
+            pixels = images.tensor.contiguous(memory_format=torch.channels_last)
+            losses = network.losses(dataclasses.replace(images, tensor=pixels), targets)
+            torch.stack(list(losses.values())).sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        seconds = seconds_per_step(step, PLANNING_STEPS, torch.device("cpu"))
+        steps = max(round(SPARE * 60 * minutes / seconds), 1)
+        return {
+            "minutes": minutes,
+            "steps": steps,
+            "seconds_per_step": seconds,
+            "machine": machine(torch.device("cpu")),
+        }
+
+    def trained(self, variant: str, seed: int, steps: int) -> tuple[Predictor, Recipe]:
+        """The model after its steps."""
+        start, out = self.start(variant, seed), self.folder(variant, seed)
+        recipe = suited(start.network, {**self.recipe, "seed": seed, "steps": steps})
+        train_network(start, self.train, recipe, out, resume=True)
+        return halfpixel.load(out / "model.safetensors"), recipe
+
+    def folder(self, variant: str, seed: int) -> Path:
+        """Of a run."""
+        return self.runs / f"{variant}-{seed}"
 
 
 def seconds_per_image(predictor: Predictor, paths: Sequence[Path]) -> float:
@@ -118,19 +144,34 @@ def int8_of(predictor: Predictor, paths: Sequence[Path], path: Path) -> Predicto
     """The same in int8 through OpenVINO, calibrated on images of the training set; None where that does not work."""
     try:
         export(predictor, path, "openvino", int8_images=paths[:CALIBRATION_IMAGES], least_agreement=0.0)
-    except halfpixel.HalfpixelError as error:
+    except HalfpixelError as error:
         print(f"  no int8: {error}")
         return None
     return halfpixel.load(path)
 
 
-def measured(dataset: Dataset, found: Sequence[Instances]) -> Row:
+def best_threshold(predictor: Predictor, dataset: Dataset) -> float:
+    """The score threshold with the best F1 at IoU .5."""
+    found = predictor.predict([sample.path for sample in dataset.samples], threshold=THRESHOLDS[0], limit=LIMIT)
+    best = sweep(dataset, found, THRESHOLDS).recommend(Goal("f1"))
+    assert best is not None
+    return best.threshold
+
+
+def some(dataset: Dataset, count: int) -> Dataset:
+    """So many of the images at most, evenly spread."""
+    chosen = dataset.samples[:: max(len(dataset.samples) // count, 1)][:count]
+    return dataclasses.replace(dataset, samples=chosen)
+
+
+def measured(dataset: Dataset, found: Sequence[Instances], threshold: float) -> Row:
     """What the evaluation says, by the names of the columns."""
-    result = halfpixel.evaluate(dataset, found, threshold=SCORE, max_detections=LIMIT, ious=(0.5, 0.85))
+    result = halfpixel.evaluate(dataset, found, threshold=threshold, max_detections=LIMIT, ious=(0.5, 0.85))
     matches = match_coco(dataset, found, kind="mask", max_detections=LIMIT, ranges_px=((0.0, SMALL_PX),))
     half, strict = result.overall.detection
     wrong = {one.count.name: one.count.events for one in result.overall.error_types}
     return {
+        "threshold": threshold,
         "mask_ap": result.ap.ap,
         "mask_ap_interval": _ends(result.overall.mask_ap_interval),
         "mask_ap_small": matches.part(LIMIT, area_range=4)[0],
@@ -147,31 +188,32 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def row_of(variant: str, seed: int, train: Dataset, val: Dataset, given: argparse.Namespace) -> Row:
+def row_of(bench: Bench, variant: str, seed: int, steps: int) -> Row:
     """One line of the table."""
-    predictor, seconds = trained(variant, seed, train, given)
-    paths = [sample.path for sample in val.samples]
+    predictor, recipe = bench.trained(variant, seed, steps)
+    paths = [sample.path for sample in bench.val.samples]
     found = predictor.predict(paths, threshold=AP_SCORE, limit=LIMIT)
-    timed = paths[:: max(len(paths) // TIMED_IMAGES, 1)][:TIMED_IMAGES]
-    folder = given.runs / f"{variant}-{seed}"
-    recipe = json.loads((folder / "recipe.json").read_text())
-    int8 = int8_of(predictor, [sample.path for sample in train.samples], folder / "int8.xml") if given.int8 else None
+    threshold = best_threshold(predictor, some(bench.train, THRESHOLD_IMAGES))
+    timed = [sample.path for sample in some(bench.val, TIMED_IMAGES).samples]
+    int8 = None
+    if bench.int8:
+        of_training = [sample.path for sample in bench.train.samples]
+        int8 = int8_of(predictor, of_training, bench.folder(variant, seed) / "int8.xml")
     return {
         "variant": variant,
         "seed": seed,
-        "minutes": given.minutes,
-        "seconds": seconds,
-        "steps": recipe["steps"],
-        "crops": recipe["steps"] * recipe["images_per_step"],
-        **measured(val, found),
+        "steps": steps,
+        "crops": steps * recipe.images_per_step,
+        "learning_rate": recipe.learning_rate,
+        **measured(bench.val, found, threshold),
         "precision": predictor.backend.precision,
         "seconds_per_image": seconds_per_image(predictor, timed),
         "seconds_per_image_int8": None if int8 is None else seconds_per_image(int8, timed),
         "megabytes": sum(p.numel() for p in predictor.model.parameters()) * 2 / 1e6,
         "lines": len(source_of(variant).read_text().splitlines()),
         "machine": machine(torch.device("cpu")),
-        "train": train.path.name,
-        "val": val.path.name,
+        "train": bench.train.path.name,
+        "val": bench.val.path.name,
     }
 
 
@@ -180,6 +222,7 @@ COLUMNS = (
     ("seed", "seed", "{}"),
     ("mask AP", "mask_ap", "{:.3f}"),
     (f"AP < {SMALL_PX:.0f} px", "mask_ap_small", "{:.3f}"),
+    ("score", "threshold", "{:.2f}"),
     ("accuracy .50", "accuracy_50", "{:.3f}"),
     (".85", "accuracy_85", "{:.3f}"),
     ("count MAE", "count_mae", "{:.2f}"),
@@ -205,7 +248,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", help="to train and measure; none prints what is there")
-    parser.add_argument("--rows", type=Path, required=True, help="JSON file of what was measured")
+    parser.add_argument("--rows", type=Path, required=True, help="JSON file of plans and of what was measured")
     parser.add_argument("--train", type=Path, help="COCO file to train on")
     parser.add_argument("--val", type=Path, help="COCO file to measure on")
     parser.add_argument("--backbone", type=Path, help="safetensors file of timm's tf_efficientnet_lite0")
@@ -216,6 +259,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=3.0, help="network pixels for each image pixel")
     parser.add_argument("--stretch-below", type=float, default=0.3, help="brighten images darker than this")
     parser.add_argument("--balance", help="attribute of the images whose rare values are drawn more often")
+    parser.add_argument("--only-plan", action="store_true", help="find out how many steps each takes, and end")
     parser.add_argument("--int8", action="store_true", help="also quantise and time that")
     given = parser.parse_args()
     known = [name for module in MODEL_MODULES for name in module.VARIANTS]
@@ -226,17 +270,30 @@ def arguments() -> argparse.Namespace:
     return given
 
 
+def bench_of(given: argparse.Namespace) -> Bench:
+    """What the command line asks for."""
+    train, val = halfpixel.read_coco(given.train), halfpixel.read_coco(given.val)
+    rules = InputRules(scale=given.scale, longest_side=LONGEST_SIDE, stretch_below=given.stretch_below)
+    recipe = {"crop_px": given.crop_px, "balance": given.balance}
+    return Bench(train, val, given.backbone, rules, given.runs, recipe, given.int8)
+
+
 def main() -> None:
-    """Train and measure what is not there yet, and print the table."""
+    """Plan, train and measure what is not there yet, and print the table."""
     given = arguments()
-    rows: list[Row] = json.loads(given.rows.read_text()) if given.rows.is_file() else []
+    kept: Row = json.loads(given.rows.read_text()) if given.rows.is_file() else {"plans": {}, "rows": []}
+    plans, rows = kept["plans"], kept["rows"]
     if given.variants:
-        train, val = halfpixel.read_coco(given.train), halfpixel.read_coco(given.val)
+        bench = bench_of(given)
+        for variant in (one for one in given.variants if one not in plans):
+            plans[variant] = bench.plan(variant, given.minutes)
+            write_whole(given.rows, (json.dumps(kept, indent=1) + "\n").encode())
+            print(f"{variant}: {plans[variant]['steps']} steps", flush=True)
         done = {(row["variant"], row["seed"]) for row in rows}
-        for seed, variant in itertools.product(given.seeds, given.variants):
+        for seed, variant in itertools.product(given.seeds, () if given.only_plan else given.variants):
             if (variant, seed) not in done:
-                rows.append(row_of(variant, seed, train, val, given))
-                write_whole(given.rows, (json.dumps(rows, indent=1) + "\n").encode())
+                rows.append(row_of(bench, variant, seed, plans[variant]["steps"]))
+                write_whole(given.rows, (json.dumps(kept, indent=1) + "\n").encode())
                 print(table(rows[-1:]), flush=True)
     print(table(rows))
 

@@ -68,6 +68,25 @@ def test_from_scratch(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> 
     assert info.source == "trained from scratch on instances.json"
 
 
+def test_in_stages_with_other_settings(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> None:
+    """RT-DETR's boxes first, then its masks from where that ended."""
+    boxes, both = tmp_path / "boxes", tmp_path / "both"
+    given = ("--longest-side", 64, "--score-threshold", 0.0, *SHORT)
+    ran = halfpixel(
+        "train", annotated, "--model", "rt_detr_lite", "--setting", "masks=false", "--setting", "mask_margin=0.25",
+        "--out", boxes, *given,
+    )  # fmt: skip
+    assert ran.code == 0
+    settings = read_info(boxes / "model.safetensors").settings
+    assert (settings["masks"], settings["mask_margin"]) == (False, 0.25)
+    again = halfpixel(
+        "train", annotated, "--model", boxes / "model.safetensors", "--setting", "masks=true", "--out", both, *given
+    )
+    assert again.code == 0
+    settings = read_info(both / "model.safetensors").settings
+    assert (settings["masks"], settings["mask_margin"]) == (True, 0.25)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,6 +96,8 @@ def test_from_scratch(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> 
         (["--learning-rate", "nan"], "learning_rate must be above 0"),
         (["--zoom", "1.2", "0.8"], "zoom must be two factors"),
         (["--ema-decay", "1"], "ema_decay must"),
+        (["--setting", "masks"], "--setting must be like masks=false, got 'masks'"),
+        (["--setting", "mask=1"], "mask"),
         (["--precision", "12-bit"], 'Choose from: "32-true", "bf16-mixed"'),
         (["--score-threshold", "2"], "--score-threshold"),
         (["--scale", "0"], "--scale is out of range: 0.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from halfpixel.cli.console import ERR, Listener, progress_bar, say
 from halfpixel.cli.evaluate import print_evaluation
 from halfpixel.cli.option_groups import Reading
 from halfpixel.data.formats.format_names import Format
+from halfpixel.errors import ArgumentError
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.events import Event, Trained
 from halfpixel.jobs.input_options import AS_BEFORE, InputOptions
@@ -71,6 +73,7 @@ def train(
     half: bool = False,
     tensorboard: bool = False,
     inputs: Annotated[InputOptions, Parameter(name="*", group=INPUT_GROUP)] = AS_BEFORE,
+    setting: tuple[str, ...] = (),
     recipe: Annotated[RecipeOptions, Parameter(name="*", group=RECIPE_GROUP, negative_bool="no-")] = NOTHING_GIVEN,
     reading: Reading = AS_WRITTEN,
 ) -> int:
@@ -96,6 +99,8 @@ def train(
         half: Store the trained weights in 16 bits each: half the size, practically the same results.
         tensorboard: Also write events for TensorBoard (pip install "halfpixel[tensorboard]").
         inputs: How images are brought to the network.
+        setting: A setting of the network that is to be another than the start model's: masks=false trains RT-DETR's
+            boxes alone; several times for several.
         recipe: All decisions of the run.
         reading: How the annotations are taken.
     """
@@ -104,13 +109,24 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
     request = TrainRequest(
         data, out, val, hold_out, resume, model, images, format, backbone, score_threshold, half, tensorboard, inputs,
-        recipe.given, reading,
+        dict(map(_pair, setting)), recipe.given, reading,
     )  # fmt: skip
     with TrainingListener() as listener:
         result = run(request, listener)
     if result.written:
         _print(result)
     return listener.finish(result.outcome)
+
+
+def _pair(setting: str) -> tuple[str, Any]:
+    """Name and value of a setting; numbers, true, false and null are written as in JSON."""
+    name, equals, text = setting.partition("=")
+    if not (name and equals):
+        raise ArgumentError(f"`setting` must be like masks=false, got '{setting}'")
+    try:
+        return name, json.loads(text)
+    except json.JSONDecodeError:
+        return name, text
 
 
 def _print(result: TrainResult) -> None:

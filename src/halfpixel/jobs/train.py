@@ -45,6 +45,7 @@ class TrainRequest:
         half: store the trained weights in 16 bits each.
         tensorboard: also write events for TensorBoard, which has to be installed.
         inputs: how images are brought to the network. Default: as for the start model.
+        settings: fields of the network's `Settings` that are to be others than the start model's, as `fit` takes them.
         recipe: fields of `halfpixel.Recipe`. What is not here is as it suits the network (its `RECIPE`), or as usual.
         reading: how the annotations are taken.
     """
@@ -62,6 +63,7 @@ class TrainRequest:
     half: bool = False
     tensorboard: bool = False
     inputs: InputOptions = AS_BEFORE
+    settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     reading: ReadingOptions = AS_WRITTEN
 
@@ -196,8 +198,10 @@ def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:
     """What to begin with; tells where the last layers are new."""
     from halfpixel.train.start import start_from
 
-    progress = download_progress(request.model, tell)
-    start = start_from(request.model, dataset, backbone=request.backbone, seed=request.seed, progress=progress)
+    start = start_from(
+        request.model, dataset, backbone=request.backbone, settings=request.settings, seed=request.seed,
+        progress=download_progress(request.model, tell),
+    )  # fmt: skip
     if start.new_layers:
         tell(Announced(f"The classes are not those of {request.model}: the last layers start anew."))
     info = replace(start.info, input=request.inputs.apply(start.info.input))
