@@ -3,10 +3,12 @@
 Each variant starts from the same ImageNet weights of EfficientNet-Lite0, trains for the same time by its own recipe
 (halfpixel's usual one, where it states none) on the same crops, and is measured on the same images. What a score means
 is each network's own affair: the threshold of accuracy and counts is the one with the best F1 on some training images.
+Seconds are measured beside those of the embedded model on the same images, since rows may come from several machines.
 
-First it is found out how many steps the time allows for each: nothing else should run meanwhile, and it should be done
-for all of them on one machine. Then they take these steps, so that the learning rate comes down in all of them, and
-neither another machine nor its other work decides who sees more images.
+First it is found out how many steps the time allows for each in 32 bits: nothing else should run meanwhile, and it
+should be done for all of them on one machine. Then they take these steps, so that the learning rate comes down in all
+of them, and neither another machine nor its other work decides who sees more images. With `--precision bf16-mixed` they
+take them faster where the processor can.
 
 Plans and rows are kept in a JSON file and written as they come: what is there is not done again, and a run that was
 interrupted goes on. The table is printed from the file.
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training import LONGEST_SIDE, machine, seconds_per_step
+from training import LONGEST_SIDE, PRECISIONS, machine, seconds_per_step
 
 import halfpixel
 from halfpixel.data.dataset import Dataset
@@ -205,10 +207,12 @@ def row_of(bench: Bench, variant: str, seed: int, steps: int) -> Row:
         "steps": steps,
         "crops": steps * recipe.images_per_step,
         "learning_rate": recipe.learning_rate,
+        "trained_in": recipe.precision,
         **measured(bench.val, found, threshold),
         "precision": predictor.backend.precision,
         "seconds_per_image": seconds_per_image(predictor, timed),
         "seconds_per_image_int8": None if int8 is None else seconds_per_image(int8, timed),
+        "seconds_per_image_of_nuclei": seconds_per_image(halfpixel.load("nuclei"), timed),
         "megabytes": sum(p.numel() for p in predictor.model.parameters()) * 2 / 1e6,
         "lines": len(source_of(variant).read_text().splitlines()),
         "machine": machine(torch.device("cpu")),
@@ -229,14 +233,24 @@ COLUMNS = (
     ("merges", "merges", "{}"),
     ("splits", "splits", "{}"),
     ("s/image", "seconds_per_image", "{:.3f}"),
-    ("int8", "seconds_per_image_int8", "{:.3f}"),
+    ("/ nuclei", "time", "{:.2f}"),
+    ("in int8", "time_int8", "{:.2f}"),
     ("MB", "megabytes", "{:.1f}"),
     ("lines", "lines", "{}"),
 )
 
 
+def relative(row: Mapping[str, Any], seconds: str) -> float | None:
+    """By how much it takes longer than the embedded model took at that time."""
+    return None if row[seconds] is None else row[seconds] / row["seconds_per_image_of_nuclei"]
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows in markdown, the best AP first."""
+    rows = [
+        {**row, "time": relative(row, "seconds_per_image"), "time_int8": relative(row, "seconds_per_image_int8")}
+        for row in rows
+    ]
     lines = [f"| {' | '.join(title for title, _, _ in COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
     for row in sorted(rows, key=lambda one: -(one["mask_ap"] or 0)):
         cells = ["-" if row[name] is None else how.format(row[name]) for _, name, how in COLUMNS]
@@ -259,6 +273,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=3.0, help="network pixels for each image pixel")
     parser.add_argument("--stretch-below", type=float, default=0.3, help="brighten images darker than this")
     parser.add_argument("--balance", help="attribute of the images whose rare values are drawn more often")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of the training")
     parser.add_argument("--only-plan", action="store_true", help="find out how many steps each takes, and end")
     parser.add_argument("--int8", action="store_true", help="also quantise and time that")
     given = parser.parse_args()
@@ -274,7 +289,7 @@ def bench_of(given: argparse.Namespace) -> Bench:
     """What the command line asks for."""
     train, val = halfpixel.read_coco(given.train), halfpixel.read_coco(given.val)
     rules = InputRules(scale=given.scale, longest_side=LONGEST_SIDE, stretch_below=given.stretch_below)
-    recipe = {"crop_px": given.crop_px, "balance": given.balance}
+    recipe = {"crop_px": given.crop_px, "balance": given.balance, "precision": given.precision}
     return Bench(train, val, given.backbone, rules, given.runs, recipe, given.int8)
 
 

@@ -24,7 +24,7 @@ from halfpixel.structures.images import InputRules
 from halfpixel.train import loop, run_log
 from halfpixel.train.augment.crops import Batches
 from halfpixel.train.loop import fit, train_network
-from halfpixel.train.recipe import Recipe
+from halfpixel.train.recipe import Recipe, TrainingPrecision
 from halfpixel.train.run_log import Event
 from halfpixel.train.start import start_from
 from halfpixel.zoo.modelfile import ModelInfo, load_model, settings_of
@@ -165,9 +165,15 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(dataset
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
-def test_mixed_precision_runs(dataset: Dataset, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, steps=1, precision="bf16-mixed")
-    best = fit(fresh(), dataset, recipe, tmp_path / "run").model
+@pytest.mark.parametrize(("precision", "computed"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_mixed_precision_is_computed_in_and_not_kept(
+    dataset: Dataset, tmp_path: Path, precision: TrainingPrecision, computed: torch.dtype
+) -> None:
+    start, seen = start_from(fresh(), dataset), set[torch.dtype]()
+    start.network.rpn.objectness.register_forward_hook(lambda _layer, _given, out: seen.add(out.dtype))
+    train_network(start, dataset, dataclasses.replace(RECIPE, steps=1, precision=precision), tmp_path / "run")
+    assert seen == {computed}
+    best, _ = load_model(tmp_path / "run" / "model.safetensors")
     assert all(tensor.dtype == torch.float32 for tensor in best.state_dict().values())
 
 

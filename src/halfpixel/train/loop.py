@@ -251,7 +251,8 @@ class _Run:
     def _losses(
         self, step: int, images: ImageBatch, targets: Sequence[Targets], samples: Sequence[Sample]
     ) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.network.losses(images, targets)
+        with self.fabric.autocast():  # the wrapper of a single process has none around other methods than `forward`
+            losses: dict[str, Tensor] = self.network.losses(images, targets)
         total = float(_total(losses).detach())
         if math.isfinite(total):
             return losses
