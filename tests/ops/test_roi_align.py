@@ -168,3 +168,13 @@ def test_a_shift_by_whole_cells_shifts_the_crop() -> None:
     crops = roi_align([ramp], boxes, zero, zero, (4,), 1)
     # the ramp's value at a pixel x is x / 4 - 1/2: at the centre of the first box 12 / 4 - 1/2
     torch.testing.assert_close(crops.ravel(), torch.tensor([2.5, 2.5 + 1.3 / 4], dtype=torch.float64))
+
+
+def test_gradients_of_many_overlapping_boxes_add_up_in_half_precision() -> None:
+    """Each of a thousand boxes adds its share to the same cells: in bfloat16 most of the sum would be lost."""
+    features = torch.ones(1, 2, 8, 8, dtype=torch.bfloat16, requires_grad=True)
+    n = 1000
+    boxes, zeros = torch.tensor([[8.0, 8.0, 24.0, 24.0]]).repeat(n, 1), torch.zeros(n, dtype=torch.int64)
+    roi_align([features], boxes, zeros, zeros, (4,), 4).float().sum().backward()
+    assert features.grad is not None
+    assert float(features.grad.float().sum()) == pytest.approx(n * 2 * 16, rel=0.01)

@@ -57,6 +57,15 @@ def test_boxes_labels_and_crowds_of_what_is_seen(angle: float, zoom: float) -> N
     assert len(found.ignored_xyxy) == len(expected)
 
 
+def test_what_is_hardly_seen_is_neither_object_nor_background() -> None:
+    """Of three squares the frame shows one whole, two pixels of the next, nothing of the third."""
+    dense = torch.zeros(3, *SIZE_HW, dtype=torch.bool)
+    dense[0, 5:15, 5:15], dense[1, 20:22, 55:65], dense[2, 30:40, 58:68] = True, True, True
+    found = seen(dense, affine.shift(0, 0))
+    assert found.boxes_xyxy.tolist() == [[5, 5, 15, 15]]
+    assert found.ignored_xyxy.tolist() == [[55, 20, 56, 22]]
+
+
 def test_grids_against_full_canvases() -> None:
     dense, to_source = discs(0), look()
     found = seen(dense, to_source)

@@ -220,7 +220,8 @@ class YOLACT(KernelNetwork):
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The terms `class`, `box`, `mask` and `semantic`, each a scalar; train on their sum (section 3.2).
 
-        An anchor answers for the object that it overlaps by half or more, and an object's best anchors do in any case.
+        An anchor answers for the object that it overlaps by half or more; one that is some object's best does in any
+        case, for the object that it overlaps most.
         """
         pyramid = self._features(images.tensor)
         said, maps = self.head(pyramid), self.protonet(pyramid[0])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.cspnext import SiluConv, start_before_silu
+from halfpixel.ops.wide import wide
 
 MAPS = 8
 """Channels that all objects share."""
@@ -123,7 +124,7 @@ class DynamicHead(nn.Module):
             torch.cat(logits, 1),
             torch.cat(boxes_xyxy, 1),
             torch.cat(kernels, 1),
-            _wide(self.shared_maps(pyramid)),
+            wide(self.shared_maps(pyramid)),
             torch.cat(points),
             torch.cat(strides),
         )
@@ -200,9 +201,4 @@ def dynamic_logits(
 
 def _rows(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p c"]:
     """A row for each cell."""
-    return _wide(x.flatten(2).transpose(1, 2))
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Coordinates and scores do not survive half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return wide(x.flatten(2).transpose(1, 2))

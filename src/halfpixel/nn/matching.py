@@ -28,7 +28,8 @@ def match(
         ignored_xyxy: crowd regions; a background box with more than half of itself in one is ignored.
         foreground_iou: at least this much overlap makes a match.
         background_iou: less than this makes background; in between a box is ignored.
-        low_quality: an object's best boxes match it however little they overlap (ties included).
+        low_quality: boxes that are an object's best match however little they overlap (ties included): the object
+            that they overlap most, which is another one where two objects share their best box.
 
     Returns:
         The object's index, or BACKGROUND or IGNORED.

@@ -4,13 +4,14 @@ YOLACT (Bolya et al. 2019, arXiv:1904.02689), SOLOv2 (Wang et al. 2020, arXiv:20
 arXiv:2212.07784), Mask2Former (Cheng et al. 2022, arXiv:2112.01527) and RT-DETR with masks all end in this.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfpixel.ops.interpolate import sample_boxes
+from halfpixel.ops.wide import wide
 
 Apply = Callable[[Tensor, Tensor, Tensor], Tensor]
 """What a kernel does: windows of the maps `[n, c, h, w]`, kernels `[n, k]` and the first cell `(x, y)` of each window
@@ -73,11 +74,12 @@ def assemble_on(
     apply_kernels: Apply = linear_kernels,
 ) -> Float[Tensor, "n g g"]:
     """`assemble` on grids of one size, for training: what lies in each box at `grid` x `grid` points."""
-    windows = _Windows(boxes_xyxy.detach().double() / stride, (maps.shape[2], maps.shape[3]))
+    windows, maps, kernels = _Windows(boxes_xyxy.detach().double() / stride, maps.shape[2:]), wide(maps), wide(kernels)
     parts, order = [maps.new_zeros(0, grid, grid)], [torch.zeros(0, dtype=torch.int64, device=maps.device)]
-    for rows, sides_hw in windows.by_size(maps.shape[1]):
-        parts.append(windows.logits(rows, sides_hw, (grid, grid), maps, kernels, image_index, apply_kernels))
-        order.append(rows)
+    with torch.autocast(maps.device.type, enabled=False):  # logits are sums of many terms, coordinates are large
+        for rows, sides_hw in windows.by_size(maps.shape[1]):
+            parts.append(windows.logits(rows, sides_hw, (grid, grid), maps, kernels, image_index, apply_kernels))
+            order.append(rows)
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
@@ -89,7 +91,7 @@ class _Windows:
         maps_hw: cells of the maps.
     """
 
-    def __init__(self, boxes: Tensor, maps_hw: tuple[int, int]) -> None:
+    def __init__(self, boxes: Tensor, maps_hw: Sequence[int]) -> None:
         self.boxes = boxes
         most = boxes.new_tensor(maps_hw).flip(0).long()
         low = (boxes[:, :2] - 0.5).floor().long()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from halfpixel.ops.wide import wide
+
 CORNERS_AT_ONCE = 1 << 22
 """Interpolated corners handled by one call of the kernel: bounds the memory of many queries."""
 
@@ -34,6 +36,8 @@ def deformable_attention(
     """
     if torch.compiler.is_exporting():
         return _on_grids(values, shapes, locations, weights)
+    if values.requires_grad:  # its gradient is a sum of hundreds of terms
+        values = wide(values)
     corners = 4 * values.shape[0] * weights[0, :1].numel()
     size = max(CORNERS_AT_ONCE // corners, 1)
     parts = zip(locations.split(size, 1), weights.split(size, 1), strict=True)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from halfpixel.ops.wide import wide
+
 SAMPLES_AT_ONCE = 1 << 22
 """Interpolated corners handled by one call of the kernel: bounds the memory of adaptive sampling."""
 
@@ -59,6 +61,8 @@ def roi_align(
         The crops. Samples further than one cell outside of the map count as zero.
     """
     table, cells_hw, starts = features if isinstance(features, FeatureTable) else FeatureTable.of(features)
+    if table.requires_grad:  # its gradient is a sum of hundreds of terms
+        table = wide(table)
     boxes_xyxy, cells_hw = boxes_xyxy.detach(), cells_hw[levels]
     starts = starts[levels] + image_index * cells_hw.prod(dim=1)
     scale = 1 / torch.tensor(strides, dtype=boxes_xyxy.dtype, device=boxes_xyxy.device)[levels]

@@ -19,7 +19,7 @@ from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import Index, rows_of
 
 SMALLEST_VISIBLE_PX = 4
-"""Objects of which a view shows less, in square pixels of the network's input, are left out."""
+"""Objects of which a view shows less, in square pixels of the network's input, are ignored like crowd regions."""
 
 SMALLEST_VISIBLE_SHARE = 0.1
 """Nor is an object kept of which pasted objects leave less than this."""
@@ -56,9 +56,10 @@ class SourceMask:
         An object that the input's edge cuts goes on beyond it as it does in its own image.
         """
         crop = self.crop.to(regions_xyxy.device)
-        found = mask_targets(
-            crop, self.offset_xy, regions_xyxy, self.size_hw, output_size, alignment, to_source=self.to_source
-        )
+        with torch.autocast(crop.device.type, enabled=False):  # coordinates do not survive half precision
+            found = mask_targets(
+                crop, self.offset_xy, regions_xyxy, self.size_hw, output_size, alignment, to_source=self.to_source
+            )
         for mask in self.hidden_by:
             found = found * (1 - mask.grids(regions_xyxy, output_size, alignment))
         return found
@@ -105,7 +106,8 @@ class Targets:
         boxes_xyxy: `[n, 4]` tight boxes around what the input shows of each object, in its pixels.
         labels: `[n]` classes; 0 is the first real one.
         masks: of each object.
-        ignored_xyxy: `[m, 4]` boxes of crowd regions: what lies in them is neither an object nor background.
+        ignored_xyxy: `[m, 4]` boxes of crowd regions and of objects of which hardly anything is seen: what lies in
+            them is neither an object nor background.
         seed: decides which anchors and regions of this image are trained on.
     """
 
@@ -144,9 +146,11 @@ class Targets:
         masks, rows = _source_masks(objects, to_source, size_hw)
         boxes, areas = _extents(masks, size_hw)
         kept = torch.nonzero(areas >= SMALLEST_VISIBLE_PX).ravel()
+        slivers = boxes[(areas > 0) & (areas < SMALLEST_VISIBLE_PX)]
         crowds, crowd_areas = _extents(_source_masks(ignored, to_source, size_hw)[0], size_hw)
+        crowds = torch.cat([crowds[crowd_areas >= SMALLEST_VISIBLE_PX], slivers])
         labels, visible = objects.labels[rows][kept], tuple(masks[k] for k in kept.tolist())
-        return cls(size_hw, boxes[kept], labels, visible, crowds[crowd_areas >= SMALLEST_VISIBLE_PX], seed)
+        return cls(size_hw, boxes[kept], labels, visible, crowds, seed)
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
@@ -231,10 +235,9 @@ class Targets:
             Values in 0..1.
         """
         grids = torch.zeros(len(matches), output_size, output_size, device=regions_xyxy.device)
-        with torch.autocast(regions_xyxy.device.type, enabled=False):  # coordinates do not survive half precision
-            for k in sorted(set(matches.tolist())):
-                rows = torch.nonzero(matches == k).ravel()
-                grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
+        for k in sorted(set(matches.tolist())):
+            rows = torch.nonzero(matches == k).ravel()
+            grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
         return grids
 
     def masks_in_points(self, matches: Int[Tensor, "n"], points_xy: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p"]:
@@ -245,10 +248,9 @@ class Targets:
             points_xy: in pixels of the network's input.
         """
         found = points_xy.new_zeros(points_xy.shape[:2])
-        with torch.autocast(points_xy.device.type, enabled=False):
-            for k in sorted(set(matches.tolist())):
-                rows = torch.nonzero(matches == k).ravel()
-                found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
+        for k in sorted(set(matches.tolist())):
+            rows = torch.nonzero(matches == k).ravel()
+            found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
         return found
 
     def other_grids(

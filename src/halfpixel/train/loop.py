@@ -252,7 +252,12 @@ class _Run:
         self, step: int, images: ImageBatch, targets: Sequence[Targets], samples: Sequence[Sample]
     ) -> dict[str, Tensor]:
         with self.fabric.autocast():  # the wrapper of a single process has none around other methods than `forward`
-            losses: dict[str, Tensor] = self.network.losses(images, targets)
+            return self._checked_losses(step, images, targets, samples)
+
+    def _checked_losses(
+        self, step: int, images: ImageBatch, targets: Sequence[Targets], samples: Sequence[Sample]
+    ) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.network.losses(images, targets)
         total = float(_total(losses).detach())
         if math.isfinite(total):
             return losses
