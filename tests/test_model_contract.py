@@ -346,9 +346,9 @@ def test_the_smallest_variant_learns_one_image_by_heart(module: ModuleType) -> N
     image, target = scene(96)
     images = batch_of(image)
     optimiser = torch.optim.AdamW(model.train().parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, total_steps=90)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, total_steps=120)
     totals = []
-    for step in range(90):
+    for step in range(120):
         chosen = dataclasses.replace(target, seed=step)  # other anchors and regions each time, as in a training run
         total = torch.stack(list(model.losses(images, [chosen]).values())).sum()
         optimiser.zero_grad()

@@ -105,20 +105,21 @@ def test_more_queries_may_be_wanted_than_there_are_cells() -> None:
     assert outputs["saturated"].all()  # every query scores more than nothing
 
 
-def test_in_training_there_are_as_many_queries_as_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_training_there_are_more_queries_than_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = []
 
-    def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
-        found = right(cost)
+    def assign_several(cost: Tensor, times: int) -> tuple[Tensor, Tensor]:
+        found = right(cost, times)
+        assert found[1].bincount(minlength=cost.shape[1]).max() <= times
         pairs.append((cost.shape[0], len(found[0])))
         return found
 
-    right = rt_detr.assign
-    monkeypatch.setattr(rt_detr, "assign", assign)
+    right = rt_detr.assign_several
+    monkeypatch.setattr(rt_detr, "assign_several", assign_several)
     scenes = [scene(objects=n, seed=n) for n in (4, 1)]
-    model = rt_detr_lite(CLASSES, Settings(queries=2))
+    model = rt_detr_lite(CLASSES, Settings(queries=2, selected_for_each=3))
     model.losses(batch_of(*(image for image, _ in scenes)), [target for _, target in scenes])
-    assert pairs == [(4, 4)] * 4 + [(4, 1)] * 4  # of the selection and three layers
+    assert pairs == [(6, 6)] + [(6, 4)] * 3 + [(6, 3)] + [(6, 1)] * 3  # of the selection and three layers
 
 
 def test_queries_in_crowds_are_nobodys_fault() -> None:
@@ -153,15 +154,16 @@ def test_a_box_does_not_depend_on_the_size_of_the_image() -> None:
     """Only attention and the edges see what lies further away."""
     model = rt_detr_lite(CLASSES, Settings()).eval()
     references, delta = model.decoder.references, torch.tensor([[0.3, -0.2, 0.4, -0.5]])
-    found = []
+    found, told = [], []
     for side in (128, 512):
         anchors, usable = references.anchors([(side // 4, side // 4)], torch.zeros(()))
         assert usable.all()
         cell = (side // 4) * 10 + 7
         found.append(side * references.refine(anchors[cell][None], delta)[0])
-        torch.testing.assert_close(
-            references.positions(anchors[cell], (side, side)) * 640, side * anchors[cell], atol=1e-4, rtol=0
-        )
+        told.append(references.positions(anchors[cell], (side, side)))
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(told[0], told[1], atol=1e-4, rtol=0)
+    near = references.positions(anchors[cell] + torch.tensor([5 / 512, 0, 0, 0]), (512, 512))
+    assert (near - told[1]).square().sum() > 1  # nuclei that touch are told apart
     expected = [30 + 0.3 * 16, 42 - 0.2 * 16, 16 * 2.718281828**0.4, 16 * 2.718281828**-0.5]
     assert found[0].tolist() == pytest.approx(expected, abs=1e-3)

@@ -197,10 +197,11 @@ def test_a_leaking_mask_costs_more_and_a_tight_one_does_not() -> None:
     others = target.other_grids(torch.tensor([0, 1]), crops, grid)
     assert others.sum() > 0
     assert (others * truth).max() < 0.51  # a cell may show both
-    strip = others.round()
+    strip, seen = others.round(), torch.ones_like(truth, dtype=torch.bool)
     logits = {"tight": truth, "leaking": truth + strip, "spilling": truth + strip.flip(2)}  # there is background
+    given = truth, others, seen
     costs = {
-        name: [float(masked_entropy(20 * shown.clamp(max=1) - 10, truth, others, weight)) for weight in (0.0, 4.0)]
+        name: [float(masked_entropy(20 * shown.clamp(max=1) - 10, *given, weight)) for weight in (0.0, 4.0)]
         for name, shown in logits.items()
     }
     assert costs["leaking"][0] == pytest.approx(costs["spilling"][0], rel=0.1)
@@ -213,18 +214,20 @@ def test_the_leak_loss_equals_a_loop_and_is_the_papers_at_0() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, truth, others = torch.randn(3, 5, 5, generator=generator), *torch.rand(2, 3, 5, 5, generator=generator)
     plain = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    torch.testing.assert_close(masked_entropy(logits, truth, others, 0.0), plain.mean((1, 2)).sum())
+    seen = torch.ones_like(truth, dtype=torch.bool)
+    seen[0, :, 3:] = False
+    torch.testing.assert_close(masked_entropy(logits, truth, others, seen | True, 0.0), plain.mean((1, 2)).sum())
     total = 0.0
     for n in range(3):
         costs, weights = 0.0, 0.0
         for i in range(5):
-            for j in range(5):
+            for j in range(3 if n == 0 else 5):
                 p, t = float(logits[n, i, j].sigmoid()), float(truth[n, i, j])
                 weight = 1 + 2.5 * float(others[n, i, j]) * (1 - t)
                 costs += weight * (-t * math.log(p) - (1 - t) * math.log(1 - p))
                 weights += weight
         total += costs / weights
-    assert float(masked_entropy(logits, truth, others, 2.5)) == pytest.approx(total, rel=1e-5)
+    assert float(masked_entropy(logits, truth, others, seen, 2.5)) == pytest.approx(total, rel=1e-5)
 
 
 def test_the_setting_reaches_the_mask_term_alone(model: YOLACT) -> None:

@@ -5,7 +5,7 @@ import torch
 from networks import scene
 from torch import Tensor
 
-from halfpixel.nn.cell_head import NOBODY, CellLevel, assign_cells, cell_centres, middles, peaks
+from halfpixel.nn.cell_head import NOBODY, CellLevel, assign_cells, cell_centres, middles, peaks, sizes_px
 
 
 def objects(n: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -50,14 +50,15 @@ def one_by_one(
 @pytest.mark.parametrize("level", [CellLevel(0, 1e9), CellLevel(16, 40)])
 def test_cells_answer_for_the_objects_whose_middle_they_hold(cells_hw: tuple[int, int], level: CellLevel) -> None:
     boxes_xyxy, middles_xy = objects()
-    found = assign_cells(boxes_xyxy, middles_xy, level, cells_hw, (96, 128), 0.4)
+    of_size = sizes_px(boxes_xyxy, 0.4, by_reach=False)
+    found = assign_cells(boxes_xyxy, of_size, middles_xy, level, cells_hw, (96, 128), 0.4)
     expected = one_by_one(boxes_xyxy, middles_xy, level, cells_hw, 0.4)
     assert found.tolist() == expected
     assert len(set(expected)) > 10
 
 
 def test_no_objects() -> None:
-    found = assign_cells(torch.zeros(0, 4), torch.zeros(0, 2), CellLevel(0, 9), (2, 3), (64, 96), 0.2)
+    found = assign_cells(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 2), CellLevel(0, 9), (2, 3), (64, 96), 0.2)
     assert found.tolist() == [NOBODY] * 6
 
 
@@ -75,11 +76,16 @@ def test_middles_are_centres_of_mass() -> None:
         assert abs(y - (rows + 0.5 + mask.offset_xy[1])) < 0.3
 
 
-@pytest.mark.parametrize("side", [2, 3])
-def test_peaks(side: int) -> None:
+def test_an_elongated_object_belongs_where_its_window_holds_it() -> None:
+    """110 x 37 px is as large as a square of 64, but reaches 77 px from the outermost of its cells."""
+    boxes_xyxy = torch.tensor([[0.0, 0.0, 110.0, 37.0], [0.0, 0.0, 64.0, 64.0]])
+    assert sizes_px(boxes_xyxy, 0.4, by_reach=False).tolist() == pytest.approx([63.8, 64], abs=0.01)
+    assert sizes_px(boxes_xyxy, 0.4, by_reach=True).tolist() == pytest.approx([77, 64])
+
+
+def test_peaks() -> None:
     scores = torch.rand(1, 2, 6, 7, generator=torch.Generator().manual_seed(0))
-    found = peaks(scores, side)
+    found = peaks(scores)
     for c, row, column in torch.cartesian_prod(torch.arange(2), torch.arange(6), torch.arange(7)).tolist():
-        last = 1 if side == 3 else 0
-        near = scores[0, c, max(row - 1, 0) : row + 1 + last, max(column - 1, 0) : column + 1 + last]
+        near = scores[0, c, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
         assert bool(found[0, c, row, column]) == bool(scores[0, c, row, column] == near.max())

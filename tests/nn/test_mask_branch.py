@@ -3,7 +3,7 @@
 import torch
 from networks import dense_masks, scene
 
-from halfpixel.nn.mask_branch import AROUND, GRID, MaskBranch, mask_losses
+from halfpixel.nn.mask_branch import AROUND, GRID, MaskBranch, region_mask_losses
 from halfpixel.ops import boxes
 
 
@@ -28,23 +28,27 @@ def test_losses_are_those_of_the_masks_in_and_around_their_boxes() -> None:
     dense = dense_masks(target).float()
     coarse = torch.nn.functional.avg_pool2d(dense[None], int(stride))  # a map for each object
     kernels, objects = 20 * torch.eye(len(target)), torch.tensor([2, 0, 3, 1])
-    right, right_dice = mask_losses(coarse - 0.5, kernels[objects], objects, target, stride)
-    wrong, wrong_dice = mask_losses(coarse - 0.5, kernels[objects.flip(0)], objects, target, stride)
+    right, right_dice = region_mask_losses(coarse - 0.5, kernels[objects], objects, target, stride)
+    wrong, wrong_dice = region_mask_losses(coarse - 0.5, kernels[objects.flip(0)], objects, target, stride)
     assert right < 0.05 * wrong
     assert right_dice < 0.05 * wrong_dice
 
     regions = boxes.expand(target.boxes_xyxy, AROUND)
-    said = []
+    said, counts = [], []
     for k, (x0, y0, x1, y1) in enumerate(regions.tolist()):  # bilinear samples at the middles of the grid's cells
         steps = (torch.arange(GRID) + 0.5) / GRID
         x, y = (2 * (low + steps * (high - low)) / 128 - 1 for low, high in ((x0, x1), (y0, y1)))
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), 2)[None]
         one = 20 * (coarse[:, k : k + 1] - 0.5)
+        counts.append((grid[0].abs() < 1).all(2))  # of what is beyond the image nothing is known
         said.append(torch.nn.functional.grid_sample(one, grid, padding_mode="border", align_corners=False)[0, 0])
     logits, wanted = torch.stack(said), target.mask_grids(torch.arange(4), regions, GRID)
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean((1, 2)).sum()
-    torch.testing.assert_close(right, entropy, atol=1e-4, rtol=1e-3)
-    p = logits.sigmoid()
+    seen = torch.stack(counts)
+    assert not seen.all()
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    means = torch.stack([one[counted].mean() for one, counted in zip(entropy, seen, strict=True)])
+    torch.testing.assert_close(right, means.sum(), atol=1e-4, rtol=1e-3)
+    p, wanted = logits.sigmoid() * seen, wanted * seen
     dice = 1 - (2 * (p * wanted).sum((1, 2)) + 1) / (p.sum((1, 2)) + wanted.sum((1, 2)) + 1)
     torch.testing.assert_close(right_dice, dice.sum(), atol=1e-4, rtol=1e-3)
 
@@ -52,5 +56,5 @@ def test_losses_are_those_of_the_masks_in_and_around_their_boxes() -> None:
 def test_no_objects() -> None:
     _, target = scene(64, objects=0)
     none = torch.zeros(0, dtype=torch.int64)
-    entropy, dice = mask_losses(torch.zeros(1, 3, 16, 16), torch.zeros(0, 3), none, target, 4.0)
+    entropy, dice = region_mask_losses(torch.zeros(1, 3, 16, 16), torch.zeros(0, 3), none, target, 4.0)
     assert entropy == dice == 0

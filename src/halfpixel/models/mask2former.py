@@ -42,6 +42,8 @@ Deviations from the paper and its code:
 - The mean probability in a mask is taken over cells of the maps inside of the image, not over its pixels.
 - A query may become a detection of several classes, as in the paper; how many there are is limited at the end alone.
 - The class term is divided by the sum of its weights with the objects averaged over processes.
+- `mask2former_lite` attends strides 16 and 8 alone, and trains three queries of an object in all layers but the last
+  (`matched_before`).
 - No random depth in Swin; normalisation layers of ResNet never update their statistics.
 - Objects beyond the number of queries in a training crop are not learnt.
 """
@@ -58,7 +60,7 @@ from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.decoding import detections
 from halfpixel.nn.deformable_encoder import grid_positions
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
-from halfpixel.nn.hungarian import assign
+from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.matching import IGNORED
@@ -99,6 +101,7 @@ class Settings:
     Attributes:
         queries: no more objects can be found; part of the weights.
         points: each mask is compared with its object in so many points of an image.
+        matched_before: queries that are trained to show each object, before the last layer says which one it is.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
@@ -106,6 +109,7 @@ class Settings:
 
     queries: Count = 100
     points: Count = 12_544
+    matched_before: Count = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -256,9 +260,10 @@ class Mask2Former(KernelNetwork):
                 points = plan.draw(target.size_hw, target.generator(POINT_CHOICE)).to(device)
                 seen = point_sample(maps[k : k + 1], points[None] / STRIDE)[0]
                 truths, labels = target.masks_at(points), target.labels.to(device)
-                for (logits, kernels), classes in zip(said, wanted, strict=True):
+                for layer, ((logits, kernels), classes) in enumerate(zip(said, wanted, strict=True)):
                     masks = kernels[k].detach() @ seen.detach()[:, : plan.points]
-                    queries, objects = match(logits[k], masks, truths[:, : plan.points], labels)
+                    times = 1 if layer == len(said) - 1 else self.settings.matched_before
+                    queries, objects = match(logits[k], masks, truths[:, : plan.points], labels, times)
                     classes[k, in_crowds(masks, points[: plan.points], target.ignored_xyxy)] = IGNORED
                     classes[k, queries] = labels[objects]
                     drawn = kernels[k, queries] @ seen
@@ -280,6 +285,7 @@ def match(
     masks: Float[Tensor, "q k"],
     truths: Float[Tensor, "n k"],
     labels: Int[Tensor, "n"],
+    times: int = 1,
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
     """Queries and the objects that they answer for: the assignment that costs least (section 3.3).
 
@@ -288,9 +294,10 @@ def match(
         masks: the queries' logits in random points.
         truths: the objects' masks there.
         labels: of the objects.
+        times: queries for each object.
     """
     cross, dice = mask_costs(masks, truths)
-    return assign(MASK * cross + DICE * dice - CLASS * logits.softmax(1)[:, labels])
+    return assign_several(MASK * cross + DICE * dice - CLASS * logits.softmax(1)[:, labels], times)
 
 
 def class_loss(logits: Float[Tensor, "b q classes"], wanted: Int[Tensor, "b q"], count: float) -> Float[Tensor, ""]:
@@ -370,13 +377,13 @@ def mask2former_swin_l(class_names: Sequence[str], settings: Settings | None = N
 
 
 def mask2former_lite(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """A small network for CPUs: EfficientNet-Lite0, two layers of the encoder, three of the decoder, 128 wide."""
-    settings, backbone = settings or Settings(queries=200), EfficientNetLite()
+    """A small network for CPUs and small objects: EfficientNet-Lite0 to stride 16, two layers and four, 128 wide."""
+    settings, backbone = settings or Settings(queries=200, matched_before=3), EfficientNetLite(outputs=(1, 2, 4))
     return Mask2Former(
         class_names,
         backbone,
         PixelDecoder(backbone.channels, 128, layers=2, inner=512, heads=4, channels=64),
-        MaskedDecoder(128, 64, settings.queries, 3, layers=3, heads=4, inner=512),
+        MaskedDecoder(128, 64, settings.queries, 2, layers=4, heads=4, inner=512),
         settings,
     )
 

@@ -33,6 +33,8 @@ Settings where the sources differ:
     queries              300            300            1,500        for 1,000 detections: counts must not be capped
     detections a query   several        several        1            an object has one class
     boxes relative to    the image      the image      cells        crops and images may have any size
+    cells selected for   1              1              4 (lite)     more of them learn from each object; the layers
+      each object                                                   behind say which of them it shall be
     masks                none           none           64 maps
 
 Weights: those of transformers' `RTDetrForObjectDetection` and `RTDetrV2ForObjectDetection` with ResNet-18 and -50
@@ -57,11 +59,11 @@ from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.box_decoder import BoxDecoder, QuerySelection, Said, class_layer
 from halfpixel.nn.decoding import Found, as_rows, before_mask_suppression, detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
-from halfpixel.nn.hungarian import assign
+from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.hybrid_encoder import HybridEncoder
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
-from halfpixel.nn.mask_branch import MaskBranch, mask_losses
+from halfpixel.nn.mask_branch import MaskBranch, region_mask_losses
 from halfpixel.nn.matching import IGNORED, match
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.query_losses import matching_cost, query_terms
@@ -86,8 +88,9 @@ class Settings:
     """What is decided about a network besides its weights.
 
     Attributes:
-        queries: so many at least; half as many again as the detection limit, where that is more. In training as many
-            as there are objects, where that is more.
+        queries: so many at least; half as many again as the detection limit, where that is more. In training half as
+            many again as there are objects, where that is more.
+        selected_for_each: cells that are trained to be selected for each object.
         coordinates: what boxes are told relative to: `cells`, ours, or `image`, the paper's, for images of the size
             that the network was trained on (see `halfpixel.nn.reference_boxes`).
         masks: whether there are any.
@@ -100,6 +103,7 @@ class Settings:
     """
 
     queries: Count = 300
+    selected_for_each: Count = 1
     coordinates: Literal["cells", "image"] = "cells"
     masks: bool = True
     mask_margin: Share = 0.0
@@ -206,21 +210,23 @@ class RTDETR(KernelNetwork):
 
         The first three are sums over what the selection and every layer say, each matched on its own.
         """
-        said, maps = self._say(images.tensor, max(self.settings.queries, *(len(target) for target in targets)))
+        most = max(len(target) for target in targets)
+        said, maps = self._say(images.tensor, max(self.settings.queries, most + most // 2))
         sides, last, terms = _sides(images.tensor), said[-1], []
         kernels = None if self.masks is None else self.masks.kernels(last.hidden)
         of_masks = [] if kernels is None or maps is None else [torch.stack([(maps.sum() + kernels.sum()) * 0] * 2)]
         for k, target in enumerate(targets):
             labels = target.labels.to(sides.device)
             truth = boxes.to_centres(target.boxes_xyxy.to(sides) / sides).to(last.boxes.dtype)
-            for one in said:
+            for layer, one in enumerate(said):
                 logits, predicted = one.logits[k], one.boxes[k]
-                queries, objects = assign(matching_cost(logits.detach(), predicted.detach(), labels, truth))
+                cost = matching_cost(logits.detach(), predicted.detach(), labels, truth)
+                queries, objects = assign_several(cost, self.settings.selected_for_each if layer == 0 else 1)
                 ignored = _in_crowds(boxes.to_corners(predicted.detach()) * sides, target)
                 terms.append(query_terms(logits, predicted, labels[objects], truth[objects], queries, ignored))
             if kernels is not None and maps is not None:  # those that the last layer's queries answer for
                 shared, own = maps[k : k + 1].float(), kernels[k, queries].float()
-                of_masks.append(torch.stack(mask_losses(shared, own, objects, target, self.map_stride)))
+                of_masks.append(torch.stack(region_mask_losses(shared, own, objects, target, self.map_stride)))
         count = mean_count(sum(len(target) for target in targets), sides.device)
         weights = {"class": CLASS_WEIGHT, "box": BOX_WEIGHT, "iou": IOU_WEIGHT}
         sums = [torch.stack(term).sum() for term in zip(*terms, strict=True)]
@@ -281,8 +287,8 @@ def rt_detr_r50(class_names: Sequence[str], settings: Settings | None = None) ->
 
 def rt_detr_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTDETR:
     """A small network for CPUs and small objects: EfficientNet-Lite0 to stride 16, a light encoder, three layers."""
-    settings, width, classes = settings or Settings(mask_margin=0.125), 96, len(class_names)
-    backbone, references = EfficientNetLite(outputs=(1, 2, 4)).livelier(), _references(settings)
+    settings, width, classes = settings or Settings(mask_margin=0.125, selected_for_each=4), 96, len(class_names)
+    backbone, references = EfficientNetLite(outputs=(1, 2, 4), even=True), _references(settings)
     return RTDETR(
         class_names,
         backbone,

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
@@ -57,7 +57,7 @@ from halfpixel.nn.dynamic_assignment import assign
 from halfpixel.nn.dynamic_head import DynamicHead, Said, dynamic_logits
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses
+from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses, seen_entropies
 from halfpixel.nn.network import Outputs
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
@@ -200,7 +200,8 @@ class RTMDet(KernelNetwork):
         logits, corners = said.logits[k], said.boxes_xyxy[k]
         regions = boxes.expand(truth, MASK_CONTEXT)
         every = torch.arange(len(target), device=labels.device)
-        grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth)
+        seen = target.seen_on(regions, self.settings.mask_grid)
+        grids = target.mask_grids(every, regions, self.settings.mask_grid).to(truth) * seen
         centres = centres_of_mass(grids, regions)
         mine = assign(logits.detach(), corners.detach(), said.points_xy, said.strides, truth, centres, labels)
 
@@ -216,13 +217,14 @@ class RTMDet(KernelNetwork):
         image, here = torch.zeros_like(objects), regions[objects]
         maps, grid = said.maps[k : k + 1], self.settings.mask_grid
         drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
-        entropy = nn.functional.binary_cross_entropy_with_logits(drawn, grids[objects], reduction="none").mean((1, 2))
+        wanted_masks, counts = grids[objects], seen[objects]
+        of_masks = dice_losses(drawn.sigmoid() * counts, wanted_masks) + seen_entropies(drawn, wanted_masks, counts)
         return (
             mine.overlaps.sum(),
             truth.new_tensor(len(chosen)),
             (quality_focal_losses(logits, wanted) * trained[:, None]).sum(),
             (off * mine.overlaps).sum(),
-            (dice_losses(drawn.sigmoid(), grids[objects]) + entropy).sum(),
+            of_masks.sum(),
         )
 
 
@@ -268,7 +270,7 @@ def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -
 def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
     """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
-    backbone, channels = EfficientNetLite(outputs=(1, 2, 4)).livelier(), 80
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4), even=True), 80
     neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
     head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
     return RTMDet(class_names, backbone, neck, head, settings)

@@ -12,7 +12,7 @@ of b images, m candidates and n detections in all:
       | CellHead                          on each level's cells                       section 3.1
     logits        [b, cells, classes]     what a cell is the middle of
     kernels       [b, cells, k]           how its mask is made of the maps            section 3.2, "mask kernel"
-      | peaks                             cells that score no less than their neighbours
+      | peaks                             cells that score no less than those just above and left
     candidates    [m]
       | kernel applied, cut at 0          extent, and score times mean probability    section 3.3
       | matrix_nms                        decay by the IoU with better masks          section 3.3, equations 4 and 5
@@ -52,12 +52,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.backbone import Backbone
-from halfpixel.nn.cell_head import NOBODY, CellHead, CellLevel, assign_cells, cell_centres, middles, peaks
+from halfpixel.nn.cell_head import NOBODY, CellHead, CellLevel, assign_cells, cell_centres, middles, peaks, sizes_px
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import dice_losses, focal_sum, mean_count
+from halfpixel.nn.losses import dice_losses, focal_sum, mean_count, seen_entropies
 from halfpixel.nn.mask_features import MaskFeatures
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.resnet import ResNet
@@ -179,9 +179,8 @@ class SOLOv2(KernelNetwork):
         """Find objects; see `Network.forward`."""
         said = self._say(images)
         limits = before_mask_suppression(limits, self.settings.mask_iou)
-        side = 3 if self.grid is None else 2
         scores = [logits.sigmoid() for logits in said.logits]
-        scores = [torch.where(peaks(one, side), one, 0.0).flatten(2).transpose(1, 2) for one in scores]
+        scores = [torch.where(peaks(one), one, 0.0).flatten(2).transpose(1, 2) for one in scores]
         kernels = [one.flatten(2).transpose(1, 2) for one in said.kernels]
         centres = [cell_centres(one.shape[2:], images.shape[2:], images.device) for one in said.logits]
         xy = torch.cat(centres)
@@ -268,10 +267,12 @@ class SOLOv2(KernelNetwork):
         for k, target in enumerate(targets):
             truth, middles_xy = (one.to(said.maps.device) for one in (target.boxes_xyxy, middles(target)))
             labels = target.labels.to(truth.device)
+            region = self.settings.centre_region
+            of_size = sizes_px(truth, region, by_reach=self.grid is None)
             for n, level in enumerate(self.levels):
                 logits = said.logits[n][k]
                 cells_hw = (logits.shape[1], logits.shape[2])
-                owners = assign_cells(truth, middles_xy, level, cells_hw, input_hw, self.settings.centre_region)
+                owners = assign_cells(truth, of_size, middles_xy, level, cells_hw, input_hw, region)
                 centres = cell_centres(cells_hw, input_hw, truth.device)
                 known = (owners != NOBODY) | ~boxes.within_any(centres, target.ignored_xyxy.to(truth))
                 known &= (centres < images.sizes_hw[k].flip(0).to(centres)).all(1)
@@ -305,13 +306,9 @@ class SOLOv2(KernelNetwork):
         wanted = target.mask_grids(owners, regions, grid)
         image_index = torch.zeros_like(owners)
         said = assemble_on(grid, maps, kernels, image_index, regions, STRIDE, self.apply_kernels)
-        steps = (torch.arange(grid, device=maps.device) + 0.5) / grid
-        places = regions[:, :2, None] + steps * (regions[:, 2:] - regions[:, :2])[..., None]
-        seen = (places >= 0) & (places < places.new_tensor(target.size_hw).flip(0)[:, None])
-        shown = seen[:, 1, :, None] & seen[:, 0, None]
-        entropy = nn.functional.binary_cross_entropy_with_logits(said, wanted, reduction="none") * shown
-        mean = entropy.sum((1, 2)) / shown.sum((1, 2)).clamp(min=1)
-        return torch.stack([dice_losses(said.sigmoid() * shown, wanted * shown), mean], 1)
+        seen = target.seen_on(regions, grid)
+        dice = dice_losses(said.sigmoid() * seen, wanted * seen)
+        return torch.stack([dice, seen_entropies(said, wanted, seen)], 1)
 
 
 def _candidates(
@@ -363,7 +360,7 @@ def solov2_light_r50(class_names: Sequence[str], settings: Settings | None = Non
 
 def solov2_lite(class_names: Sequence[str], settings: Settings | None = None) -> SOLOv2:
     """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, cells tied to pixels."""
-    backbone = EfficientNetLite()
+    backbone = EfficientNetLite(even=True)
     return SOLOv2(
         class_names,
         backbone,

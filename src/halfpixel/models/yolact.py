@@ -56,6 +56,7 @@ from torch import Tensor, nn
 from halfpixel.nn.anchors import anchor_boxes
 from halfpixel.nn.backbone import STRIDES, Backbone
 from halfpixel.nn.box_head import BOX_WEIGHTS
+from halfpixel.nn.conv_blocks import start_small
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
@@ -64,7 +65,7 @@ from halfpixel.nn.long_pyramid import LongPyramid
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.nn.network import Outputs
-from halfpixel.nn.prototypes import AnchorsSaid, CoefficientHead, Protonet, start_small
+from halfpixel.nn.prototypes import AnchorsSaid, CoefficientHead, Protonet
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan
 from halfpixel.ops import boxes
@@ -262,7 +263,7 @@ class YOLACT(KernelNetwork):
         self, said: AnchorsSaid, maps: Tensor, matches: Sequence[Tensor], targets: Sequence[Targets]
     ) -> Tensor:
         """Cross-entropy in the widened boxes of the objects, whose areas all count the same."""
-        kernels, image_index, regions, truths, others = [], [], [], [], []
+        kernels, image_index, regions, truths, others, seen = [], [], [], [], [], []
         for k, (found, target) in enumerate(zip(matches, targets, strict=True)):
             rows = torch.nonzero(found >= 0).ravel()
             order = torch.randperm(len(rows), generator=target.generator(MASK_CHOICE)).to(rows.device)
@@ -274,9 +275,11 @@ class YOLACT(KernelNetwork):
             regions.append(crops[which])
             truths.append(target.mask_grids(shown, crops, MASK_GRID)[which])
             others.append(target.other_grids(shown, crops, MASK_GRID)[which])
+            seen.append(target.seen_on(crops, MASK_GRID)[which])
         given = torch.cat(kernels), torch.cat(image_index), torch.cat(regions)
         logits = assemble_on(MASK_GRID, maps, *given, self.map_stride, self.apply_kernels)
-        total = masked_entropy(logits, torch.cat(truths), torch.cat(others), self.settings.leak_weight)
+        parts = torch.cat(truths), torch.cat(others), torch.cat(seen)
+        total = masked_entropy(logits, *parts, self.settings.leak_weight)
         untouched = 0 * (maps.sum() + said.coefficients.sum())  # there may be no object
         return MASK_TERM * total / mean_count(len(logits), maps.device) + untouched
 
@@ -312,7 +315,11 @@ def hardest(
 
 
 def masked_entropy(
-    logits: Float[Tensor, "n g g"], truth: Float[Tensor, "n g g"], others: Float[Tensor, "n g g"], leak_weight: float
+    logits: Float[Tensor, "n g g"],
+    truth: Float[Tensor, "n g g"],
+    others: Float[Tensor, "n g g"],
+    seen: Bool[Tensor, "n g g"],
+    leak_weight: float,
 ) -> Float[Tensor, ""]:
     """The sum over objects of the mean cross-entropy in their crops.
 
@@ -321,11 +328,12 @@ def masked_entropy(
         truth: share of each point's surroundings that the object covers.
         others: share that other objects cover: there a point counts more in the mean, by `leak_weight` times what is
             not the object's own. It stays a mean: a larger sum would drown the other terms.
+        seen: the points that count.
         leak_weight: 0 for a plain mean.
     """
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    weights = 1 + leak_weight * others * (1 - truth)
-    return ((entropy * weights).mean((1, 2)) / weights.mean((1, 2))).sum()
+    weights = seen * (1 + leak_weight * others * (1 - truth))
+    return ((entropy * weights).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1)).sum()
 
 
 def class_shares(
@@ -373,7 +381,7 @@ def yolact_r101(class_names: Sequence[str], settings: Settings | None = None) ->
 def yolact_lite(class_names: Sequence[str], settings: Settings | None = None) -> YOLACT:
     """A small network for CPUs and small objects: EfficientNet-Lite0, light pyramid and heads, fine prototypes."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, leak_weight=1.0)
-    backbone, plan = EfficientNetLite(), AnchorPlan((24, 48, 96, 192), STRIDES)
+    backbone, plan = EfficientNetLite(even=True), AnchorPlan((24, 48, 96, 192), STRIDES)
     return YOLACT(
         class_names,
         backbone,

@@ -145,7 +145,7 @@ class BoxDecoder(nn.Module):
         super().__init__()
         self.references = references
         self.layers = nn.ModuleList(DecoderLayer(width, heads, levels, points, inner) for _ in range(depth))
-        self.positions = MultiLayerPerceptron(4, 2 * width, width, 2)
+        self.positions = MultiLayerPerceptron(references.numbers, 2 * width, width, 2)
         self.logits = nn.ModuleList(class_layer(width, classes) for _ in range(depth))
         self.deltas = nn.ModuleList(delta_layers(width) for _ in range(depth))
 

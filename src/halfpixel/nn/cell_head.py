@@ -78,7 +78,7 @@ class CellLevel:
     """What the cells of one level answer for.
 
     Attributes:
-        smallest_px: objects whose box measures at least this, as the square root of its area in the input.
+        smallest_px: objects of at least this size in the input, see `sizes_px`.
         largest_px: and at most this.
         reach_px: a mask reaches no further from the centre of its cell; None for the whole image.
     """
@@ -102,8 +102,23 @@ def middles(target: Targets, points: int = 28) -> Float[Tensor, "n 2"]:
     return centres_of_mass(grids, target.boxes_xyxy)
 
 
+def sizes_px(boxes_xyxy: Float[Tensor, "n 4"], region: float, by_reach: bool) -> Float[Tensor, "n"]:
+    """How large objects are to levels: the square root of their box's area.
+
+    Args:
+        boxes_xyxy: in pixels of the input.
+        region: share of the box's sides that is its central region.
+        by_reach: or how far an object reaches from the outermost of its cells, where that is more: it has to fit into
+            the window of its level.
+    """
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    size = sides.prod(1).sqrt()
+    return size.maximum(sides.amax(1) * (1 + region) / 2) if by_reach else size
+
+
 def assign_cells(
     boxes_xyxy: Float[Tensor, "n 4"],
+    of_size: Float[Tensor, "n"],
     middles_xy: Float[Tensor, "n 2"],
     level: CellLevel,
     cells_hw: tuple[int, int],
@@ -117,6 +132,7 @@ def assign_cells(
 
     Args:
         boxes_xyxy: in pixels of the input.
+        of_size: `sizes_px` of the objects.
         middles_xy: centres of mass, likewise.
         level: which objects are meant.
         cells_hw: rows and columns of cells.
@@ -136,7 +152,7 @@ def assign_cells(
     meant = ((cells >= 0) & (cells <= most) & (cells >= low[:, None]) & (cells <= high[:, None])).all(2)
     meant |= (steps == 0).all(1)
     area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
-    meant &= ((area >= level.smallest_px**2) & (area <= level.largest_px**2))[:, None]
+    meant &= ((of_size >= level.smallest_px) & (of_size <= level.largest_px))[:, None]
     by_size = area.argsort(stable=True)
     rank = torch.empty_like(by_size).scatter(0, by_size, torch.arange(len(by_size), device=cell.device))
     numbers = (cells[..., 1] * cells_hw[1] + cells[..., 0])[meant]
@@ -147,16 +163,12 @@ def assign_cells(
     return owners[first]
 
 
-def peaks(scores: Float[Tensor, "b c h w"], side: int) -> Bool[Tensor, "b c h w"]:
-    """Cells that score no less than those beside them: the others answer for the same object.
+def peaks(scores: Float[Tensor, "b c h w"]) -> Bool[Tensor, "b c h w"]:
+    """Cells that score no less than the one above, the one to the left and the one between them: an object has several.
 
     Args:
         scores: of each class, 0..1.
-        side: 3 looks at all eight neighbours, 2 at the one above, the one to the left and the one between them.
     """
-    after = side - 2
-    highest = nn.functional.pad(scores, (1, after, 1, after))
-    for axis in (2, 3):
-        steps = [slice(k, k - side + 1 or None) for k in range(side)]  # counted from the end: exports of any size
-        highest = torch.stack([highest[:, :, one] if axis == 2 else highest[..., one] for one in steps]).amax(0)
-    return highest == scores
+    padded = nn.functional.pad(scores, (1, 0, 1, 0))
+    above = padded[:, :, :-1].maximum(padded[:, :, 1:])
+    return above[..., :-1].maximum(above[..., 1:]) == scores

@@ -33,6 +33,19 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 Norm = Callable[[int], nn.Module]
+Activation = Callable[[Tensor], Tensor]
+
+
+RECTIFIED = 0.5
+"""Share of the mean square that ReLU leaves of normal numbers, and SiLU of large ones (of small ones less): fresh
+weights that make up for it keep a deep network's numbers in size (He et al. 2015, arXiv:1502.01852)."""
+
+
+def start_small(layer: nn.Conv2d) -> None:
+    """Fresh weights for a layer that says something in the end: at first it says almost nothing."""
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
 
 
 def conv_norm(

@@ -8,10 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.nn.backbone import Backbone, Features
-from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
-
-SILU_POWER = 0.5
-"""Mean square of SiLU on normal numbers: weights that make up for it keep a deep network's numbers in size."""
+from halfpixel.nn.conv_blocks import RECTIFIED, FrozenBatchNorm2d, Norm
 
 QUIET = 0.3
 """What blocks add to their shortcuts is that much smaller at first, so that many of them do not add up."""
@@ -19,7 +16,7 @@ QUIET = 0.3
 
 def start_before_silu(conv: nn.Conv2d) -> nn.Conv2d:
     """Random weights that keep the size of what went through SiLU; returns the same layer."""
-    nn.init.normal_(conv.weight, std=(SILU_POWER * conv.weight[0].numel()) ** -0.5)
+    nn.init.normal_(conv.weight, std=(RECTIFIED * conv.weight[0].numel()) ** -0.5)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv

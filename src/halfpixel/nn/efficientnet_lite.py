@@ -81,6 +81,8 @@ class EfficientNetLite(Backbone):
         width: factor on all channels.
         outputs: the stages whose maps are given; stages after the last of them are not built. Stage 0 has stride 2,
             1 stride 4, 2 stride 8, 3 and 4 stride 16, 5 stride 32.
+        even: bring maps to unit size, which fresh layers behind expect: those of ImageNet's weights have root mean
+            squares of 5 to 10, those of fresh weights would all but vanish. The factors are kept with the weights.
     """
 
     # (blocks, kernel, stride, expansion, channels) of each stage
@@ -94,9 +96,12 @@ class EfficientNetLite(Backbone):
     )
     NORM_EPS = 1e-3
 
-    def __init__(self, width: float = 1.0, outputs: tuple[int, ...] = (1, 2, 4, 5)) -> None:
+    gain: Tensor | None
+
+    def __init__(self, width: float = 1.0, outputs: tuple[int, ...] = (1, 2, 4, 5), even: bool = False) -> None:
         super().__init__()
         self.outputs = outputs
+        self.register_buffer("gain", torch.ones(len(outputs)) if even else None)
         scaled = [max(int(stage[4] * width), 4) for stage in self.STAGES]
         inputs = max(int(32 * width), 4)
         self.conv_stem = SamePadConv2d(3, inputs, 3, 2)
@@ -113,19 +118,10 @@ class EfficientNetLite(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if even and module.groups > 1:
+                    nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-
-    def livelier(self) -> "EfficientNetLite":
-        """Itself, with depthwise convolutions that keep the size of what they are given.
-
-        For networks that learn little from maps that all but vanish, as those of a fresh backbone do. Weights of
-        ImageNet take their place.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.groups > 1:
-                nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
-        return self
 
     def stages(self) -> list[list[nn.Module]]:
         """The stem, then the parts that give each map."""
@@ -135,11 +131,11 @@ class EfficientNetLite(Backbone):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Features:
         """See `Backbone.forward`."""
         x = nn.functional.relu6(self.conv_stem(x), inplace=True)
-        maps = []
+        maps: Features = []
         for k, stage in enumerate(self.blocks):
             x = stage(x)
             if k in self.outputs:
-                maps.append(x)
+                maps.append(x if self.gain is None else x * self.gain[len(maps)])
         return maps
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
@@ -148,11 +144,12 @@ class EfficientNetLite(Backbone):
         Raises:
             ModelFileError: the weights belong to another network.
         """
-        folded = OrderedDict[str, Tensor]()
+        folded, powers = OrderedDict[str, Tensor](), [0.0] * len(self.blocks)
         for name, module in self.named_modules():
             if not isinstance(module, nn.Conv2d):
                 continue
-            norm = _timm_norm_of(name, expands=hasattr(self.get_submodule(name.rpartition(".")[0]), "conv_pwl"))
+            expands = hasattr(self.get_submodule(name.rpartition(".")[0]), "conv_pwl")
+            norm = _timm_norm_of(name, expands)
             keys = [f"{name}.weight", *(f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var"))]
             missing = [key for key in keys if key not in state]
             if missing or state[keys[0]].shape != module.weight.shape:
@@ -161,6 +158,10 @@ class EfficientNetLite(Backbone):
             scale = gamma / torch.sqrt(variance + self.NORM_EPS)
             folded[f"{name}.weight"] = weight * scale[:, None, None, None]
             folded[f"{name}.bias"] = beta - mean * scale
+            if name.endswith("conv_pwl" if expands else "conv_pw"):  # a stage's map is the sum of what its blocks say
+                powers[int(name.split(".")[1])] += float(gamma.square().mean() + beta.square().mean())
+        if self.gain is not None:
+            folded["gain"] = torch.tensor([powers[k] for k in self.outputs]) ** -0.5
         self.load_state_dict(folded)
 
 

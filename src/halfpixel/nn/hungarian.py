@@ -22,3 +22,13 @@ def assign(cost: Float[Tensor, "q n"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "k
     known = cost.detach().double().nan_to_num(NEVER, NEVER, -NEVER)
     queries, objects = linear_sum_assignment(known.cpu().numpy())
     return torch.as_tensor(queries, device=cost.device), torch.as_tensor(objects, device=cost.device)
+
+
+def assign_several(cost: Float[Tensor, "q n"], times: int) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
+    """The same with so many queries for each object, as far as there are enough.
+
+    More queries learn from each object that way, where a later layer tells which of them it shall be (Jia et al. 2022,
+    arXiv:2207.13080).
+    """
+    queries, objects = assign(cost.repeat(1, times))
+    return queries, objects % max(cost.shape[1], 1)

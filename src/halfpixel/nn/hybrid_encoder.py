@@ -10,27 +10,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.transformer import Activation, FeedForward, MultiHeadAttention, sine_positions
+from halfpixel.nn.conv_blocks import RECTIFIED, Activation
+from halfpixel.nn.transformer import FeedForward, MultiHeadAttention, sine_positions
 
-SILU_POWER = 0.36
-"""Mean square of SiLU on normal numbers: weights that make up for it keep a deep network's numbers in size."""
+HALF = 0.5
+"""Of what two branches say that are added, at first."""
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A fresh layer that keeps the size of what went through SiLU."""
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    """A fresh layer that keeps the size of what it is given, times a factor."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
     assert conv.bias is not None
-    nn.init.normal_(conv.weight, std=(SILU_POWER * inputs * kernel**2) ** -0.5)
+    nn.init.normal_(conv.weight, std=gain * (inputs * kernel**2) ** -0.5)
     nn.init.zeros_(conv.bias)
     return conv
 
 
 class Convolution(nn.Module):
-    """A convolution with a bias, and what follows it."""
+    """A convolution with a bias, and what follows it: fresh, what goes out is as large as what comes in."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, activation: Activation, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, activation: Activation, stride: int = 1, gain: float = 1.0
+    ) -> None:
         super().__init__()
-        self.conv, self.activation = convolution(inputs, outputs, kernel, stride), activation
+        self.conv = convolution(inputs, outputs, kernel, stride, gain * RECTIFIED**-0.5)
+        self.activation = activation
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Sides are divided by the stride."""
@@ -72,8 +76,9 @@ class Fusion(nn.Module):
     def __init__(self, width: int, inner: int, activation: Activation, depth: int = 3) -> None:
         super().__init__()
         self.entry = Convolution(2 * width, inner, 1, activation)
-        self.shortcut = Convolution(2 * width, inner, 1, activation)
-        self.stack = nn.Sequential(*(Convolution(inner, inner, 3, activation) for _ in range(depth)))
+        self.shortcut = Convolution(2 * width, inner, 1, activation, gain=HALF)
+        gains = [1.0] * (depth - 1) + [HALF]
+        self.stack = nn.Sequential(*(Convolution(inner, inner, 3, activation, gain=one) for one in gains))
         self.exit = nn.Identity() if inner == width else Convolution(inner, width, 1, activation)
 
     def forward(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

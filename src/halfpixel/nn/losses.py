@@ -1,7 +1,7 @@
 """Loss terms that several models share."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, distributed, nn
 
 SMOOTH_L1_BETA = 1 / 9
@@ -32,6 +32,14 @@ def focal_sum(
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     off = (wanted - logits.sigmoid()).abs()
     return ((alpha * wanted + (1 - alpha) * (1 - wanted)) * off**gamma * entropy).sum()
+
+
+def seen_entropies(
+    logits: Float[Tensor, "n h w"], wanted: Float[Tensor, "n h w"], seen: Bool[Tensor, "n h w"]
+) -> Float[Tensor, "n"]:
+    """Mean cross-entropy of each mask over the points that count."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * seen
+    return entropy.sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
 
 
 def dice_losses(said: Float[Tensor, "n h w"], wanted: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn import point_losses
-from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
+from halfpixel.nn.conv_blocks import ConvBlock, conv_stack, start_small
+from halfpixel.nn.losses import dice_loss, seen_entropies
 from halfpixel.nn.transformer import MultiLayerPerceptron
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
@@ -26,6 +26,7 @@ class MaskBranch(nn.Module):
     Args:
         fine: channels of the backbone's map that has the stride of the masks; None where the encoder has it too.
         width: of the encoder's maps and of the queries.
+        levels: maps of the encoder.
         inner: channels inside.
         maps: channels of the maps, and numbers of a kernel.
     """
@@ -36,6 +37,7 @@ class MaskBranch(nn.Module):
         self.coarse = nn.ModuleList(ConvBlock(width, inner, 1, activation=False) for _ in range(levels))
         self.fuse = conv_stack(inner, (inner, inner))
         self.maps = nn.Conv2d(inner, maps, 1)
+        start_small(self.maps)
         self.kernels = MultiLayerPerceptron(width, width, maps, 3)
 
     def forward(
@@ -51,7 +53,7 @@ class MaskBranch(nn.Module):
         return out
 
 
-def mask_losses(
+def region_mask_losses(
     maps: Float[Tensor, "1 c h w"],
     kernels: Float[Tensor, "n c"],
     objects: Int[Tensor, "n"],
@@ -70,4 +72,7 @@ def mask_losses(
     regions = boxes.expand(target.boxes_xyxy.to(maps)[objects], AROUND)
     wanted = target.mask_grids(objects, regions, GRID).to(maps.dtype)
     said = assemble_on(GRID, maps, kernels, torch.zeros_like(objects), regions, stride)
-    return point_losses.mask_losses(said.flatten(1), wanted.flatten(1))
+    seen = target.seen_on(regions, GRID)
+    shares, truths = said.sigmoid() * seen, wanted * seen
+    dice = dice_loss((shares * truths).sum((1, 2)), (shares + truths).sum((1, 2)))
+    return seen_entropies(said, wanted, seen).sum(), dice.sum()

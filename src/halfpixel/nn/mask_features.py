@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.conv_blocks import ConvBlock, Norm
+from halfpixel.nn.conv_blocks import ConvBlock, Norm, start_small
 from halfpixel.nn.coordinates import with_coordinates
 
 
@@ -40,6 +40,8 @@ class MaskFeatures(nn.Module):
             for k, first in enumerate(inputs)
         )
         self.maps = ConvBlock(width, outputs, 1, norm, activation=bounded)
+        if norm is None:
+            start_small(self.maps.conv)
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b k h w"]:
         """The maps, as large as the finest level."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.conv_blocks import conv_stack
+from halfpixel.nn.conv_blocks import conv_stack, start_small
 
 
 class AnchorsSaid(NamedTuple):
@@ -17,17 +17,6 @@ class AnchorsSaid(NamedTuple):
     """Of the background, then of each class."""
     deltas: Float[Tensor, "b n 4"]
     coefficients: Float[Tensor, "b n k"]
-
-
-def start_small(layer: nn.Conv2d) -> None:
-    """Fresh weights for a layer that says something in the end.
-
-    A pyramid on pretrained weights has values of a hundred. Larger weights would make of them coefficients at the ends
-    of their tanh and prototypes of hundreds, and prototypes that fall below 0 everywhere never come back.
-    """
-    nn.init.normal_(layer.weight, std=0.01)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
 
 
 class CoefficientHead(nn.Module):

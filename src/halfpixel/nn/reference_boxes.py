@@ -3,6 +3,7 @@
 Boxes are (centre x, centre y, width, height) in shares of the padded image.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -15,12 +16,18 @@ from halfpixel.ops.boxes import LARGEST_LOG_SCALE
 ANCHOR_CELLS = 4.0
 """Sides of a cell's first box, in cells."""
 
-USUAL_SIDE_PX = 640
-"""Sides of the images that RT-DETR was made for."""
+WAVES, SHORTEST_PX, LONGEST_PX = 8, 8.0, 4096.0
+"""How many waves tell each number of a box, and the length of the first and of the last."""
 
 
 class ReferenceBoxes(ABC):
-    """How boxes begin and how they are refined; no weights."""
+    """How boxes begin and how they are refined; no weights.
+
+    Attributes:
+        numbers: that a query is told of where its box is.
+    """
+
+    numbers: int
 
     @abstractmethod
     def anchors(
@@ -33,7 +40,7 @@ class ReferenceBoxes(ABC):
         """Boxes that are better."""
 
     @abstractmethod
-    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b n"]:
         """What a query is told of where its box is."""
 
 
@@ -45,6 +52,7 @@ class InImage(ReferenceBoxes):
     """
 
     FIRST_SHARE, EDGE_SHARE, SMALLEST = 0.05, 0.01, 1e-5
+    numbers = 4
 
     def anchors(
         self, shapes: Sequence[tuple[int, int]], like: Tensor
@@ -61,7 +69,7 @@ class InImage(ReferenceBoxes):
         """See `ReferenceBoxes.refine`."""
         return (deltas + (boxes.clamp(min=self.SMALLEST) / (1 - boxes).clamp(min=self.SMALLEST)).log()).sigmoid()
 
-    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b n"]:
         """See `ReferenceBoxes.positions`."""
         return boxes
 
@@ -70,9 +78,11 @@ class OnCells(ReferenceBoxes):
     """The same numbers whatever the size of the image, so that one can train on crops of others.
 
     The first boxes are four cells wide, which is what the paper's are at 640 pixels; a box is refined by shifts in
-    units of its sides and by logarithms of factors (Girshick et al. 2014, arXiv:1311.2524); positions are in units of
-    640 pixels.
+    units of its sides and by logarithms of factors (Girshick et al. 2014, arXiv:1311.2524). Queries are told sines and
+    cosines of the box in pixels: those of touching objects would differ too little in the numbers themselves.
     """
+
+    numbers = 4 * 2 * WAVES
 
     def anchors(
         self, shapes: Sequence[tuple[int, int]], like: Tensor
@@ -92,12 +102,14 @@ class OnCells(ReferenceBoxes):
         factors = deltas[..., 2:].clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).exp()
         return torch.cat([boxes[..., :2] + deltas[..., :2] * sides, sides * factors], -1)
 
-    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+    def positions(self, boxes: Float[Tensor, "*b 4"], input_hw: tuple[int, int]) -> Float[Tensor, "*b n"]:
         """See `ReferenceBoxes.positions`."""
         height, width = input_hw
-        x, y, w, h = boxes.unbind(-1)
-        across, down = width / USUAL_SIDE_PX, height / USUAL_SIDE_PX
-        return torch.stack([x * across, y * down, w * across, h * down], -1)
+        sides_px = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
+        steps = torch.arange(WAVES, dtype=boxes.dtype, device=boxes.device) / (WAVES - 1)
+        frequencies = 2 * math.pi / SHORTEST_PX * (SHORTEST_PX / LONGEST_PX) ** steps
+        angles = (boxes * sides_px)[..., None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)
 
 
 def _centres(shape: tuple[int, int], like: Tensor) -> Float[Tensor, "cells 2"]:

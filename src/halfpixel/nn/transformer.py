@@ -1,16 +1,15 @@
 """Parts that transformers for images are made of (Vaswani et al. 2017, arXiv:1706.03762)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from halfpixel.nn.conv_blocks import Activation
 from halfpixel.ops.deformable_attention import deformable_attention
-
-Activation = Callable[[Tensor], Tensor]
 
 
 class MultiHeadAttention(nn.Module):

@@ -253,6 +253,18 @@ class Targets:
             found[rows] = self.masks[k].at(points_xy[rows].flatten(0, 1)).unflatten(0, (len(rows), -1))
         return found
 
+    def seen_on(self, regions_xyxy: Float[Tensor, "n 4"], points: int) -> Bool[Tensor, "n p p"]:
+        """Which points of a grid on each region lie in the input: of what is beyond its edge nothing can be known.
+
+        Args:
+            regions_xyxy: in pixels of the network's input.
+            points: along each side of the grid.
+        """
+        steps = (torch.arange(points, device=regions_xyxy.device) + 0.5) / points
+        places = regions_xyxy[:, :2, None] + steps * (regions_xyxy[:, 2:] - regions_xyxy[:, :2])[..., None]
+        inside = (places >= 0) & (places < places.new_tensor(self.size_hw).flip(0)[:, None])
+        return inside[:, 1, :, None] & inside[:, 0, None]
+
     def other_grids(
         self, matches: Int[Tensor, "n"], regions_xyxy: Float[Tensor, "n 4"], output_size: int
     ) -> Float[Tensor, "n s s"]:
