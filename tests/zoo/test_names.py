@@ -61,6 +61,13 @@ def test_the_networks_of_named_models_are_known() -> None:
     assert with_weights("rtmdet_lite") == ()
 
 
+@pytest.mark.parametrize("variant", variant_names())
+def test_every_network_is_told_from_what_is_not_known(variant: str) -> None:
+    check_start(variant)
+    with pytest.raises(ModelFileError, match="a network that has to be trained first"):
+        check_model(variant)
+
+
 def test_an_embedded_model_lies_inside_the_package() -> None:
     path = locate("nuclei")
     assert path.name == "nuclei.safetensors"

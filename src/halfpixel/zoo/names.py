@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -51,8 +52,7 @@ def check_model(name_or_path: str | Path) -> None:
         return
     if str(name_or_path) and Path(name_or_path).is_dir():
         raise ModelFileError(f"{name_or_path}: the folder has no {WEIGHTS}, so it is no model")
-    networks = _networks()
-    if name_or_path in networks:
+    if name_or_path in _networks(name_or_path):
         trained = " or ".join(with_weights(str(name_or_path)))
         raise ModelFileError(
             f"{name_or_path}: a network that has to be trained first (halfpixel train)"
@@ -71,14 +71,17 @@ def check_start(name_or_path: str | Path) -> None:
     named = find(str(name_or_path))
     if named is not None and named.needs:
         raise ArgumentError(f"{named.name}: it cannot be trained: halfpixel only runs it, with {named.needs}")
-    if named is not None or _own_file(name_or_path).is_file() or name_or_path in (networks := _networks()):
+    if named is not None or _own_file(name_or_path).is_file() or name_or_path in (networks := _networks(name_or_path)):
         return
     known = [*(model.name for model in NAMED_MODELS), *networks]
     raise _unknown(name_or_path, "neither a model file nor a named model nor a network to train", known)
 
 
-def _networks() -> tuple[str, ...]:
-    from halfpixel.zoo.modelfile import variant_names  # slow to import, and asked for by mistakes and by training only
+def _networks(name: str | Path) -> tuple[str, ...]:
+    """The names of all networks, if this one is like theirs."""
+    if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)+", str(name)):
+        return ()
+    from halfpixel.zoo.modelfile import variant_names  # torch takes seconds to import
 
     return variant_names()
 
