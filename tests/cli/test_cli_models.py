@@ -21,11 +21,11 @@ def test_the_list(halfpixel: Halfpixel) -> None:
     listed = json.loads(halfpixel("models", "--json").out)
     assert [one["name"] for one in listed] == [model.name for model in NAMED_MODELS]
     for model in NAMED_MODELS:
-        for fact in (model.name, model.summary, model.licence, model.accuracy):
-            assert fact in ran.out
-    assert "170 MB, downloaded on first use" in ran.out
-    assert 'needs "halfpixel[transformers]"' in ran.out
-    assert max(len(line) for line in ran.out.partition("\ncoco ")[2].splitlines()) <= 100
+        row = next(line for line in ran.out.splitlines() if line.startswith(f"{model.name} "))
+        assert row.split() == f"{model.name} {model.summary} {model.coco_ap} {model.licence}".split()
+        assert len(row) <= 80
+    assert "Here already: nuclei, nuclei-unet, nuclei-unet-boundary." in ran.out
+    assert 'With pip install "halfpixel[transformers]" only: rf-detr-seg-nano, ' in ran.out
 
 
 def test_the_networks(halfpixel: Halfpixel) -> None:
@@ -34,9 +34,16 @@ def test_the_networks(halfpixel: Halfpixel) -> None:
     listed = json.loads(halfpixel("models", "--networks", "--json").out)
     assert [one["name"] for one in listed] == list(variant_names())
     for one in listed:
-        assert one["name"] in ran.out
+        row = next(line for line in ran.out.splitlines() if line.startswith(f"{one['name']} "))
+        assert row.split()[1:5] == [f"{one['parameters'] / 1e6:.1f}", "M", one["finds"], one["paper"]]
+        assert len(row) <= 120
         assert one["summary"].endswith(".")
-        assert one["weights"] > 1000
+        assert one["parameters"] > 1000
+    finds = {one["name"]: (one["finds"], one["paper"]) for one in listed}
+    assert finds["faster_rcnn_r50_fpn"] == ("boxes", "1506.01497")
+    assert finds["mask_rcnn_r50_fpn"] == ("masks", "1703.06870")
+    assert finds["point_rend_lite"] == ("masks", "1912.08193")
+    assert finds["unet_lite"] == ("masks", "1505.04597")
     refused = halfpixel("models", "nuclei", "--networks")
     assert (refused.code, refused.err) == (2, "halfpixel: error: --networks lists them all: give no model\n")
 
@@ -44,8 +51,21 @@ def test_the_networks(halfpixel: Halfpixel) -> None:
 def test_one_of_which_little_is_known(halfpixel: Halfpixel) -> None:
     facts = json.loads(halfpixel("models", "rf-detr-seg-nano", "--json").out)
     assert (facts["megabytes"], facts["sha256"], facts["needs"]) == (None, "", "transformers")
-    assert facts["page"] == "rf-detr, docs/learn/run/segmentation.md"
-    assert "megabytes" not in halfpixel("models", "rf-detr-seg-nano").out
+    assert facts["page"].startswith("https://github.com/roboflow/rf-detr/")
+    assert facts["quality"] == facts["accuracy"]
+    told = halfpixel("models", "rf-detr-seg-nano").out
+    assert 'pip install "halfpixel[transformers]"' in told
+    assert not {"size", "quality", "sha256"} & {line.split()[0] for line in told.splitlines()}
+
+
+def test_what_is_not_here_yet_is_told_as_such(halfpixel: Halfpixel) -> None:
+    told = [line.split(maxsplit=1) for line in halfpixel("models", "coco").out.splitlines()]
+    facts = {name: value.strip() for name, value in told}
+    assert facts["size"] == "about 170 MB"
+    assert facts["sha256"] == "begins with bf2d0c1e, as its publisher states"
+    assert facts["file"].startswith("will be /")
+    assert facts["variant"] == "mask_rcnn_r50_fpn"
+    assert facts["stated"].startswith("at   https://github.com/pytorch/vision/")
 
 
 def test_downloaded_models_are_known(halfpixel: Halfpixel, tmp_path: Path) -> None:
@@ -56,7 +76,21 @@ def test_downloaded_models_are_known(halfpixel: Halfpixel, tmp_path: Path) -> No
     file.parent.mkdir()
     file.write_bytes(bytes(3_000_000))
     after = json.loads(halfpixel("models", "coco", "--json").out)
-    assert (after["state"], after["megabytes"]) == ("downloaded", 3)
+    assert (after["state"], after["megabytes"]) == ("downloaded; checked whenever it is loaded", 3)
+    assert " 3 MB\n" in halfpixel("models", "coco").out
+    assert ", coco." in halfpixel("models").out
+
+
+def test_the_first_download_is_told_of(halfpixel: Halfpixel, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "rt-detr-r18"
+    folder.mkdir(parents=True)
+    record = {"sha256": "0" * 64, "revision": "a" * 40}
+    (folder / "model.safetensors.sha256.json").write_text(json.dumps(record))
+    assert json.loads(halfpixel("models", "rt-detr-r18", "--json").out)["recorded"] == record
+    assert record["revision"] in halfpixel("models", "rt-detr-r18").out
+    (folder / "model.safetensors.sha256.json").write_text("{")
+    assert halfpixel("models", "rt-detr-r18").code == 2
+    assert halfpixel("models").code == 0
 
 
 def test_a_file_describes_itself(halfpixel: Halfpixel, tiny_model: Path) -> None:

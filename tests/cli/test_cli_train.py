@@ -23,6 +23,7 @@ def test_training_on_writes_a_model_that_says_so(
     assert "3 images, 6 objects, 1 class (nucleus)" in ran.out
     assert "COCO mask AP" in ran.out
     assert "the last layers start anew" not in ran.out
+    assert "from scratch" not in ran.out
     assert ran.err.count("annotation 99: left out") == 2
     assert "step 2 of 2: loss " in ran.err
     info = read_info(out / "model.safetensors")
@@ -63,6 +64,8 @@ def test_from_scratch(halfpixel: Halfpixel, annotated: Path, tmp_path: Path) -> 
     rules = ("--scale", 2, "--longest-side", 128, "--stretch-below", 0.5)
     ran = halfpixel("train", annotated, "--model", "mask_rcnn_lite", "--out", out, *SHORT, *rules)
     assert ran.code == 0
+    begun = "mask_rcnn_lite starts from scratch. With trained weights, the same network is called nuclei.\n"
+    assert begun in ran.out
     info = read_info(out / "model.safetensors")
     assert (info.input.scale, info.input.longest_side, info.input.stretch_below) == (2.0, 128, 0.5)
     assert info.source == "trained from scratch on instances.json"
@@ -114,6 +117,8 @@ def test_in_stages_with_other_settings(halfpixel: Halfpixel, annotated: Path, tm
         (["--val", "nowhere.json"], "nowhere.json"),
         (["--model", "mask_rcnn_lite", "--backbone", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--model", "nowhere"], "neither a model file nor"),
+        (["--model", "rtmdet_light"], "did you mean rtmdet_lite or "),
+        (["--model", "rf-detr-seg-nano"], "rf-detr-seg-nano: it cannot be trained"),
     ],
 )
 def test_unusable_options_are_one_line(

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from PIL import Image
 from yolo_files import STRIDE, Known, Made, write
 
 from halfpixel.zoo import names
+from halfpixel.zoo.converters import CONVERTERS
 from halfpixel.zoo.modelfile import load_model
 from halfpixel.zoo.published import NamedModel
 
@@ -191,7 +191,7 @@ def test_a_published_model_has_its_reader(
     """A new converter is a file in `halfpixel.zoo.convert`; it turns what the file holds into a network."""
     folder, address = site
     torch.save({"state_dict": {"theirs": torch.ones(3)}}, folder / "weights.pth")
-    reader = ModuleType("halfpixel.zoo.convert.test")
+    reader = ModuleType("test")
     seen = []
 
     def convert(checkpoint: object, class_names: tuple[str, ...]) -> object:
@@ -200,7 +200,7 @@ def test_a_published_model_has_its_reader(
         return load_model(names.find("nuclei").path)  # type: ignore[union-attr]
 
     reader.convert = convert  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "halfpixel.zoo.convert.test", reader)
+    monkeypatch.setitem(CONVERTERS, "test", reader)
     sha256 = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()
     model = NamedModel("far", "far away", "MIT", url=address + "weights.pth", sha256=sha256, reader="test")
     named(monkeypatch, model)

@@ -210,8 +210,7 @@ def test_a_file_of_the_model_zoo_detects_the_same(tmp_path: Path) -> None:
     path = tmp_path / "model_final_a54504.pkl"
     path.write_bytes(pickle.dumps({"model": given, "__author__": "Detectron2 Model Zoo"}, 2))
     ours, info = read(path)
-    assert info.licence == "CC-BY-SA-3.0"
-    assert info.source == "Detectron2"
+    assert (info.licence, info.source) == ("", "weights in Detectron2's naming")  # nobody knows who trained them
     assert info.variant == "mask_rcnn_r50_fpn"
     image = np.random.default_rng(1).integers(0, 256, (1, 3, 128, 160))
     image_bgr = F.interpolate(torch.from_numpy(image).double()[:, :, ::8, ::8], (128, 160), mode="bicubic")
@@ -289,7 +288,7 @@ def test_it_loads_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "model_final_280758.pkl"
     path.write_bytes(pickle.dumps({"model": weights("faster_rcnn"), "__author__": "Detectron2 Model Zoo"}))
     predictor = load(path)
-    assert predictor.info.licence == "CC-BY-SA-3.0"
+    assert predictor.info.licence == ""
     assert predictor.info.detection_limit == 100
 
 

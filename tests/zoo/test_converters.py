@@ -1,5 +1,6 @@
 """The converter that knows the names of the weights takes them."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,39 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from halfpixel.engine.load import load
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.zoo import converters
+from halfpixel.zoo import converters, names
 from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.convert.state_dicts import classes_in, names_for
+from halfpixel.zoo.published import NamedModel
 
 
 def test_a_file_of_others_is_read_by_whoever_knows_it(tmp_path: Path) -> None:
     torch.save({"meta": {"epoch": 1}, "state_dict": theirs()}, tmp_path / "solo.pth")
     predictor = load(tmp_path / "solo.pth")
-    assert (predictor.info.variant, predictor.info.licence) == ("solov2_light_r50", "Apache-2.0")
+    assert predictor.info.variant == "solov2_light_r50"
+    assert (predictor.info.licence, predictor.info.source) == ("", "weights in MMDetection's naming")
     torch.save(
         fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).state_dict(), tmp_path / "f.pth"
     )
     assert load(tmp_path / "f.pth").info.variant == "faster_rcnn_r50_fpn"
+
+
+def test_of_a_published_model_source_and_licence_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALFPIXEL_HOME", str(tmp_path))
+    torch.save(theirs(80), tmp_path / "solo.pth")
+    sha256 = hashlib.sha256((tmp_path / "solo.pth").read_bytes()).hexdigest()
+    url = "https://example.org/solo.pth"
+    solo = NamedModel("solo", "a test", "Apache-2.0", url=url, sha256=sha256, reader="mmdet_solov2")
+    monkeypatch.setattr(names, "NAMED_MODELS", (solo,))
+    info = load("solo").info
+    assert (info.licence, info.source) == ("Apache-2.0", url)
+    assert load(tmp_path / "solo.pth").info.licence == ""
+
+
+def test_what_converters_share_is_no_converter() -> None:
+    assert {"mmdet_solov2", "torchvision", "detectron2"} <= set(converters.CONVERTERS)
+    assert not {"state_dicts", "region_heads", "pickle_reader"} & set(converters.CONVERTERS)
+    assert {model.reader for model in names.NAMED_MODELS} - {""} <= set(converters.CONVERTERS)
 
 
 def test_the_nearest_says_what_does_not_fit(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from halfpixel.errors import ArgumentError, DownloadError
 from halfpixel.zoo import download
-from halfpixel.zoo.download import cache_dir, fetch, fetch_recorded
+from halfpixel.zoo.download import Record, cache_dir, fetch, fetch_recorded, fetch_revision
 
 BODY = bytes(range(256)) * 9001
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -175,7 +175,7 @@ def test_only_web_addresses(url: str, tmp_path: Path) -> None:
 def test_a_checksum_that_nobody_states_is_recorded(server: str, tmp_path: Path) -> None:
     to, record = tmp_path / "w", tmp_path / "w.sha256.json"
     with pytest.warns(UserWarning, match=f"{SHA256}, is recorded in .* and checked from now on"):
-        assert fetch_recorded(f"{server}/good", to) == to
+        assert fetch_recorded(f"{server}/good", to).sha256 == SHA256
     said = json.loads(record.read_text())
     assert (said["url"], said["sha256"], said["bytes"]) == (f"{server}/good", SHA256, len(BODY))
     fetch_recorded(f"{server}/good", to)  # quietly: a warning would be an error here
@@ -195,7 +195,11 @@ def test_another_file_than_recorded(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"sha256": 3}', '{"sha256": ""}', '{"sha256": "abcd"}', "[" * 99_999]
+    "text",
+    [
+        *("", "[]", "{}", '{"sha256": 3}', '{"sha256": ""}', '{"sha256": "abcd"}', "[" * 99_999),
+        *(json.dumps({"sha256": "0" * 64, "revision": wrong}) for wrong in (3, None, "main", "../" * 13 + "a")),
+    ],
 )
 def test_a_record_that_is_none(server: str, tmp_path: Path, text: str) -> None:
     (tmp_path / "w.sha256.json").write_text(text)
@@ -209,6 +213,64 @@ def test_nothing_is_recorded_of_what_did_not_come(server: str, tmp_path: Path) -
         with pytest.raises(DownloadError):
             fetch_recorded(f"{server}/{what}", tmp_path / "w")
     assert list(tmp_path.iterdir()) == []
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Each file that is asked for by the newest revision is the last of it: then there is a newer one."""
+
+    newest: list[str]
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        revision = self.path.split("/")[-2]
+        if self.path.startswith("/elsewhere"):  # where files are: says nothing of revisions
+            self.send_response(200)
+        else:
+            revision = self.newest.pop(0) if revision == "main" else revision
+            large = self.path.endswith(".safetensors")
+            self.send_response(302 if large else 200)
+            self.send_header("X-Repo-Commit", revision)
+            if large:
+                self.send_header("Location", f"/elsewhere/{revision}/{self.path.split('/')[-1]}")
+        self.end_headers()
+        self.wfile.write(revision.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    Hub.newest, Hub.requests = [OLD, NEW, NEW], []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{http_server.server_port}/org/repo/resolve/main/w.safetensors"
+        http_server.shutdown()
+        thread.join()
+
+
+def test_all_files_are_of_the_revision_of_the_first(hub: str, tmp_path: Path) -> None:
+    to = tmp_path / "w.safetensors"
+    with pytest.warns(UserWarning, match="no checksum of its publisher's"):
+        assert fetch_revision(hub, ["config.json"], to) == to
+    assert (tmp_path / "config.json").read_text() == to.read_text() == OLD
+    assert Record.of(to).revision == Record.of(tmp_path / "config.json").revision == OLD
+    to.unlink()
+    assert fetch_revision(hub, ["config.json"], to).read_text() == OLD
+    assert "/org/repo/resolve/main/config.json" in Hub.requests
+    assert sum("/main/" in path for path in Hub.requests) == 1
+
+
+def test_the_revision_is_that_of_the_hub_and_not_of_where_it_sends_us(hub: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no checksum of its publisher's"):
+        fetch_revision(hub, [], tmp_path / "w.safetensors")
+    assert Record.of(tmp_path / "w.safetensors").revision == OLD
 
 
 def _fetch_in_process(url: str, to: Path) -> None:

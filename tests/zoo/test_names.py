@@ -1,19 +1,20 @@
 """Named models and the way to their files."""
 
 import hashlib
-import importlib
 import json
 import re
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from halfpixel.errors import DownloadError, ModelFileError
+from halfpixel.errors import ArgumentError, DownloadError, MissingDependencyError, ModelFileError
 from halfpixel.zoo import names
-from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, find, locate
+from halfpixel.zoo.modelfile import read_info, variant_names
+from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, check_model, check_start, find, locate, with_weights
 from halfpixel.zoo.published import EMBEDDED, PUBLISHED, NamedModel
 
 BODY = b"pretend that these are weights" * 99
@@ -34,21 +35,37 @@ def test_what_is_published_says_by_whom() -> None:
     assert len(set(names)) == len(names)
     for model in PUBLISHED:
         assert model.url.startswith("https://")
-        assert bool(model.accuracy) == bool(model.page)
-        assert max(len(model.summary), len(model.accuracy)) <= 76  # a line each in a terminal of 100 columns
-        assert model.reader or model.needs
+        assert bool(model.accuracy) == bool(model.page) == bool(model.coco_ap)
+        assert f" AP {model.coco_ap.removeprefix('box ')}%" in model.accuracy or not model.accuracy
+        assert model.page.startswith("https://") or not model.page
+        assert len(model.name) + len(model.summary) + len(model.coco_ap) + len(model.licence) <= 71  # one line of 80
+        assert bool(model.reader) != bool(model.needs)
         if model.sha256:
             assert re.fullmatch("[0-9a-f]{8}", model.sha256)
             assert model.url.endswith(f"-{model.sha256}.pth")  # as torchvision and MMDetection name their files
+        if model.md5:
+            assert re.fullmatch("[0-9a-f]{6}", model.md5)
+            assert model.url.endswith(f"_{model.md5}.pkl")  # as Detectron2's MODEL_ZOO.md says of its files
         if "detectron2" in model.url:
             assert model.licence == "CC-BY-SA-3.0"
 
 
-def test_only_what_can_be_read_has_a_name() -> None:
-    readers = {model.reader for model in NAMED_MODELS} - {""}
-    assert readers >= {"torchvision", "mmdet_solov2"}
-    for name in readers:
-        assert callable(importlib.import_module(f"halfpixel.zoo.convert.{name}").convert)
+def test_the_networks_of_named_models_are_known() -> None:
+    for model in NAMED_MODELS:
+        assert bool(model.variant) != bool(model.needs)
+        assert model.variant in ("", *variant_names())
+        if model.file:
+            assert read_info(model.path).variant == model.variant
+    assert with_weights("rtmdet_ins_tiny") == ("rtmdet-ins-tiny",)
+    assert with_weights("mask_rcnn_r50_fpn") == ("coco", "detectron2-r50")
+    assert with_weights("rtmdet_lite") == ()
+
+
+@pytest.mark.parametrize("variant", variant_names())
+def test_every_network_is_told_from_what_is_not_known(variant: str) -> None:
+    check_start(variant)
+    with pytest.raises(ModelFileError, match="a network that has to be trained first"):
+        check_model(variant)
 
 
 def test_an_embedded_model_lies_inside_the_package() -> None:
@@ -63,11 +80,43 @@ def test_a_file_is_its_own_place(tmp_path: Path) -> None:
     assert locate(path) == locate(str(path)) == path
 
 
-@pytest.mark.parametrize("wrong", ["nucleii", "/no/such/file.safetensors", ".", ""])
-def test_neither_a_name_nor_a_file(wrong: str) -> None:
-    with pytest.raises(ModelFileError, match=r"named models.*nuclei, nuclei-unet") as caught:
-        locate(wrong)
-    assert str(caught.value).startswith(wrong)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("nucleii", "neither a model file nor a named model; did you mean nuclei"),
+        ("rt-detr-r5", "did you mean rt-detr-r50 or rt-detr-r18"),
+        ("/no/such/file.safetensors", r"nor a named model \(halfpixel models lists the names\)$"),
+        ("", r"nor a named model \(halfpixel models lists the names\)$"),
+        (".", r"the folder has no model\.safetensors"),
+        ("rtmdet_lite", r"a network that has to be trained first \(halfpixel train\)$"),
+        ("rtmdet_ins_tiny", "a network that has to be trained first .*; with weights there is rtmdet-ins-tiny$"),
+        ("mask_rcnn_r50_fpn", "with weights there is coco or detectron2-r50$"),
+    ],
+)
+def test_neither_a_name_nor_a_file(wrong: str, message: str) -> None:
+    for refused in (locate, check_model):
+        with pytest.raises(ModelFileError, match=message) as caught:
+            refused(wrong)
+        assert str(caught.value).startswith(wrong)
+        assert len(str(caught.value)) < 150
+
+
+def test_what_training_may_start_from(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"x")
+    for good in ("nuclei", "coco", "rtmdet_lite", tmp_path / "mine.safetensors"):
+        check_start(good)
+    with pytest.raises(ModelFileError, match=r"nor a network to train; did you mean .*rtmdet_lite"):
+        check_start("rtmdet_light")
+    with pytest.raises(ArgumentError, match="rf-detr-seg-nano: it cannot be trained: halfpixel only runs it"):
+        check_start("rf-detr-seg-nano")
+
+
+def test_what_cannot_be_run_is_not_fetched(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(monkeypatch, address + "weights.pth", "0" * 64, needs="halfpixels_elbow")
+    for refused in (locate, check_model):
+        with pytest.raises(MissingDependencyError, match=r'far: .* pip install "halfpixel\[halfpixels_elbow\]"'):
+            refused("far")
+    assert Quiet.asked == []
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -97,8 +146,8 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def published(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = "", beside: tuple[str, ...] = ()) -> None:
-    model = NamedModel("far", "far away", "MIT", url=url, sha256=sha256, beside=beside)
+def published(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = "", **more: Any) -> None:
+    model = NamedModel("far", "far away", "MIT", url=url, sha256=sha256, **more)
     monkeypatch.setattr(names, "NAMED_MODELS", (*(one for one in NAMED_MODELS if one.file), model))
 
 
@@ -150,8 +199,19 @@ def test_what_lies_beside_a_file_comes_with_it(address: str, tmp_path: Path, mon
         locate("far")
 
 
+def test_an_md5_that_the_publisher_states(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(monkeypatch, address + "weights.pth", md5="000000")
+    with pytest.raises(DownloadError, match=r"not .* promised: its MD5 is [0-9a-f]{32}, expected 000000"):
+        locate("far")
+    assert not list((tmp_path / "cache").iterdir())
+    published(monkeypatch, address + "weights.pth", md5=hashlib.md5(BODY).hexdigest()[:6])
+    path = locate("far")  # no warning, which would be an error: it was checked
+    recorded = json.loads(path.with_name("weights.pth.sha256.json").read_text())
+    assert recorded["sha256"] == hashlib.sha256(BODY).hexdigest()
+
+
 def test_a_folder_is_its_weights(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="neither a model file"):
+    with pytest.raises(ModelFileError, match="the folder has no"):
         locate(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     assert locate(tmp_path) == tmp_path / "model.safetensors"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from halfpixel.cli.console import plain_table, say, say_json, show
 from halfpixel.errors import ArgumentError
+from halfpixel.zoo.download import Record
 from halfpixel.zoo.names import DEFAULT_MODEL, NAMED_MODELS, find, locate
 from halfpixel.zoo.published import NamedModel
 
 if TYPE_CHECKING:
     from halfpixel.zoo.modelfile import ModelInfo
+
+
+SAID_AS = {"megabytes": "size", "page": "stated at"}
+"""What some facts are called where people read them."""
 
 
 def models(
@@ -43,27 +49,33 @@ def models(
 
         facts |= {"file": str(path)} | _description(read_description(path))
     if as_json:
-        say_json(facts)
+        say_json(facts | ({} if named is None else {"quality": named.accuracy}))  # the old name, for one version
         return
     table = plain_table("", "")
     table.show_header = False
-    _add_rows(table.add_row, facts)
+    _add_rows(table.add_row, _for_people(facts))
     show(table)
 
 
 def _list(as_json: bool) -> None:
     if as_json:
-        say_json([_facts(named) for named in NAMED_MODELS])
+        say_json([_facts(named) | {"quality": named.accuracy} for named in NAMED_MODELS])
         return
-    table = plain_table("name", "what it finds")
+    table = plain_table("name", "what it is", "COCO AP", "licence", right=("COCO AP",))
     for named in NAMED_MODELS:
-        facts = _facts(named)
-        size = f", {facts['megabytes']} MB" if facts["megabytes"] else ""
-        needs = f', needs "halfpixel[{named.needs}]"' if named.needs else ""
-        lines = (named.summary, named.accuracy, f"{named.licence}{size}, {facts['state']}{needs}")
-        table.add_row(named.name, "\n".join(line for line in lines if line) + "\n")
+        table.add_row(named.name, named.summary, named.coco_ap, named.licence)
     show(table)
-    say(f"The default is {DEFAULT_MODEL}. `halfpixel models NAME` or `halfpixel models FILE` tells more.")
+    say("COCO AP: in percent, of masks unless it says box, as its publisher states it.")
+    say(f"Here already: {_names(one for one in NAMED_MODELS if one.is_here)}. The others are downloaded on first use.")
+    say("All but those of nuclei know COCO's 80 classes of everyday objects.")
+    for extra in dict.fromkeys(named.needs for named in NAMED_MODELS if named.needs):
+        needing = _names(named for named in NAMED_MODELS if named.needs == extra)
+        say(f'With pip install "halfpixel[{extra}]" only: {needing}.')
+    say(f"The default is {DEFAULT_MODEL}. halfpixel models NAME or halfpixel models FILE tells more.")
+
+
+def _names(models: Iterable[NamedModel]) -> str:
+    return ", ".join(one.name for one in models)
 
 
 def _list_networks(as_json: bool) -> None:
@@ -73,19 +85,24 @@ def _list_networks(as_json: bool) -> None:
     if as_json:
         say_json([one._asdict() for one in found])
         return
-    table = plain_table("name", "weights", "what it is")
+    table = plain_table("name", "parameters", "finds", "arXiv", "what it is", right=("parameters",))
     for one in found:
-        table.add_row(one.name, f"{one.weights / 1e6:.1f} M", one.summary)
+        table.add_row(one.name, f"{one.parameters / 1e6:.1f} M", one.finds, one.paper, one.summary.rstrip("."))
     show(table)
-    say("Each has a file in halfpixel/models that says which paper it is from, and what is otherwise than there.")
+    say("To train one from scratch: halfpixel train DATA --model NAME --out RUN")
 
 
 def _facts(named: NamedModel) -> dict[str, Any]:
     here = named.is_here
-    states = ("embedded", "missing") if named.file else ("downloaded", "downloaded on first use")
+    states = (
+        ("embedded", "missing")
+        if named.file
+        else ("downloaded; checked whenever it is loaded", "downloaded on first use")
+    )
     return {
         "name": named.name,
         "summary": named.summary,
+        "details": named.details,
         "licence": named.licence,
         "megabytes": round(named.path.stat().st_size / 1e6) if here else named.megabytes or None,
         "state": states[0 if here else 1],
@@ -93,10 +110,36 @@ def _facts(named: NamedModel) -> dict[str, Any]:
         "file": str(named.path),
         "url": named.url,
         "sha256": named.sha256,
+        "md5": named.md5,
+        "recorded": {name: value for name, value in _recorded(named).items() if value},
         "accuracy": named.accuracy,
         "page": named.page,
-        "quality": named.accuracy,  # the old name, for one version
+        "variant": named.variant,
     }
+
+
+def _recorded(named: NamedModel) -> dict[str, str]:
+    """What the first download left."""
+    return {} if named.file else dataclasses.asdict(Record.of(named.path))
+
+
+def _for_people(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in words, and without what the model makes no use of."""
+    shown, here = dict(facts), Path(facts.get("file", "")).is_file()
+    if facts.get("megabytes"):
+        shown["megabytes"] = f"{'' if here else 'about '}{facts['megabytes']} MB"
+    if facts.get("needs"):
+        shown["needs"] = f'pip install "halfpixel[{facts["needs"]}]"'
+    if not here:
+        shown["file"] = f"will be {facts['file']}"
+    for name, digits in (("sha256", 64), ("md5", 32)):
+        if 0 < len(facts.get(name, "")) < digits:
+            shown[name] = f"begins with {facts[name]}, as its publisher states"
+    if rules := facts.get("input"):
+        unused = {"shortest_side", "stretch"} if rules["scale"] else {"stretch"}
+        unused = {"shortest_side", "longest_side"} if rules["exact_hw"] and not rules["scale"] else unused
+        shown["input"] = {name: value for name, value in rules.items() if name not in unused}
+    return {SAID_AS.get(name, name): value for name, value in shown.items()}
 
 
 def _description(info: ModelInfo) -> dict[str, Any]:

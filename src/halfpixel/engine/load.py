@@ -65,6 +65,8 @@ def load(
         MissingDependencyError: what runs the network is not installed.
     """
     predictor = _open(model, progress)
+    if (named := find(str(model))) is not None and named.url:  # of a user's own file nobody knows this
+        predictor.info = replace(predictor.info, source=named.url, licence=named.licence)
     if backend is None and precision is None:
         return predictor
     return predictor.on(open_backend(predictor, backend or predictor.backend.name, precision))
@@ -133,8 +135,6 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         return Predictor(*read(path))
     if runs_in_transformers(path):
         foreign, about = open_transformers(path, coco_classes() if named is not None else ())
-        if named is not None:
-            about = replace(about, source=named.url, licence=named.licence)
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
         return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
     if path.suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):

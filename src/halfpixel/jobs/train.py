@@ -18,7 +18,7 @@ from halfpixel.jobs.output_folder import check_folder
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.train.recipe import Recipe, check_recipe
-from halfpixel.zoo.names import DEFAULT_MODEL
+from halfpixel.zoo.names import DEFAULT_MODEL, check_start, with_weights
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset
@@ -155,6 +155,7 @@ def _check_files(request: TrainRequest) -> None:
     check_data(request.data, request.images)
     if request.val is not None:
         check_data(request.val, request.images)
+    check_start(request.model)
 
 
 def _open(request: TrainRequest, runner: Runner) -> tuple[Dataset, Dataset | None]:
@@ -195,13 +196,21 @@ def _open_sound(request: TrainRequest, data: Path, runner: Runner, format: Forma
 
 
 def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:
-    """What to begin with; tells where the last layers are new."""
+    """What to begin with; tells which layers are new."""
     from halfpixel.train.start import start_from
 
     start = start_from(
         request.model, dataset, backbone=request.backbone, settings=request.settings, seed=request.seed,
         progress=download_progress(request.model, tell),
     )  # fmt: skip
+    if start.from_scratch:
+        trained = " or ".join(with_weights(request.model))
+        tell(
+            Announced(
+                f"{request.model} starts from scratch{', but for its backbone' if request.backbone else ''}."
+                f"{f' With trained weights, the same network is called {trained}.' if trained else ''}"
+            )
+        )
     if start.new_layers:
         tell(Announced(f"The classes are not those of {request.model}: the last layers start anew."))
     info = replace(start.info, input=request.inputs.apply(start.info.input))

@@ -352,32 +352,32 @@ def _published(class_names: Sequence[str], settings: Settings, backbone: Backbon
 
 
 def mask2former_r50(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """On ResNet-50."""
+    """Mask2Former on ResNet-50."""
     return _published(class_names, settings or Settings(), ResNet())
 
 
 def mask2former_swin_t(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """On Swin-T."""
+    """Mask2Former on Swin-T."""
     return _published(class_names, settings or Settings(), swin_tiny())
 
 
 def mask2former_swin_s(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """On Swin-S."""
+    """Mask2Former on Swin-S."""
     return _published(class_names, settings or Settings(), swin_small())
 
 
 def mask2former_swin_b(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """On Swin-B."""
+    """Mask2Former on Swin-B."""
     return _published(class_names, settings or Settings(), swin_base())
 
 
 def mask2former_swin_l(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """On Swin-L, with 200 queries."""
+    """Mask2Former on Swin-L, with 200 queries."""
     return _published(class_names, settings or Settings(queries=200), swin_large())
 
 
 def mask2former_lite(class_names: Sequence[str], settings: Settings | None = None) -> Mask2Former:
-    """A small network for CPUs and small objects: EfficientNet-Lite0 to stride 16, two layers and four, 128 wide."""
+    """Mask2Former for CPUs, on EfficientNet-Lite0, 128 wide."""
     settings, backbone = settings or Settings(queries=200, matched_before=3), EfficientNetLite(outputs=(1, 2, 4))
     return Mask2Former(
         class_names,

@@ -316,27 +316,36 @@ def _on_resnet50(
 
 
 def mask_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """The paper's network on ResNet-50, as torchvision's `maskrcnn_resnet50_fpn`."""
+    """Mask R-CNN, as torchvision's `maskrcnn_resnet50_fpn`."""
     return _on_resnet50(class_names, settings, masks=True)
 
 
 def mask_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """A stronger recipe's network, as torchvision's `maskrcnn_resnet50_fpn_v2`."""
+    """Mask R-CNN, as torchvision's `maskrcnn_resnet50_fpn_v2`."""
     return _on_resnet50(class_names, settings, masks=True, newer=True)
 
 
 def faster_rcnn_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """Boxes alone, as torchvision's `fasterrcnn_resnet50_fpn`."""
+    """Faster R-CNN, as torchvision's `fasterrcnn_resnet50_fpn`.
+
+    Ren et al. 2015, arXiv:1506.01497.
+    """
     return _on_resnet50(class_names, settings, masks=False)
 
 
 def faster_rcnn_r50_fpn_v2(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """Boxes alone, as torchvision's `fasterrcnn_resnet50_fpn_v2`."""
+    """Faster R-CNN, as torchvision's `fasterrcnn_resnet50_fpn_v2`.
+
+    Ren et al. 2015, arXiv:1506.01497.
+    """
     return _on_resnet50(class_names, settings, masks=False, newer=True)
 
 
 def point_rend_r50_fpn(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """PointRend, as Detectron2 and MMDetection train it."""
+    """Mask R-CNN with PointRend, as Detectron2 and MMDetection.
+
+    Kirillov et al. 2020, arXiv:1912.08193.
+    """
     return _on_resnet50(class_names, settings, masks=True, points=True)
 
 
@@ -364,12 +373,15 @@ def _light(class_names: Sequence[str], settings: Settings | None, points: bool =
 
 
 def mask_rcnn_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, light heads."""
+    """Mask R-CNN for CPUs and small objects, on EfficientNet-Lite0."""
     return _light(class_names, settings)
 
 
 def point_rend_lite(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
-    """`mask_rcnn_lite` whose masks are refined from 28 x 28 to 112 x 112 cells, for large objects."""
+    """`mask_rcnn_lite` with PointRend: finer masks of large objects.
+
+    They are refined from 28 x 28 to 112 x 112 cells (Kirillov et al. 2020, arXiv:1912.08193).
+    """
     return _light(class_names, settings, points=True)
 
 

@@ -276,17 +276,17 @@ def _on_resnet(
 
 
 def rt_detr_r18(class_names: Sequence[str], settings: Settings | None = None) -> RTDETR:
-    """On ResNet-18-D, three layers in the decoder, as transformers' `rtdetr_r18vd`."""
+    """RT-DETR on ResNet-18-D, as transformers' `rtdetr_r18vd`."""
     return _on_resnet(class_names, settings, ResNetD((2, 2, 2, 2), "basic"), fusion=128, depth=3)
 
 
 def rt_detr_r50(class_names: Sequence[str], settings: Settings | None = None) -> RTDETR:
-    """The paper's network on ResNet-50-D, six layers in the decoder, as transformers' `rtdetr_r50vd`."""
+    """RT-DETR on ResNet-50-D, as transformers' `rtdetr_r50vd`."""
     return _on_resnet(class_names, settings, ResNetD((3, 4, 6, 3), "bottleneck"), fusion=256, depth=6)
 
 
 def rt_detr_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTDETR:
-    """A small network for CPUs and small objects: EfficientNet-Lite0 to stride 16, a light encoder, three layers."""
+    """RT-DETR for CPUs and small objects, on EfficientNet-Lite0."""
     settings, width, classes = settings or Settings(mask_margin=0.125, selected_for_each=4), 96, len(class_names)
     backbone, references = EfficientNetLite(outputs=(1, 2, 4), even=True), _references(settings)
     return RTDETR(

@@ -243,32 +243,32 @@ def _on_cspnext(
 
 
 def rtmdet_ins_tiny(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """MMDetection's `rtmdet-ins_tiny`."""
+    """RTMDet-Ins, as MMDetection's `rtmdet-ins_tiny`."""
     return _on_cspnext(class_names, settings, 0.167, 0.375, 1)
 
 
 def rtmdet_ins_s(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """MMDetection's `rtmdet-ins_s`."""
+    """RTMDet-Ins, as MMDetection's `rtmdet-ins_s`."""
     return _on_cspnext(class_names, settings, 0.33, 0.5, 1)
 
 
 def rtmdet_ins_m(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """MMDetection's `rtmdet-ins_m`."""
+    """RTMDet-Ins, as MMDetection's `rtmdet-ins_m`."""
     return _on_cspnext(class_names, settings, 0.67, 0.75, 2)
 
 
 def rtmdet_ins_l(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """MMDetection's `rtmdet-ins_l`."""
+    """RTMDet-Ins, as MMDetection's `rtmdet-ins_l`."""
     return _on_cspnext(class_names, settings, 1.0, 1.0, 3)
 
 
 def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """MMDetection's `rtmdet-ins_x`."""
+    """RTMDet-Ins, as MMDetection's `rtmdet-ins_x`."""
     return _on_cspnext(class_names, settings, 1.33, 1.25, 4)
 
 
 def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
-    """A small network for CPUs and small objects: EfficientNet-Lite0, points and maps at stride 4."""
+    """RTMDet-Ins for CPUs and small objects, on EfficientNet-Lite0."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
     backbone, channels = EfficientNetLite(outputs=(1, 2, 4), even=True), 80
     neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)

@@ -349,17 +349,17 @@ def _on_resnet50(
 
 
 def solov2_r50(class_names: Sequence[str], settings: Settings | None = None) -> SOLOv2:
-    """The paper's network on ResNet-50, as MMDetection's `solov2_r50_fpn`."""
+    """SOLOv2 on ResNet-50, as MMDetection's `solov2_r50_fpn`."""
     return _on_resnet50(class_names, settings, width=512, depth=4, maps=256, largest_px=768)
 
 
 def solov2_light_r50(class_names: Sequence[str], settings: Settings | None = None) -> SOLOv2:
-    """The paper's light network for images of 448 pixels, as MMDetection's `solov2-light_r50_fpn`."""
+    """SOLOv2-light, as MMDetection's `solov2-light_r50_fpn`."""
     return _on_resnet50(class_names, settings, width=256, depth=2, maps=128, largest_px=448)
 
 
 def solov2_lite(class_names: Sequence[str], settings: Settings | None = None) -> SOLOv2:
-    """A small network for CPUs and small objects: EfficientNet-Lite0, a light pyramid, cells tied to pixels."""
+    """SOLOv2 for CPUs and small objects, on EfficientNet-Lite0."""
     backbone = EfficientNetLite(even=True)
     return SOLOv2(
         class_names,

@@ -301,13 +301,13 @@ def _best(
 
 
 def unet_lite(class_names: Sequence[str], settings: Settings | None = None) -> UNet:
-    """A small network for CPUs: EfficientNet-Lite0 down to stride 16, and as little on the way up."""
+    """U-Net for CPUs, on EfficientNet-Lite0 down to stride 16."""
     backbone = EfficientNetLite(outputs=(0, 1, 2, 4))
     return UNet(class_names, backbone, (64, 48, 32, 16), settings or Settings())
 
 
 def unet_lite_boundary(class_names: Sequence[str], settings: Settings | None = None) -> UNet:
-    """The same with outlines as a class of their own."""
+    """`unet_lite` with outlines as a class of their own."""
     return unet_lite(class_names, settings or Settings(boundary=True))
 
 

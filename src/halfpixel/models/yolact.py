@@ -369,17 +369,17 @@ def _on_resnet(class_names: Sequence[str], settings: Settings | None, depths: tu
 
 
 def yolact_r50(class_names: Sequence[str], settings: Settings | None = None) -> YOLACT:
-    """The paper's network on ResNet-50."""
+    """YOLACT on ResNet-50."""
     return _on_resnet(class_names, settings, (3, 4, 6, 3))
 
 
 def yolact_r101(class_names: Sequence[str], settings: Settings | None = None) -> YOLACT:
-    """The paper's network on ResNet-101, its `YOLACT-550`."""
+    """YOLACT on ResNet-101, the paper's `YOLACT-550`."""
     return _on_resnet(class_names, settings, (3, 4, 23, 3))
 
 
 def yolact_lite(class_names: Sequence[str], settings: Settings | None = None) -> YOLACT:
-    """A small network for CPUs and small objects: EfficientNet-Lite0, light pyramid and heads, fine prototypes."""
+    """YOLACT for CPUs and small objects, on EfficientNet-Lite0."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, leak_weight=1.0)
     backbone, plan = EfficientNetLite(even=True), AnchorPlan((24, 48, 96, 192), STRIDES)
     return YOLACT(

@@ -19,6 +19,7 @@ from halfpixel.nn.network import Network, check_weights
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
+from halfpixel.zoo.names import check_start
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +31,14 @@ class Start:
         info: its description, which says where the weights come from.
         device: where the trained network is to predict; None for the best there is.
         new_layers: the last layers are new, as the data has other classes than the start model.
+        from_scratch: all layers are, but for a backbone that was given.
     """
 
     network: Network
     info: ModelInfo
     device: torch.device | None = None
     new_layers: bool = False
+    from_scratch: bool = False
 
 
 def start_from(
@@ -68,6 +71,8 @@ def start_from(
         ArgumentError: a backbone for a model that has one; or a network that only predicts.
     """
     torch.manual_seed(seed)
+    if not isinstance(model, Predictor):
+        check_start(model)
     if isinstance(model, str) and model in variant_names():
         return _from_scratch(model, dataset, backbone, settings)
     given = isinstance(model, Predictor)
@@ -129,4 +134,4 @@ def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None, setting
         load_backbone(network, backbone)
         source = f"trained on {dataset.path.name}, the backbone starting from {backbone.name}"
     info = ModelInfo(variant, dataset.class_names, settings=settings_of(network), source=source)
-    return Start(network, info)
+    return Start(network, info, from_scratch=True)

@@ -1,7 +1,8 @@
-"""Which converter turns others' weights into a network of ours: each file of `halfpixel.zoo.convert` may be one.
+"""Which converter turns others' weights into a network of ours.
 
-A converter has `convert(checkpoint, class_names=None)`, which gives the network and its description, or raises a
-ModelFileError that says what does not fit; and `RENAMES`, patterns of the names that it knows.
+A converter is a file of `halfpixel.zoo.convert` that has `convert(checkpoint, class_names=None)`, which gives the
+network and its description, or raises a ModelFileError that says what does not fit; and `RENAMES`, patterns of the
+names that it knows. Names of weights do not tell who trained them, so the description has no licence.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
 from halfpixel.errors import ModelFileError
 from halfpixel.nn.network import Network
+from halfpixel.zoo import convert as folder
 from halfpixel.zoo.convert.state_dicts import weights_in
 from halfpixel.zoo.modelfile import ModelInfo
-from halfpixel.zoo.names import CONVERTERS
+
+CONVERTERS = {
+    one.name: module
+    for one in iter_modules(folder.__path__)
+    if hasattr(module := import_module(f"{folder.__name__}.{one.name}"), "convert")
+}
+"""By their names; what converters share is no converter."""
 
 
 def convert(
@@ -27,22 +36,19 @@ def convert(
     Args:
         checkpoint: a state dict, or what it was saved in.
         class_names: default those that the file names, or numbers.
-        reader: a file of `halfpixel.zoo.convert`; empty for the one that knows the names of the weights.
+        reader: one of `CONVERTERS`; empty for the one that knows the names of the weights.
 
     Raises:
         ModelFileError: no converter knows them; the nearest says what does not fit.
         ArgumentError: the number of class names is wrong.
     """
-    modules = [import_module(f"halfpixel.zoo.convert.{name}") for name in ([reader] if reader else CONVERTERS)]
     errors: dict[str, tuple[float, ModelFileError]] = {}
-    for module in modules:
-        if not hasattr(module, "convert"):
-            continue
+    for name in [reader] if reader else CONVERTERS:
         try:
-            converted: tuple[Network, ModelInfo] = module.convert(checkpoint, class_names)
+            converted: tuple[Network, ModelInfo] = CONVERTERS[name].convert(checkpoint, class_names)
             return converted
         except ModelFileError as error:
-            errors[module.__name__.rpartition(".")[2]] = _known(module, checkpoint), error
+            errors[name] = _known(CONVERTERS[name], checkpoint), error
     nearest = max(errors, key=lambda name: errors[name][0])
     others = ", ".join(name for name in errors if name != nearest)
     raise ModelFileError(f"{errors[nearest][1]}{f' (nor for {others})' if others else ''}") from errors[nearest][1]

@@ -11,10 +11,11 @@ import secrets
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from halfpixel.errors import ArgumentError, DownloadError
 from halfpixel.files import write_whole
@@ -23,6 +24,14 @@ TIMEOUT_S = 30.0
 """How long one read may stay silent."""
 
 CHUNK_BYTES = 1 << 20
+
+Algorithm = Literal["sha256", "md5"]
+CALLED = {"sha256": "SHA-256", "md5": "MD5"}
+
+CURRENT = "/resolve/main/"
+"""In addresses of the Hugging Face hub: the newest revision."""
+REVISION_HEADER, REVISION = "X-Repo-Commit", "[0-9a-f]{40}"
+"""Where the hub says of which revision a file is."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and, where the server says it, the bytes in all."""
@@ -60,67 +69,141 @@ def fetch(url: str, sha256: str, to: Path, *, progress: Progress | None = None) 
     sha256 = sha256.lower()
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
         raise ArgumentError(f"expected a SHA-256 of 8 to 64 hex digits, got {sha256!r}")
-    return _fetch(url, sha256, to, progress)
+    _fetch(url, to, progress, "sha256", sha256)
+    return to
 
 
-def fetch_recorded(url: str, to: Path, *, progress: Progress | None = None, quiet: bool = False) -> Path:
-    """As `fetch`, for a file whose publisher is not known to state a checksum.
+@dataclass(frozen=True)
+class Record:
+    """What was recorded of a file at its first download, in a small file beside it; empty where nothing was.
+
+    Attributes:
+        sha256: of the file, in hex.
+        revision: of the repository of the Hugging Face hub that it came from.
+    """
+
+    sha256: str = ""
+    revision: str = ""
+
+    @staticmethod
+    def beside(file: Path) -> Path:
+        """Where it is."""
+        return file.with_name(f"{file.name}.sha256.json")
+
+    @classmethod
+    def of(cls, file: Path) -> Record:
+        """What was recorded.
+
+        Raises:
+            DownloadError: it cannot be read.
+        """
+        path = cls.beside(file)
+        if not path.is_file():
+            return cls()
+        try:
+            said = json.loads(path.read_bytes())
+            found = cls(said["sha256"], said.get("revision", ""))
+            if not isinstance(found.sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", found.sha256):
+                raise ValueError(f"its sha256 is {found.sha256!r:.80}")
+            if not isinstance(found.revision, str) or not re.fullmatch(f"({REVISION})?", found.revision):
+                raise ValueError(f"its revision is {found.revision!r:.80}")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DownloadError(
+                f"{path}: cannot read the checksum of an earlier download ({error}); delete it to record a new one"
+            ) from error
+        return found
+
+
+def fetch_recorded(
+    url: str, to: Path, *, md5: str = "", progress: Progress | None = None, quiet: bool = False
+) -> Record:
+    """As `fetch`, for a file whose publisher is not known to state a SHA-256.
 
     That of the first download is recorded, in a small file beside it, and every later one has to be the same. A warning
-    says so, unless it is to be `quiet`.
+    says so where nothing could be checked at the first, unless it is to be `quiet`.
+
+    Args:
+        url: see `fetch`.
+        to: see `fetch`.
+        md5: the file's MD5 in hex, or its first digits, where its publisher states them: they guard against damage.
+        progress: see `fetch`.
+        quiet: no warning.
+
+    Returns:
+        What is recorded.
 
     Raises:
         DownloadError: see `fetch`; or the record cannot be read.
     """
-    record = to.with_name(f"{to.name}.sha256.json")
-    if record.is_file():
+    known, record = Record.of(to), Record.beside(to)
+    if known.sha256:
         try:
-            return fetch(url, _recorded(record), to, progress=progress)
+            fetch(url, known.sha256, to, progress=progress)
+            return known
         except DownloadError as error:
             raise DownloadError(f"{error} (its checksum was recorded at the first download, in {record})") from error
-    _fetch(url, "", to, progress)
-    said = {"url": url, "sha256": _sha256(to), "bytes": to.stat().st_size, "date": f"{date.today():%Y-%m-%d}"}
+    revision = _fetch(url, to, progress, "md5", md5)
+    new = Record(_digest(to, "sha256"), revision)
+    said = {"url": url, "sha256": new.sha256, "bytes": to.stat().st_size, "date": f"{date.today():%Y-%m-%d}"}
     try:
-        write_whole(record, json.dumps(said, indent=1).encode())
+        write_whole(record, json.dumps(said | ({"revision": revision} if revision else {}), indent=1).encode())
     except OSError as error:
         raise DownloadError(f"cannot write {record}: {error.strerror or error}") from error
-    if not quiet:
+    if not quiet and not md5:
         warnings.warn(
-            f"{url}: no checksum of its publisher's is known here. That of the file which came, {said['sha256']}, is "
+            f"{url}: no checksum of its publisher's is known here. That of the file which came, {new.sha256}, is "
             f"recorded in {record}, and checked from now on",
             stacklevel=3,
         )
+    return new
+
+
+def fetch_revision(url: str, beside: Sequence[str], to: Path, *, progress: Progress | None = None) -> Path:
+    """A file in a repository of the Hugging Face hub and small ones beside it, all of one revision.
+
+    The first download takes the current revision. Which that is, is recorded as the hub says it, and all that is
+    fetched later comes from there.
+
+    Args:
+        url: of the file in the current revision.
+        beside: names of the others, which are fetched first.
+        to: where the file belongs; the others come beside it.
+        progress: told of every piece of the file that arrives.
+
+    Returns:
+        `to`.
+
+    Raises:
+        DownloadError: see `fetch_recorded`.
+    """
+    files = (*map(to.with_name, beside), to)
+    revision = next((one.revision for one in map(Record.of, files) if one.revision), "")
+    for file in files:
+        address = f"{url.rpartition('/')[0]}/{file.name}"
+        if revision:
+            address = address.replace(CURRENT, f"/resolve/{revision}/")
+        last = file == to
+        record = fetch_recorded(address, file, progress=progress if last else None, quiet=not last)
+        revision = revision or record.revision
     return to
 
 
-def _recorded(record: Path) -> str:
-    try:
-        said = json.loads(record.read_bytes())["sha256"]
-        if isinstance(said, str) and re.fullmatch(r"[0-9a-f]{64}", said):
-            return said
-        raise ValueError(f"its sha256 is {said!r:.80}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DownloadError(
-            f"{record}: cannot read the checksum of an earlier download ({error}); delete it to record a new one"
-        ) from error
-
-
-def _fetch(url: str, sha256: str, to: Path, progress: Progress | None) -> Path:
-    """See `fetch`; no checksum at all lets any file pass."""
+def _fetch(url: str, to: Path, progress: Progress | None, algorithm: Algorithm, expected: str) -> str:
+    """See `fetch`; nothing expected lets any file pass. The revision that the server says, if any."""
     if not re.match(r"https?://.", url):
         raise ArgumentError(f"expected an http or https address, got {url!r}")
     part = to.with_name(f".{to.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        if to.is_file() and _sha256(to).startswith(sha256):
-            return to
+        if to.is_file() and (not expected or _digest(to, algorithm).startswith(expected)):
+            return ""
         to.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as file:
-                found = _download(url, file, to, progress)
-            if not found.startswith(sha256):
+                revision = _download(url, file, to, progress)
+            if expected and not (found := _digest(part, algorithm)).startswith(expected):
                 raise DownloadError(
-                    f"{url} is not the file that was promised: its SHA-256 is {found}, expected {sha256}; "
-                    f"try again, or download the right file by hand and save it as {to}"
+                    f"{url} is not the file that was promised: its {CALLED[algorithm]} is {found}, expected "
+                    f"{expected}; try again, or download the right file by hand and save it as {to}"
                 )
             part.replace(to)
         finally:
@@ -132,15 +215,26 @@ def _fetch(url: str, sha256: str, to: Path, progress: Progress | None) -> Path:
             f"cannot save {url} as {to}: {error.strerror or error}; "
             "make room or set HALFPIXEL_HOME to a folder that can be written"
         ) from error
-    return to
+    return revision
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Keeps what the hub says of a file before it sends us to where the file is."""
+
+    revision = ""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        self.revision = self.revision or headers.get(REVISION_HEADER, "")
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _download(url: str, file: BinaryIO, to: Path, progress: Progress | None) -> str:
-    """Copy the address into the open file; its SHA-256."""
-    digest = hashlib.sha256()
-    request = urllib.request.Request(url, headers={"User-Agent": "halfpixel"})
+    """Copy the address into the open file; the revision that the server says it is of."""
+    request, redirects = urllib.request.Request(url, headers={"User-Agent": "halfpixel"}), _Redirects()
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT_S)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _unreachable(url, to, error) from error
     with response:
@@ -149,13 +243,13 @@ def _download(url: str, file: BinaryIO, to: Path, progress: Progress | None) -> 
         done = 0
         while chunk := _read(response, url, to):
             file.write(chunk)
-            digest.update(chunk)
             done += len(chunk)
             if progress is not None:
                 progress(done, total)
     if total is not None and done < total:
         raise _unreachable(url, to, f"only {done} of {total} bytes came")
-    return digest.hexdigest()
+    revision = redirects.revision or response.headers.get(REVISION_HEADER, "")
+    return revision if re.fullmatch(REVISION, revision) else ""
 
 
 def _read(response: http.client.HTTPResponse, url: str, to: Path) -> bytes:
@@ -179,6 +273,6 @@ def _unreachable(url: str, to: Path, cause: Exception | str) -> DownloadError:
     )
 
 
-def _sha256(path: Path) -> str:
+def _digest(path: Path, algorithm: Algorithm) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from msgspec import Meta
@@ -89,12 +90,16 @@ class Variant(NamedTuple):
     Attributes:
         name: in some model's `VARIANTS`.
         summary: one line.
-        weights: how many it has, for one class.
+        paper: of its docstring, or else its file's, the first that is named: its number on arXiv.
+        finds: masks, or boxes alone.
+        parameters: how many weights it has, for one class.
     """
 
     name: str
     summary: str
-    weights: int
+    paper: str
+    finds: Literal["boxes", "masks"]
+    parameters: int
 
 
 def variants() -> tuple[Variant, ...]:
@@ -103,8 +108,18 @@ def variants() -> tuple[Variant, ...]:
     for module in MODEL_MODULES:
         for name, make in module.VARIANTS.items():
             with torch.device("meta"):
-                weights = sum(p.numel() for p in make(("object",), None).parameters())
-            found.append(Variant(name, (make.__doc__ or "").partition("\n")[0], weights))
+                network = make(("object",), None)
+            said = make.__doc__ or ""
+            paper = re.search(r"arXiv:(\d{4}\.\d{5})", said + (module.__doc__ or ""))
+            found.append(
+                Variant(
+                    name,
+                    said.partition("\n")[0],
+                    paper[1] if paper else "",
+                    "masks" if {"masks", "maps", "probabilities"} & set(network.layout) else "boxes",
+                    sum(p.numel() for p in network.parameters()),
+                )
+            )
     return tuple(found)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import iter_modules
 
-from halfpixel.errors import DownloadError, ModelFileError
-from halfpixel.zoo import convert
-from halfpixel.zoo.download import Progress, fetch, fetch_recorded
+from halfpixel.errors import ArgumentError, DownloadError, MissingDependencyError, ModelFileError
+from halfpixel.zoo.download import Progress, fetch, fetch_recorded, fetch_revision
 from halfpixel.zoo.published import EMBEDDED, PUBLISHED, NamedModel
 
-CONVERTERS = tuple(one.name for one in iter_modules(convert.__path__))
-"""Files of `halfpixel.zoo.convert`, of which most turn others' weights into a network (`halfpixel.zoo.converters`)."""
-
-NAMED_MODELS = tuple(one for one in (*EMBEDDED, *PUBLISHED) if not one.reader or one.reader in CONVERTERS)
-"""A published model has a name once its converter is there."""
+NAMED_MODELS = (*EMBEDDED, *PUBLISHED)
 
 DEFAULT_MODEL = "nuclei"
 
@@ -27,6 +25,11 @@ def find(name: str) -> NamedModel | None:
     return next((model for model in NAMED_MODELS if model.name == name), None)
 
 
+def with_weights(variant: str) -> tuple[str, ...]:
+    """The named models that are a network of halfpixel's, by the name of its variant."""
+    return tuple(model.name for model in NAMED_MODELS if model.variant == variant)
+
+
 def _own_file(name_or_path: str | Path) -> Path:
     """A file, or the one in a folder that holds the weights."""
     path = Path(name_or_path)
@@ -34,14 +37,59 @@ def _own_file(name_or_path: str | Path) -> Path:
 
 
 def check_model(name_or_path: str | Path) -> None:
-    """Refuse what stands for no model; nothing is downloaded or opened.
+    """Refuse what stands for no model, and one that cannot be run here; nothing is downloaded or opened.
 
     Raises:
         ModelFileError: neither a name nor a file.
+        MissingDependencyError: what runs it is not installed.
     """
-    if find(str(name_or_path)) is None and not _own_file(name_or_path).is_file():
-        known = ", ".join(model.name for model in NAMED_MODELS)
-        raise ModelFileError(f"{name_or_path}: neither a model file nor one of the named models ({known})")
+    named = find(str(name_or_path))
+    if named is not None and named.needs and find_spec(named.needs) is None:
+        raise MissingDependencyError(
+            f'{named.name}: {named.needs}, which runs it, is not installed: pip install "halfpixel[{named.needs}]"'
+        )
+    if named is not None or _own_file(name_or_path).is_file():
+        return
+    if str(name_or_path) and Path(name_or_path).is_dir():
+        raise ModelFileError(f"{name_or_path}: the folder has no {WEIGHTS}, so it is no model")
+    if name_or_path in _networks(name_or_path):
+        trained = " or ".join(with_weights(str(name_or_path)))
+        raise ModelFileError(
+            f"{name_or_path}: a network that has to be trained first (halfpixel train)"
+            f"{f'; with weights there is {trained}' if trained else ''}"
+        )
+    raise _unknown(name_or_path, "neither a model file nor a named model", [model.name for model in NAMED_MODELS])
+
+
+def check_start(name_or_path: str | Path) -> None:
+    """Refuse what no training can start from; nothing is downloaded or opened.
+
+    Raises:
+        ModelFileError: neither a name nor a file nor a network to train from scratch.
+        ArgumentError: it only predicts.
+    """
+    named = find(str(name_or_path))
+    if named is not None and named.needs:
+        raise ArgumentError(f"{named.name}: it cannot be trained: halfpixel only runs it, with {named.needs}")
+    if named is not None or _own_file(name_or_path).is_file() or name_or_path in (networks := _networks(name_or_path)):
+        return
+    known = [*(model.name for model in NAMED_MODELS), *networks]
+    raise _unknown(name_or_path, "neither a model file nor a named model nor a network to train", known)
+
+
+def _networks(name: str | Path) -> tuple[str, ...]:
+    """The names of all networks, if this one is like theirs."""
+    if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)+", str(name)):
+        return ()
+    from halfpixel.zoo.modelfile import variant_names  # torch takes seconds to import
+
+    return variant_names()
+
+
+def _unknown(name: str | Path, what: str, known: Sequence[str]) -> ModelFileError:
+    near = " or ".join(get_close_matches(str(name), known, n=3))
+    meant = f"; did you mean {near}" if near else ""
+    return ModelFileError(f"{name}: {what}{meant} (halfpixel models lists the names)")
 
 
 def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
@@ -54,6 +102,7 @@ def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
     Raises:
         ModelFileError: neither a name nor a file.
         DownloadError: the model could not be fetched.
+        MissingDependencyError: what runs it is not installed.
     """
     check_model(name_or_path)
     named = find(str(name_or_path))
@@ -62,11 +111,12 @@ def locate(name_or_path: str | Path, progress: Progress | None = None) -> Path:
     if named.file:
         return named.path
     try:
-        for name in named.beside:
-            fetch_recorded(f"{named.url.rpartition('/')[0]}/{name}", named.path.with_name(name), quiet=True)
         if named.sha256:
             return fetch(named.url, named.sha256, named.path, progress=progress)
-        return fetch_recorded(named.url, named.path, progress=progress)
+        if named.beside:
+            return fetch_revision(named.url, named.beside, named.path, progress=progress)
+        fetch_recorded(named.url, named.path, md5=named.md5, progress=progress)
+        return named.path
     except DownloadError as error:
         embedded = ", ".join(model.name for model in NAMED_MODELS if model.file)
         raise DownloadError(

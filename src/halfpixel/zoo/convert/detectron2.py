@@ -28,7 +28,7 @@ from halfpixel.zoo.convert.state_dicts import translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "Detectron2's Mask R-CNN, Faster R-CNN or PointRend with ResNet-50 and a pyramid"
-SOURCE, LICENCE = "Detectron2", "CC-BY-SA-3.0"
+SOURCE = "weights in Detectron2's naming"
 
 BODY, HEADS = r"backbone\.bottom_up\.", r"roi_heads\."
 COARSE = HEADS + r"(?:mask_head\.coarse_head|mask_coarse_head)\."
@@ -106,13 +106,11 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
         layer = name.rpartition(".")[0]  # statistics that files lack have been worked into weights and biases
         weights.setdefault(f"{layer}.running_mean", torch.zeros_like(weights[name]))
         weights.setdefault(f"{layer}.running_var", torch.ones_like(weights[name]))
-    # Convolutions of one dimension are matrices.
-    weights = {k: t[..., 0] if k.startswith("point_head.") and t.ndim == 3 else t for k, t in weights.items()}
     kind = "point_rend" if "point_head.logits.bias" in weights else "mask_rcnn"
     if not any(name.startswith("mask_head.") for name in weights):
         kind = "faster_rcnn"
     what = f"Detectron2's {kind}_R_50_FPN"
-    return network(f"{kind}_r50_fpn", weights, what, class_names, None, SOURCE, LICENCE, rules)
+    return network(f"{kind}_r50_fpn", weights, what, class_names, None, SOURCE, rules)
 
 
 def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

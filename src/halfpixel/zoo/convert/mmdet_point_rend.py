@@ -1,7 +1,7 @@
 """PointRend as MMDetection trains it, turned into ours, key for key.
 
-Its checkpoints, `point-rend_r50-caffe_fpn_ms-1x` and `-3x`, are licensed Apache-2.0. They are trained on the ResNet-50
-of Detectron, whose blocks take their stride in the first convolution, with colours from blue to red.
+Its published checkpoints, `point-rend_r50-caffe_fpn_ms-1x` and `-3x`, are licensed Apache-2.0. They are trained on the
+ResNet-50 of Detectron, whose blocks take their stride in the first convolution, with colours from blue to red.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.zoo.convert.region_heads import input_rules, network
-from halfpixel.zoo.convert.state_dicts import classes_in, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's PointRend with ResNet-50"
@@ -51,7 +51,5 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
         ArgumentError: the number of class names is wrong.
     """
     weights = translated(weights_in(checkpoint), RENAMES, WHAT)
-    # Convolutions of one dimension are matrices.
-    weights = {k: t[..., 0] if k.startswith("point_head.") and t.ndim == 3 else t for k, t in weights.items()}
     known = classes_in(checkpoint)
-    return network("point_rend_r50_fpn", weights, WHAT, class_names, known, "MMDetection", "Apache-2.0", input_rules())
+    return network("point_rend_r50_fpn", weights, WHAT, class_names, known, MMDETECTION, input_rules())

@@ -1,7 +1,7 @@
 """RTMDet-Ins as MMDetection trains it, turned into ours, key for key.
 
 There class k is class k here. It sees colours in the order blue, green, red, so the first convolution is turned round.
-Its checkpoints are licensed Apache-2.0; a file holds `meta` and `state_dict`.
+Its published checkpoints are licensed Apache-2.0; a file holds `meta` and `state_dict`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import rtmdet
 from halfpixel.models.rtmdet import RTMDet, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import classes_in, filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, filled, names_for, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's RTMDet-Ins"
@@ -73,7 +73,7 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     model = filled(lambda: make(names, SETTINGS), weights, f"MMDetection's {variant}")
     assert isinstance(model, RTMDet)
     settings = dataclasses.asdict(SETTINGS)
-    info = ModelInfo(variant, names, RULES, settings, SCORE, LIMIT, source="MMDetection", licence="Apache-2.0")
+    info = ModelInfo(variant, names, RULES, settings, SCORE, LIMIT, source=MMDETECTION)
     return model, info
 
 

@@ -1,6 +1,6 @@
 """SOLOv2 as MMDetection trains it, turned into ours, key for key.
 
-Its checkpoints are licensed Apache-2.0. There class k is class k here.
+Its published checkpoints are licensed Apache-2.0. There class k is class k here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import solov2
 from halfpixel.models.solov2 import SOLOv2
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import classes_in, filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, filled, names_for, translated, weights_in
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's SOLOv2 with ResNet-50"
@@ -74,4 +74,4 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     model = filled(lambda: make(names, None), weights, f"MMDetection's {variant}")
     assert isinstance(model, SOLOv2)
     settings = dataclasses.asdict(model.settings)
-    return model, ModelInfo(variant, names, rules, settings, SCORE, source="MMDetection", licence="Apache-2.0")
+    return model, ModelInfo(variant, names, rules, settings, SCORE, source=MMDETECTION)

@@ -1,6 +1,6 @@
 """YOLACT as MMDetection trains it, turned into ours, key for key.
 
-Its checkpoints are licensed Apache-2.0. Class k there is class k here; the background is its last class.
+Its published checkpoints are licensed Apache-2.0. Class k there is class k here; the background is its last class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from halfpixel.models.yolact import YOLACT, Settings
-from halfpixel.zoo.convert.state_dicts import classes_in, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, translated, weights_in
 from halfpixel.zoo.convert.yolact_layers import ANCHOR_SIDE, filled_yolact
 from halfpixel.zoo.modelfile import ModelInfo
 
@@ -51,4 +51,4 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
     weights = translated(weights_in(checkpoint), RENAMES, WHAT)
     settings = Settings(anchor_side=ANCHOR_SIDE, pyramid="mmdet")
     model, info = filled_yolact(weights, settings, (0, 1, 2), True, class_names, classes_in(checkpoint), WHAT)
-    return model, dataclasses.replace(info, source="MMDetection", licence="Apache-2.0")
+    return model, dataclasses.replace(info, source=MMDETECTION)

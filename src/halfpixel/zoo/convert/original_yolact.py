@@ -63,4 +63,4 @@ def convert(
     weights = translated(weights_in(checkpoint), RENAMES, WHAT, DROPPED)
     settings = Settings(square_anchors=square_anchors, anchor_side=ANCHOR_SIDE)
     model, info = filled_yolact(weights, settings, SHAPES, False, class_names, None, WHAT)
-    return model, dataclasses.replace(info, source="dbolya/yolact", licence="MIT")
+    return model, dataclasses.replace(info, source="weights in the naming of dbolya/yolact")

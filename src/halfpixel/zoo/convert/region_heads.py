@@ -46,7 +46,6 @@ def network(
     class_names: Sequence[str] | None,
     known: object,
     source: str,
-    licence: str,
     rules: InputRules,
 ) -> tuple[MaskRCNN, ModelInfo]:
     """Our network with weights under our names that are still in their order.
@@ -58,7 +57,8 @@ def network(
         ModelFileError: a weight is missing, unexpected, of another shape or not finite; it is named.
         ArgumentError: the number of class names is wrong.
     """
-    ours = dict(weights)
+    # Their convolutions of one dimension are our matrices.
+    ours = {k: t[..., 0] if k.startswith("point_head.") and t.ndim == 3 else t for k, t in weights.items()}
     for name in ("box_head.logits.bias", "box_head.logits.weight", "box_head.deltas.weight", "box_head.deltas.bias"):
         if name not in ours or ours[name].ndim != (2 if name.endswith("weight") else 1):
             raise ModelFileError(f"not {what}: {name} is {'of another shape' if name in ours else 'missing'}")
@@ -75,4 +75,4 @@ def network(
     model = filled(lambda: mask_rcnn.VARIANTS[variant](names, SETTINGS), ours, what)
     assert isinstance(model, MaskRCNN)
     told = dataclasses.asdict(SETTINGS)
-    return model, ModelInfo(variant, names, rules, told, SCORE_THRESHOLD, LIMIT, source=source, licence=licence)
+    return model, ModelInfo(variant, names, rules, told, SCORE_THRESHOLD, LIMIT, source=source)

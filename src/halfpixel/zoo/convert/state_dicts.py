@@ -17,6 +17,9 @@ from halfpixel.zoo.modelfile import check_finite
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Under which trainers keep the weights of a model."""
 
+MMDETECTION = "weights in MMDetection's naming"
+"""Where they come from, as far as their names tell."""
+
 NESTING = 3
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What parallel training, compilation and trainers put before the names of weights."""

@@ -111,7 +111,7 @@ def convert(
     with_masks = any(key.startswith("mask_head.") for key in weights)
     newer = "rpn.convs.1.conv.weight" in weights
     variant = f"{'mask' if with_masks else 'faster'}_rcnn_r50_fpn{'_v2' if newer else ''}"
-    info = _published_policy(ModelInfo(variant, names, source="torchvision", licence="BSD-3-Clause"))
+    info = _published_policy(ModelInfo(variant, names, source="weights in torchvision's naming"))
     if isinstance(source, nn.Module):
         info = with_policy(source, info)
     settings = Settings(**info.settings)

@@ -152,7 +152,7 @@ def convert(
     variant, settings = _variant(state), Settings(queries=len(state["decoder.queries"]))
     model = filled(lambda: mask2former.VARIANTS[variant](names, settings), state, f"{WHAT} ({variant})")
     assert isinstance(model, Mask2Former)
-    info = ModelInfo(variant, names, settings=dataclasses.asdict(settings), source="transformers")
+    info = ModelInfo(variant, names, settings=dataclasses.asdict(settings), source="weights in transformers' naming")
     return model, info
 
 

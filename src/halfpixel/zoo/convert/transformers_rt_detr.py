@@ -153,8 +153,7 @@ def convert(
         names,
         input=INPUT,
         settings=dataclasses.asdict(settings),
-        source="transformers",
-        licence="Apache-2.0",
+        source="weights in transformers' naming",
     )
     model = rt_detr.VARIANTS[info.variant](names, settings)
     model.load_state_dict(translated(state, model, info.variant))
