@@ -22,17 +22,19 @@ from torch import Tensor, nn
 from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.files import write_whole
-from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 from halfpixel.nn.network import Network
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
+from halfpixel.zoo.fitting import filled
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
 """Every file of `halfpixel.models`, so that a new one is known by being there."""
 
 FORMAT = 1
+
+MOST_CLASSES = 100_000
 
 DESCRIPTION = "halfpixel"
 """The name under which a file holds what its model says of itself."""
@@ -61,7 +63,7 @@ class ModelInfo:
     """
 
     variant: Name
-    class_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100_000)]
+    class_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MOST_CLASSES)]
     input: InputRules = field(default_factory=InputRules)
     settings: Mapping[str, Any] = field(default_factory=dict)
     score_threshold: Annotated[float, Meta(ge=0, lt=1)] = 0.5
@@ -271,40 +273,14 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
         ModelFileError: see `read_info`; also when the weights do not fit the network or are not finite.
     """
     info = read_info(path)
-    model = build_described(info, path)
-    expected = model.state_dict()
     with safe_open(path, framework="pt") as file:
-        names = set(file.keys())
-        wrong = sorted(names ^ set(expected))
-        if wrong:
-            raise ModelFileError(
-                f"{path}: weights do not fit {info.variant}: {len(wrong)} names differ, e.g. {wrong[0]}"
-            )
-        state = {name: file.get_tensor(name) for name in expected}
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{list(tensor.shape)} instead of {list(expected[name].shape)}"
-            raise ModelFileError(f"{path}: weights do not fit {info.variant}: {name} is {shapes}")
-    model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in state.items()})
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    what = f"the weights of {info.variant}"
     try:
-        check_finite(model)
+        model = filled(lambda: build(info.variant, info.class_names, info.settings or None), weights, what)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    return model.eval(), info
-
-
-def check_finite(model: nn.Module) -> None:
-    """Refuse weights that no number can come of.
-
-    Raises:
-        ModelFileError: a tensor holds NaN or infinity, or variances that a normalisation cannot divide by; it is named.
-    """
-    for name, tensor in model.state_dict().items():
-        if not all_finite(tensor):
-            raise ModelFileError(f"the weights {name} are not finite")
-    for name, module in model.named_modules():
-        if isinstance(module, FrozenBatchNorm2d) and not bool((module.running_var + module.eps > 0).all()):
-            raise ModelFileError(f"the weights {name}.running_var are no variances: some are not above 0")
+    return model, info
 
 
 def settings_of(model: Network) -> dict[str, Any]:

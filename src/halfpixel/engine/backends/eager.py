@@ -14,7 +14,7 @@ from halfpixel.engine.backends.folding import AnyModule, folded
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, Outputs
 from halfpixel.structures.images import ImageBatch, Limits
-from halfpixel.zoo.modelfile import check_finite
+from halfpixel.zoo.fitting import check_finite
 
 DTYPES: dict[ComputePrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -16,7 +16,8 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import rtmdet
 from halfpixel.models.rtmdet import RTMDet, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, names_for, translated, weights_in
+from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's RTMDet-Ins"

@@ -13,7 +13,8 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import solov2
 from halfpixel.models.solov2 import SOLOv2
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, names_for, translated, weights_in
+from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "MMDetection's SOLOv2 with ResNet-50"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.nn.network import Network
 from halfpixel.zoo.coco_classes import coco_classes
-from halfpixel.zoo.modelfile import check_finite
+from halfpixel.zoo.modelfile import MOST_CLASSES
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Under which trainers keep the weights of a model."""
@@ -34,7 +33,7 @@ def weights_in(checkpoint: Mapping[str, Any], prefixes: Sequence[str] = PREFIXES
     """The state dict in what was saved: inside of what a trainer wrote, and without what wrappers put before names.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: there is none, or a tensor in it is not one of plain numbers that lie in the file.
     """
     for _ in range(NESTING):
         inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None)
@@ -44,9 +43,21 @@ def weights_in(checkpoint: Mapping[str, Any], prefixes: Sequence[str] = PREFIXES
         raise ModelFileError(
             f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
         )
+    for key, tensor in state.items():
+        _check_plain(key, tensor)
     while prefix := next((one for one in prefixes if all(key.startswith(one) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
+
+
+def _check_plain(key: str, tensor: Tensor) -> None:
+    """Refuse what tensors in a file may be besides numbers, each with a place of its own, that lie in the file."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_meta:
+        raise ModelFileError(f"the weights {key!r:.100} are not plain numbers, but sparse, quantized or not there")
+    if tensor.numel() * tensor.element_size() > (held := tensor.untyped_storage().nbytes()):
+        raise ModelFileError(f"the weights {key!r:.100} are {list(tensor.shape)}, but only {held:,} bytes are there")
+    if tensor.ndim == 0 and key.endswith(("weight", "bias")):
+        raise ModelFileError(f"the weights {key!r:.100} are a single number")
 
 
 def renamed(key: str, renames: Renames, what: str) -> str:
@@ -99,8 +110,10 @@ def names_for(given: Sequence[str] | None, known: object, outputs: int) -> tuple
         outputs: how many classes there are.
 
     Raises:
+        ModelFileError: no model can have so many classes.
         ArgumentError: another number of names was given.
     """
+    numbered = numbers_for(outputs)
     if given is not None and len(given) != outputs:
         raise ArgumentError(f"{len(given)} class names for {outputs} classes")
     if given is not None:
@@ -108,7 +121,18 @@ def names_for(given: Sequence[str] | None, known: object, outputs: int) -> tuple
     if isinstance(known, list | tuple) and len(set(map(str, known))) == len(known) == outputs:
         return tuple(map(str, known))
     coco = coco_classes() if outputs == COCO_CLASSES else ()
-    return coco or tuple(f"class {k}" for k in range(1, outputs + 1))
+    return coco or numbered
+
+
+def numbers_for(outputs: int) -> tuple[str, ...]:
+    """Names of classes of which nothing is known: "class 1" and so on.
+
+    Raises:
+        ModelFileError: no model can have so many.
+    """
+    if not 1 <= outputs <= MOST_CLASSES:
+        raise ModelFileError(f"its weights are for {max(outputs, 0):,} classes, expected 1 to {MOST_CLASSES:,}")
+    return tuple(f"class {k}" for k in range(1, outputs + 1))
 
 
 def classes_in(checkpoint: Mapping[str, Any]) -> object:
@@ -120,28 +144,3 @@ def classes_in(checkpoint: Mapping[str, Any]) -> object:
     if isinstance(described, Mapping):
         return described.get("classes", described.get("CLASSES"))
     return meta.get("CLASSES")
-
-
-def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:
-    """A network with weights under our names, in evaluation mode.
-
-    Args:
-        make: constructs it.
-        weights: all of them, and no others.
-        what: whose weights they should be, for the message.
-
-    Raises:
-        ModelFileError: one is missing, unexpected, of another shape, or not finite; it is named.
-    """
-    with torch.device("meta"):
-        expected = make().state_dict()
-    for name in sorted(set(expected) ^ set(weights)):
-        raise ModelFileError(f"not {what}: {name} is {'missing' if name in expected else 'unexpected'}")
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{list(tensor.shape)}, expected {list(expected[name].shape)}"
-            raise ModelFileError(f"not {what}: {name} is {shapes}")
-    model = make()
-    model.load_state_dict(dict(weights))
-    check_finite(model)
-    return model.eval()

@@ -18,8 +18,9 @@ from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 from halfpixel.zoo.coco_classes import coco_categories
-from halfpixel.zoo.convert.state_dicts import filled, renamed, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import numbers_for, renamed, translated, weights_in
 from halfpixel.zoo.convert.torchvision_settings import NORMS, unwrapped, with_policy
+from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 DEFAULT_EPS = 1e-5
@@ -122,6 +123,7 @@ def convert(
 
 
 def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    numbered = numbers_for(outputs - 1)
     if class_names is not None:
         if len(class_names) != outputs - 1:
             raise ArgumentError(f"{len(class_names)} class names for {outputs - 1} classes (background not counted)")
@@ -129,7 +131,7 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
     if outputs == COCO_OUTPUTS:
         categories = coco_categories()
         return tuple(name if name != "N/A" else f"unused {k}" for k, name in enumerate(categories, start=1))
-    return tuple(f"class {k}" for k in range(1, outputs))
+    return numbered
 
 
 def _published_policy(info: ModelInfo) -> ModelInfo:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from halfpixel.errors import ModelFileError
 from halfpixel.models import mask2former
 from halfpixel.models.mask2former import Mask2Former, Settings
-from halfpixel.zoo.convert.state_dicts import filled, names_for, translated, weights_in
+from halfpixel.zoo.convert.state_dicts import names_for, translated, weights_in
+from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 WHAT = "transformers' Mask2FormerForUniversalSegmentation"

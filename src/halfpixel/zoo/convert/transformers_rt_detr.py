@@ -22,7 +22,8 @@ from halfpixel.models.rt_detr import RTDETR, Settings
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.convert.state_dicts import names_for, weights_in
-from halfpixel.zoo.modelfile import ModelInfo, check_finite
+from halfpixel.zoo.fitting import filled
+from halfpixel.zoo.modelfile import ModelInfo
 
 INPUT = InputRules(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), shortest_side=640, longest_side=640)
 """transformers stretches images to 640 x 640; here they keep their shape and fit into that."""
@@ -155,10 +156,13 @@ def convert(
         settings=dataclasses.asdict(settings),
         source="weights in transformers' naming",
     )
-    model = rt_detr.VARIANTS[info.variant](names, settings)
-    model.load_state_dict(translated(state, model, info.variant))
-    check_finite(model)
-    return model.eval(), info
+    make = rt_detr.VARIANTS[info.variant]
+    with torch.device("meta"):
+        outline = make(names, settings)
+    weights = translated(state, outline, info.variant)
+    model = filled(lambda: make(names, settings), weights, f"transformers' {info.variant}")
+    assert isinstance(model, RTDETR)
+    return model, info
 
 
 def published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,6 +199,8 @@ def translated(state: Mapping[str, Tensor], model: nn.Module, variant: str) -> d
         if list(state[key].shape) != list(shape):
             shapes = f"{list(state[key].shape)}, expected {list(shape)}"
             raise ModelFileError(f"not transformers' {variant}: model.{key} is {shapes}")
+        if not state[key].is_floating_point():
+            raise ModelFileError(f"not transformers' {variant}: model.{key} has no floating-point numbers")
         if not all_finite(state[key]):
             raise ModelFileError(f"the weights model.{key} are not finite")
         return state[key].double()

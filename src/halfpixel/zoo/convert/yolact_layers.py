@@ -12,7 +12,8 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import yolact
 from halfpixel.models.yolact import YOLACT, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import filled, names_for
+from halfpixel.zoo.convert.state_dicts import names_for
+from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 SHAPES = 3

@@ -34,8 +34,9 @@ from halfpixel.optional import load_extra
 from halfpixel.structures.field_check import from_plain
 from halfpixel.structures.images import InputRules, Limits, Resized
 from halfpixel.structures.instances import Instances
+from halfpixel.zoo.fitting import check_finite
 from halfpixel.zoo.foreign.predicts_only import PredictsOnly
-from halfpixel.zoo.modelfile import ModelInfo, check_finite, is_described
+from halfpixel.zoo.modelfile import ModelInfo, is_described
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 """Files beside the weights: what the network is like, and how images are prepared."""
