@@ -142,7 +142,7 @@ def test_odd_images(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path) -> N
         (["{noise}", "--limit", "0"], "--limit must be from 1"),
         (["{noise}", "--save", "coco,videos"], "there is no 'videos'"),
         (["{noise}", "--save", ","], "--save: it is empty"),
-        (["{noise}", "--model", "nowhere.safetensors"], "neither a model file nor one of the named models"),
+        (["{noise}", "--model", "nowhere.safetensors"], "neither a model file nor a named model"),
         (["{noise}", "--model", "{broken}"], "not a safetensors model file"),
         (["{noise}", "--model", "{pickle}"], "not a file of weights only"),
         (["{noise}", "--no-such-option"], "--no-such-option"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from halfpixel.errors import ModelFileError
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
@@ -24,7 +26,7 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
     Raises:
         ModelFileError: one is missing, unexpected, of another shape or type, or not finite; it is named.
     """
-    with torch.device("meta"):  # what is described may be larger than any memory
+    with torch.device("meta"), _NoFreshWeights():  # what is described may be larger than any memory
         expected = make().state_dict()
     for name in sorted(set(expected) ^ set(weights)):
         raise ModelFileError(f"not {what}: {name} is {'missing' if name in expected else 'unexpected'}")
@@ -39,6 +41,18 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
     model.load_state_dict(dict(weights))
     check_finite(model)
     return model.eval()
+
+
+class _NoFreshWeights(TorchFunctionMode):
+    """Leaves out random numbers: for tensors without memory torch would load its compiler to make them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _kind(tensor: Tensor) -> str:
