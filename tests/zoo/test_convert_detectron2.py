@@ -22,6 +22,8 @@ from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.structures.images import Limits
 from halfpixel.zoo.convert.detectron2 import convert, read
 
+pytestmark = pytest.mark.filterwarnings("ignore:the file does not say how its network was configured")
+
 CLASSES = 3
 BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}
 BODY = "backbone.bottom_up."
@@ -282,6 +284,21 @@ def test_other_weights_are_refused(change: Any, message: str) -> None:
     change(given)
     with pytest.raises(ModelFileError, match=message):
         convert({"model": given})
+
+
+def test_a_training_of_ones_own_has_names_and_a_configuration_to_be_told(tmp_path: Path) -> None:
+    torch.save({"model": {k: torch.from_numpy(v) for k, v in weights().items()}, "iteration": 7}, tmp_path / "own.pth")
+    with pytest.warns(UserWarning, match=r"does not say how .* as Detectron2's mask_rcnn_R_50_FPN has them"):
+        predictor = load(tmp_path / "own.pth", class_names=["bolt", "nut", "ring"])
+    assert predictor.class_names == predictor.info.class_names == ("bolt", "nut", "ring")
+    predictor.save(tmp_path / "own.safetensors")
+    assert load(tmp_path / "own.safetensors").class_names == ("bolt", "nut", "ring")
+    renamed = load(tmp_path / "own.safetensors", class_names="abc")
+    assert renamed.predict(np.zeros((64, 64, 3), "u1")).class_names == ("a", "b", "c")
+    with pytest.raises(ArgumentError, match="2 class names for 3 classes"):
+        load(tmp_path / "own.safetensors", class_names=["bolt", "nut"])
+    with pytest.raises(ArgumentError, match="there twice"):
+        load(tmp_path / "own.safetensors", class_names=["nut", "nut", "nut"])
 
 
 def test_it_loads_by_its_name(tmp_path: Path) -> None:

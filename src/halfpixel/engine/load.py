@@ -45,28 +45,38 @@ def load(
     backend: BackendName | None = None,
     precision: ComputePrecision | None = None,
     progress: Progress | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Predictor:
     """A model, ready to predict.
 
     Args:
-        model: a name (`halfpixel models` lists them), one of our `.safetensors` files, an `.onnx` or `.xml` file that
-            was exported from one (see `halfpixel.engine.export`), or a `.pth` file with the weights of torchvision's
-            Mask R-CNN or Faster R-CNN; or the `.onnx` file of a YOLO network with masks; or `model.safetensors` in
-            a folder of transformers, of RF-DETR with masks or EoMT; or a `.pkl` file of Detectron2's
-            model zoo, whose weights are CC BY-SA 3.0.
+        model: a name (`halfpixel models` lists them), or a file; docs/models.md tells more of each. One of our
+            `.safetensors` files; an `.onnx` or `.xml` file that was exported from one (see `halfpixel.engine.export`);
+            the `.onnx` file of a YOLO network with masks; a `.pth` or `.pt` file with weights of torchvision's Mask or
+            Faster R-CNN, of MMDetection's RTMDet-Ins, YOLACT, SOLOv2 or PointRend, of the original YOLACT or of
+            Detectron2's trainer; a `.pkl` file of Detectron2's model zoo; a folder of transformers, or the
+            `model.safetensors` in it, of RT-DETR, Mask2Former, RF-DETR with masks or EoMT.
         backend: what runs the network, see `open_backend`; default torch, and for an exported file what it is for.
         precision: what the backend computes in; default the fastest without losing objects.
         progress: told of a download's pieces.
+        class_names: what the classes are to be called, in their order and without the background, such as where a
+            file of others does not name them; `with_classes` is for other classes.
 
     Raises:
         ModelFileError: neither a name nor a usable file.
         DownloadError: a named model could not be fetched.
-        ArgumentError: the backend does not run networks in this precision, or not this file.
+        ArgumentError: the backend does not run networks in this precision, or not this file; or the number of class
+            names is wrong.
         MissingDependencyError: what runs the network is not installed.
     """
     predictor = _open(model, progress)
     if (named := find(str(model))) is not None and named.url:  # of a user's own file nobody knows this
         predictor.info = replace(predictor.info, source=named.url, licence=named.licence)
+    if class_names is not None:
+        if len(class_names) != len(predictor.class_names):
+            raise ArgumentError(f"{len(class_names)} class names for {len(predictor.class_names)} classes")
+        predictor.info = replace(predictor.info, class_names=tuple(class_names))
+        predictor.model.class_names = predictor.info.class_names
     if backend is None and precision is None:
         return predictor
     return predictor.on(open_backend(predictor, backend or predictor.backend.name, precision))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from halfpixel.errors import ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.convert.state_dicts import names_for
+from halfpixel.zoo.convert.state_dicts import COCO_CLASSES, names_for
 from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
@@ -75,5 +76,12 @@ def network(
         ours["backbone.conv1.weight"] = first.flip(1)
     model = filled(lambda: mask_rcnn.VARIANTS[variant](names, SETTINGS), ours, what)
     assert isinstance(model, MaskRCNN)
+    if len(names) != COCO_CLASSES:  # of the model zoo's own it is known
+        warnings.warn(
+            f"the file does not say how its network was configured: images of 800 to 1333 pixels, colours, anchors and "
+            f"thresholds were taken as {what} has them in the model zoo. If it was trained with others, scores and "
+            "boxes will be off",
+            stacklevel=4,
+        )
     told = dataclasses.asdict(SETTINGS)
     return model, ModelInfo(variant, names, rules, told, SCORE_THRESHOLD, LIMIT, source=source)
