@@ -188,6 +188,10 @@ def test_names_without_the_partner() -> None:
     ("change", "message"),
     [
         (lambda s: s.pop("roi_head.point_head.fc_logits.bias"), "point_head.logits.bias is missing"),
+        (
+            lambda s: s.pop("roi_head.point_head.fc_logits.weight"),
+            "only PointRend is read, not its Mask or Faster R-CNN",
+        ),
         (lambda s: s.pop("roi_head.bbox_head.fc_cls.bias"), "box_head.logits.bias is missing"),
         (lambda s: s.update({"roi_head.more": torch.zeros(1)}), "roi_head.more"),
         (lambda s: s.update({"roi_head.bbox_head.fc_reg.bias": torch.zeros(4)}), "1 times for 2 classes"),

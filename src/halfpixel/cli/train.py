@@ -100,7 +100,7 @@ def train(
         tensorboard: Also write events for TensorBoard (pip install "halfpixel[tensorboard]").
         inputs: How images are brought to the network.
         setting: A setting of the network that is to be another than the start model's: masks=false trains RT-DETR's
-            boxes alone; several times for several.
+            boxes alone; several times for several (`halfpixel models FILE` lists the settings of a model).
         recipe: All decisions of the run.
         reading: How the annotations are taken.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from halfpixel.errors import ModelFileError
 from halfpixel.models.mask_rcnn import MaskRCNN
 from halfpixel.zoo.convert.region_heads import input_rules, network
 from halfpixel.zoo.convert.state_dicts import MMDETECTION, classes_in, translated, weights_in
@@ -50,6 +51,9 @@ def convert(checkpoint: Mapping[str, Any], class_names: Sequence[str] | None = N
         ModelFileError: another architecture; the tensor is named.
         ArgumentError: the number of class names is wrong.
     """
-    weights = translated(weights_in(checkpoint), RENAMES, WHAT)
+    state = weights_in(checkpoint)
+    if any(name.startswith("roi_head.") for name in state) and "roi_head.point_head.fc_logits.weight" not in state:
+        raise ModelFileError("of MMDetection's two-stage networks only PointRend is read, not its Mask or Faster R-CNN")
+    weights = translated(state, RENAMES, WHAT)
     known = classes_in(checkpoint)
     return network("point_rend_r50_fpn", weights, WHAT, class_names, known, MMDETECTION, input_rules())
