@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -47,16 +48,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("no_proxy", "*")
-    Handler.requests = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server on this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
         thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{http_server.server_port}"
         http_server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    Handler.requests = []
+    with serving(Handler) as address:
+        yield address
 
 
 def assert_one_line_and_nothing_left(error: DownloadError, url: str, to: Path) -> None:
@@ -247,12 +255,8 @@ class Hub(BaseHTTPRequestHandler):
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "*")
     Hub.newest, Hub.requests = [OLD, NEW, NEW], []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as http_server:
-        thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{http_server.server_port}/org/repo/resolve/main/w.safetensors"
-        http_server.shutdown()
-        thread.join()
+    with serving(Hub) as address:
+        yield f"{address}/org/repo/resolve/main/w.safetensors"
 
 
 def test_all_files_are_of_the_revision_of_the_first(hub: str, tmp_path: Path) -> None:

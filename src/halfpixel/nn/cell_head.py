@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.conv_blocks import Norm, conv_stack
+from halfpixel.nn.conv_blocks import Norm, conv_stack, start_small
 from halfpixel.nn.coordinates import with_coordinates
 from halfpixel.ops.mask_targets import centres_of_mass
 from halfpixel.structures.targets import Targets
@@ -47,9 +47,7 @@ class CellHead(nn.Module):
         self.class_convs = conv_stack(channels, (width,) * depth, norm)
         self.kernel_convs = conv_stack(channels + 2 * coordinates, (width,) * depth, norm)
         self.kernels = nn.Conv2d(width, kernel, 3, padding=1)
-        nn.init.normal_(self.kernels.weight, std=0.01)
-        assert self.kernels.bias is not None
-        nn.init.zeros_(self.kernels.bias)
+        start_small(self.kernels)
         self.set_classes(classes)
 
     def set_classes(self, classes: int) -> None:

@@ -26,8 +26,7 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
     Raises:
         ModelFileError: one is missing, unexpected, of another shape or type, or not finite; it is named.
     """
-    with torch.device("meta"), _NoFreshWeights():  # what is described may be larger than any memory
-        expected = make().state_dict()
+    expected = outline(make).state_dict()
     for name in sorted(set(expected) ^ set(weights)):
         raise ModelFileError(f"not {what}: {name} is {'missing' if name in expected else 'unexpected'}")
     for name, tensor in weights.items():
@@ -41,6 +40,12 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
     model.load_state_dict(dict(weights))
     check_finite(model)
     return model.eval()
+
+
+def outline(make: Callable[[], Network]) -> Network:
+    """A network without memory: what is described may be larger than any."""
+    with torch.device("meta"), _NoFreshWeights():
+        return make()
 
 
 class _NoFreshWeights(TorchFunctionMode):

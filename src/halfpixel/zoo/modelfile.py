@@ -8,12 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated, Any, Literal, NamedTuple
 
-import torch
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,7 +27,7 @@ from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.fitting import filled
+from halfpixel.zoo.fitting import filled, outline
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
 """Every file of `halfpixel.models`, so that a new one is known by being there."""
@@ -109,8 +109,7 @@ def variants() -> tuple[Variant, ...]:
     found = []
     for module in MODEL_MODULES:
         for name, make in module.VARIANTS.items():
-            with torch.device("meta"):
-                network = make(("object",), None)
+            network = outline(partial(make, ("object",), None))
             said = make.__doc__ or ""
             paper = re.search(r"arXiv:(\d{4}\.\d{5})", said + (module.__doc__ or ""))
             found.append(

@@ -14,6 +14,7 @@ from halfpixel.engine.backends.openvino import OpenVinoBackend
 from halfpixel.errors import ModelFileError
 from halfpixel.nn.network import Network, Outputs
 from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.zoo.fitting import outline
 from halfpixel.zoo.foreign.yolo_seg import open_yolo_seg
 from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build_described, parse_info
 
@@ -48,8 +49,7 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
     if DESCRIPTION not in backend.metadata:
         return _open_foreign(backend)
     info = parse_info(backend.metadata[DESCRIPTION], path)
-    with torch.device("meta"):
-        model = build_described(info, path)
+    model = outline(lambda: build_described(info, path))
     missing = set(model.layout) - set(backend.outputs)
     if missing or not set(backend.inputs) <= GRAPH_INPUTS:
         wrong = f"output {min(missing)}" if missing else f"input {min(set(backend.inputs) - GRAPH_INPUTS)}"

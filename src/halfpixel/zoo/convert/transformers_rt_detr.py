@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from halfpixel.models.rt_detr import RTDETR, Settings
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.convert.state_dicts import names_for, weights_in
-from halfpixel.zoo.fitting import filled
+from halfpixel.zoo.fitting import filled, outline
 from halfpixel.zoo.modelfile import ModelInfo
 
 INPUT = InputRules(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), shortest_side=640, longest_side=640)
@@ -156,11 +157,8 @@ def convert(
         settings=dataclasses.asdict(settings),
         source="weights in transformers' naming",
     )
-    make = rt_detr.VARIANTS[info.variant]
-    with torch.device("meta"):
-        outline = make(names, settings)
-    weights = translated(state, outline, info.variant)
-    model = filled(lambda: make(names, settings), weights, f"transformers' {info.variant}")
+    make = partial(rt_detr.VARIANTS[info.variant], names, settings)
+    model = filled(make, translated(state, outline(make), info.variant), f"transformers' {info.variant}")
     assert isinstance(model, RTDETR)
     return model, info
 
