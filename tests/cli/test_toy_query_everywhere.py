@@ -153,12 +153,16 @@ def test_an_exported_file(halfpixel: Halfpixel, predictor: Predictor, model: Pat
     loaded = load(out)
     assert loaded.backend.name == to
     found, expected = loaded.predict(picture), predictor.predict(picture)
-    assert len(found) == len(expected) > 10
-    torch.testing.assert_close(found.scores, expected.scores, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found.boxes_xyxy, expected.boxes_xyxy, atol=0.05, rtol=1e-3)
+    assert len(found) > 100
+    apart, partner = torch.cdist(found.boxes_xyxy, expected.boxes_xyxy, p=torch.inf).min(1)
+    same = apart < 0.05
+    # tiles are merged by pixels of masks, where rounding may decide about one object
+    assert max(len(found), len(expected)) - len(set(partner[same].tolist())) <= 1
+    torch.testing.assert_close(found.scores[same], expected.scores[partner[same]], atol=1e-3, rtol=1e-3)
     assert found.masks is not None
     assert expected.masks is not None
-    assert (found.masks.dense() != expected.masks.dense()).float().mean() < 1e-3
+    ours, theirs = found.masks.dense()[same], expected.masks.dense()[partner[same]]
+    assert (ours != theirs).float().mean() < 1e-3
 
 
 def test_other_classes(predictor: Predictor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 
-from halfpixel.engine.load import open_backend
+from halfpixel.engine.backends.base import Backend
+from halfpixel.engine.backends.eager import for_inference
 from halfpixel.engine.predictor import Predictor
 from halfpixel.nn.box_head import detect
+from halfpixel.nn.network import Network, Outputs
 from halfpixel.nn.rpn import BOX_WEIGHTS, RegionProposalNetwork, ScoredAnchors
 from halfpixel.ops import boxes
 from halfpixel.ops.paste import paste_mask
@@ -234,6 +237,7 @@ class Decisions:
 
     def __init__(self, predictor: Predictor, batch: ImageBatch, index: int, size: Resized, limits: Limits) -> None:
         self.model, self.size, self.limits = predictor.model, size, limits
+        batch = ImageBatch(batch.tensor.float(), batch.sizes_hw)
         self.size_hw = batch.sizes_hw[index]
         self.box_iou = self.model.settings.box_iou
         self.threshold = float(limits.score_threshold)
@@ -314,27 +318,60 @@ def _close_calls(
     return torch.cat(close)
 
 
+class Copy(Backend):
+    """A copy of a network with layers in `dtype`; `folded` is the one that predicts, else it is the network itself.
+
+    The tests compare in 64 bits: in 32 a lively network makes hundredths of a pixel of rounding, on each processor
+    others. In 64 the copy lacks what oneDNN does in one pass, which `tests/engine/test_cpu_blocks.py` is about.
+    """
+
+    name, precision = "torch", "fp32"
+
+    def __init__(self, model: Network, dtype: torch.dtype = torch.float64, folded: bool = True) -> None:
+        self.network, self.dtype = copy.deepcopy(model).to(dtype), dtype
+        self.format = torch.channels_last if folded else torch.contiguous_format
+        if folded:
+            self.network = for_inference(self.network, torch.device("cpu"), dtype)
+
+    def run(self, batch: ImageBatch, limits: Limits) -> Outputs:
+        """See `Backend.run`."""
+        images = batch.tensor.to(self.dtype).contiguous(memory_format=self.format)
+        with torch.inference_mode():
+            outputs: Outputs = self.network(images, batch.sizes_hw, limits)
+        return outputs
+
+
+def their_objects(
+    module: MaskRCNN, images: list[Tensor], dtype: torch.dtype = torch.float64
+) -> list[dict[str, Tensor]]:
+    """What torchvision's network finds on images `[3, h, w]` in 0..1, computed in `dtype`."""
+    with torch.no_grad():
+        found = copy.deepcopy(module).to(dtype)([image.to(dtype) for image in images])
+    return [{name: t.float() if t.is_floating_point() else t for name, t in one.items()} for one in found]
+
+
 def run_pair(
-    module: MaskRCNN, predictor: Predictor, images: list[Tensor], as_trained: bool = False
+    module: MaskRCNN,
+    predictor: Predictor,
+    images: list[Tensor],
+    dtype: torch.dtype = torch.float64,
+    as_trained: bool = False,
 ) -> list[Comparison]:
-    """Both networks on the same batch of images `[3, h, w]` in 0..1, compared image by image.
+    """Both networks on the same batch of images `[3, h, w]` in 0..1, in `dtype`, compared image by image.
 
     What predicts is a fast copy of the network; `as_trained` runs the network itself.
     """
+    theirs = their_objects(module, images, dtype)
     with torch.no_grad():
-        theirs = module(images)
-        transformed, _ = module.transform(images)
-        # the same resized pixels, padded the same way: only the networks and what follows are compared here
-        batch = ImageBatch(transformed.tensors, torch.tensor(transformed.image_sizes, dtype=torch.int64).reshape(-1, 2))
-        limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
-        if as_trained:
-            outputs = predictor.model(batch.tensor, batch.sizes_hw, limits)
-        else:
-            outputs = open_backend(predictor, "torch", "fp32").run(batch, limits)
+        transformed, _ = module.transform([image.to(dtype) for image in images])
+    # the same resized pixels, padded the same way: only the networks and what follows are compared here
+    batch = ImageBatch(transformed.tensors, torch.tensor(transformed.image_sizes, dtype=torch.int64).reshape(-1, 2))
+    limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
     sizes = [
         Resized((image.shape[1], image.shape[2]), tuple(size))
         for image, size in zip(images, batch.sizes_hw.tolist(), strict=True)
     ]
+    outputs = Copy(predictor.model, dtype, folded=not as_trained).run(batch, limits)
     decoded = predictor.model.decode(outputs, sizes, limits)
     return [
         compare(theirs[k], decoded[k], lambda k=k: Decisions(predictor, batch, k, sizes[k], limits))  # type: ignore[misc]

@@ -63,7 +63,7 @@ def main() -> int:
     print(HEADER, flush=True)
     results: list[Comparison] = []
     for path, image in zip(paths, images, strict=True):
-        (result,) = run_pair(module, predictor, [image], arguments.as_trained)
+        (result,) = run_pair(module, predictor, [image], torch.float32, arguments.as_trained)
         results.append(result)
         print(row(path.name, result), flush=True)
         for line in [*result.explained, *(f"FAULT {fault}" for fault in result.faults)]:

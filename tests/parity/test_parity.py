@@ -7,12 +7,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from parity.compare import compare, lively_torchvision, run_pair
+from parity.compare import Copy, compare, lively_torchvision, run_pair, their_objects
 from skimage import data
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
-from halfpixel.engine.load import from_torchvision, open_backend
+from halfpixel.engine.load import from_torchvision
 from halfpixel.engine.predictor import Predictor
 from halfpixel.nn.matching import BACKGROUND
 from halfpixel.structures.images import ImageBatch
@@ -70,9 +70,8 @@ def test_whole_predictor(pair: tuple[MaskRCNN, Predictor]) -> None:
     """Resizing and normalising included."""
     module, predictor = pair
     pixels = np.asarray(data.coffee())
-    with torch.no_grad():
-        (theirs,) = module([photograph("coffee")])
-    ours = predictor.on(open_backend(predictor, "torch", "fp32")).predict(pixels)
+    (theirs,) = their_objects(module, [photograph("coffee")])
+    ours = predictor.on(Copy(predictor.model)).predict(pixels)
     assert len(ours) == len(theirs["boxes"])
     result = compare(theirs, ours, _NoExcuses)
     assert result.faults == []
@@ -84,9 +83,8 @@ def test_boxes_alone(pair: tuple[MaskRCNN, Predictor]) -> None:
     module.roi_heads.mask_roi_pool = module.roi_heads.mask_head = module.roi_heads.mask_predictor = None
     predictor = from_torchvision(module)
     assert predictor.info.variant == with_masks.info.variant.replace("mask", "faster")
-    with torch.no_grad():
-        (theirs,) = module([photograph("coffee")])
-    found = predictor.on(open_backend(predictor, "torch", "fp32")).predict(np.asarray(data.coffee()))
+    (theirs,) = their_objects(module, [photograph("coffee")])
+    found = predictor.on(Copy(predictor.model)).predict(np.asarray(data.coffee()))
     assert found.masks is None
     assert len(found) == len(theirs["boxes"]) == 40
     distances = torch.cdist(found.boxes_xyxy, theirs["boxes"], p=torch.inf)
