@@ -8,7 +8,7 @@ from networks import CLASSES, batch_of, enliven, scene, weights
 from torch import Tensor, nn
 
 from halfpixel.models import mask2former
-from halfpixel.models.mask2former import Mask2Former, Settings, class_loss, match, outline
+from halfpixel.models.mask2former import Mask2Former, Settings, class_loss, match_masks, outline
 from halfpixel.nn.matching import IGNORED
 from halfpixel.structures.images import Limits, Resized
 
@@ -116,12 +116,12 @@ def test_each_object_is_one_query_s() -> None:
     order = torch.tensor([2, 0, 3, 1])
     masks = torch.cat([torch.full((3, truths.shape[1]), -3.0), 6 * truths[order] - 3])
     logits = torch.zeros(7, 3)
-    queries, objects = match(logits, masks, truths, labels)
+    queries, objects = match_masks(logits, masks, truths, labels)
     assert queries.tolist() == [3, 4, 5, 6]
     assert objects.tolist() == order.tolist()
     twins = torch.cat([masks[3:4], masks[3:4]])  # only their classes tell which is which
     logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
-    queries, objects = match(logits, twins, truths[[2, 2]], torch.tensor([1, 0]))
+    queries, objects = match_masks(logits, twins, truths[[2, 2]], torch.tensor([1, 0]))
     assert objects.tolist() == [1, 0]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from halfpixel.models import rtmdet
 from halfpixel.models.rtmdet import RTMDet, rtmdet_ins_tiny, rtmdet_lite
-from halfpixel.nn.dynamic_head import KERNEL, NUMBERS, Said
+from halfpixel.nn.dynamic_head import KERNEL, NUMBERS, PointOutputs
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets
@@ -38,7 +38,7 @@ def disc_kernels(points_xy: Tensor, radius: float) -> Tensor:
     return torch.cat([numbers, points_xy, torch.full((len(points_xy), 1), 32.0)], 1)
 
 
-def crowd(objects: int) -> tuple[Said, Tensor]:
+def crowd(objects: int) -> tuple[PointOutputs, Tensor]:
     """What a network would say that is sure of so many small objects, each of which two points answer for."""
     grid = torch.cartesian_prod(torch.arange(40), torch.arange(40))[torch.randperm(1600)[:objects]]
     cells = grid * 4 + 1
@@ -53,10 +53,12 @@ def crowd(objects: int) -> tuple[Said, Tensor]:
         boxes_xyxy[rows + shift] = torch.cat([centres - 5, centres + 5], 1)
         kernels[rows + shift, NUMBERS : NUMBERS + 2] = centres
     strides = torch.full((CELLS**2,), float(STRIDE))
-    return Said(logits, boxes_xyxy[None], kernels[None], torch.zeros(1, 8, CELLS, CELLS), points, strides), centres
+    return PointOutputs(
+        logits, boxes_xyxy[None], kernels[None], torch.zeros(1, 8, CELLS, CELLS), points, strides
+    ), centres
 
 
-def found_by(model: RTMDet, said: Said, limit: int, monkeypatch: pytest.MonkeyPatch) -> Instances:
+def found_by(model: RTMDet, said: PointOutputs, limit: int, monkeypatch: pytest.MonkeyPatch) -> Instances:
     monkeypatch.setattr(model, "_said", lambda _: said)
     limits = Limits.of(0.3, limit)
     outputs = model(torch.zeros(1, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE]]), limits)

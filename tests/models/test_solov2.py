@@ -5,7 +5,7 @@ import torch
 from networks import CLASSES, batch_of, scene
 from torch import Tensor
 
-from halfpixel.models.solov2 import PLACED, Said, Settings, SOLOv2, solov2_lite
+from halfpixel.models.solov2 import PLACED, GridOutputs, Settings, SOLOv2, solov2_lite
 from halfpixel.structures.images import Limits, Resized
 
 HEIGHT, WIDTH = 960, 1280
@@ -29,7 +29,7 @@ def saying(discs_xy: Tensor, radius: float, scores: Tensor | None = None, **sett
     kernels[0][0, 24:26, row, column] = (2 * steep * shift).T
     kernels[0][0, 26, row, column] = 1 - steep
     kernels[0][0, 27, row, column] = -steep * shift.square().sum(1)
-    said = Said(logits, kernels, torch.zeros(1, 24, HEIGHT // 4, WIDTH // 4))
+    said = GridOutputs(logits, kernels, torch.zeros(1, 24, HEIGHT // 4, WIDTH // 4))
     model._say = lambda _: said  # type: ignore[method-assign]
     return model
 

@@ -12,7 +12,7 @@ from halfpixel.models import yolact
 from halfpixel.models.yolact import YOLACT, Settings, class_shares, hardest, masked_entropy, yolact_lite, yolact_r50
 from halfpixel.nn.box_head import BOX_WEIGHTS
 from halfpixel.nn.matching import BACKGROUND, IGNORED
-from halfpixel.nn.prototypes import AnchorsSaid
+from halfpixel.nn.prototypes import AnchorOutputs
 from halfpixel.ops import boxes
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
@@ -46,9 +46,9 @@ class Knowing(nn.Module):
             logits[place, 1] = 9.0 - k
             deltas[place] = boxes.encode(boxes_xyxy, anchors[place], BOX_WEIGHTS)
             kernels[place, colours], kernels[place, 4] = 1.0, -1.0
-        self.said = AnchorsSaid(logits[None], deltas[None], kernels[None])
+        self.said = AnchorOutputs(logits[None], deltas[None], kernels[None])
 
-    def forward(self, features: Tensor | list[Tensor]) -> Tensor | AnchorsSaid:
+    def forward(self, features: Tensor | list[Tensor]) -> Tensor | AnchorOutputs:
         return self.maps if isinstance(features, Tensor) else self.said
 
 

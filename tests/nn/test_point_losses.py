@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from halfpixel.nn.point_losses import PointPlan, in_crowds, mask_costs, mask_losses
+from halfpixel.nn.point_losses import PointPlan, in_crowds, point_mask_costs, point_mask_losses
 
 HEIGHT, WIDTH = 24, 32
 
@@ -25,7 +25,7 @@ def dense_terms(logits: Tensor, truth: Tensor) -> tuple[float, float]:
 
 def test_costs_of_all_pairs_against_dense_masks() -> None:
     logits, truths = masks(5, 0), masks(3, 1).sigmoid()
-    cross, dice = mask_costs(logits.flatten(1), truths.flatten(1))
+    cross, dice = point_mask_costs(logits.flatten(1), truths.flatten(1))
     for q in range(5):
         for n in range(3):
             expected = dense_terms(logits[q], truths[n])
@@ -35,7 +35,7 @@ def test_costs_of_all_pairs_against_dense_masks() -> None:
 
 def test_losses_against_dense_masks() -> None:
     logits, truths = masks(4, 2), masks(4, 3).sigmoid()
-    found = mask_losses(logits.flatten(1), truths.flatten(1))
+    found = point_mask_losses(logits.flatten(1), truths.flatten(1))
     expected = torch.tensor([dense_terms(*pair) for pair in zip(logits, truths, strict=True)]).sum(0)
     torch.testing.assert_close(torch.stack(found), expected.double(), atol=1e-6, rtol=1e-6)
 
@@ -46,8 +46,8 @@ def test_random_points_estimate_the_dense_loss() -> None:
     assert places.shape == (40_000, 2)
     x, y = places.long().unbind(1)
     logits, truths = masks(2, 4), masks(2, 5).sigmoid()
-    found = mask_losses(logits[:, y, x], truths[:, y, x])[0]
-    expected = mask_losses(logits.flatten(1), truths.flatten(1))[0]
+    found = point_mask_losses(logits[:, y, x], truths[:, y, x])[0]
+    expected = point_mask_losses(logits.flatten(1), truths.flatten(1))[0]
     assert found.item() == pytest.approx(expected.item(), rel=0.02)
 
 
@@ -72,10 +72,10 @@ def test_points_are_all_over_the_image_and_follow_the_generator() -> None:
 
 def test_without_objects_there_is_nothing_to_lose() -> None:
     logits = torch.zeros(0, 30, requires_grad=True)
-    cross, dice = mask_losses(logits, torch.zeros(0, 30))
+    cross, dice = point_mask_losses(logits, torch.zeros(0, 30))
     (cross + dice).backward()
     assert cross == dice == 0
-    assert [one.shape for one in mask_costs(torch.zeros(4, 30), torch.zeros(0, 30))] == [(4, 0), (4, 0)]
+    assert [one.shape for one in point_mask_costs(torch.zeros(4, 30), torch.zeros(0, 30))] == [(4, 0), (4, 0)]
 
 
 def test_masks_that_lie_in_crowds() -> None:

@@ -62,11 +62,11 @@ from halfpixel.nn.deformable_encoder import grid_positions
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import mean_count
+from halfpixel.nn.losses import mean_count, zero_of
 from halfpixel.nn.matching import IGNORED
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.pixel_decoder import PixelDecoder
-from halfpixel.nn.point_losses import PointPlan, in_crowds, mask_costs, mask_losses
+from halfpixel.nn.point_losses import PointPlan, in_crowds, point_mask_costs, point_mask_losses
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.swin import swin_base, swin_large, swin_small, swin_tiny
 from halfpixel.nn.transformer import FeedForward, MultiHeadAttention, MultiLayerPerceptron
@@ -254,7 +254,7 @@ class Mask2Former(KernelNetwork):
         said, maps = [(self.logits(queries).float(), kernels.float()) for queries, kernels in layers], maps.float()
         plan, device = PointPlan(self.settings.points), maps.device
         wanted = [logits.new_full(logits.shape[:2], logits.shape[2] - 1).long() for logits, _ in said]
-        mask, dice = maps.sum() * 0, maps.sum() * 0
+        mask, dice = zero_of(maps), zero_of(maps)
         with torch.autocast(device.type, enabled=False):
             for k, target in enumerate(targets):
                 points = plan.draw(target.size_hw, target.generator(POINT_CHOICE)).to(device)
@@ -263,12 +263,12 @@ class Mask2Former(KernelNetwork):
                 for layer, ((logits, kernels), classes) in enumerate(zip(said, wanted, strict=True)):
                     masks = kernels[k].detach() @ seen.detach()[:, : plan.points]
                     times = 1 if layer == len(said) - 1 else self.settings.matched_before
-                    queries, objects = match(logits[k], masks, truths[:, : plan.points], labels, times)
+                    queries, objects = match_masks(logits[k], masks, truths[:, : plan.points], labels, times)
                     classes[k, in_crowds(masks, points[: plan.points], target.ignored_xyxy)] = IGNORED
                     classes[k, queries] = labels[objects]
                     drawn = kernels[k, queries] @ seen
                     chosen = plan.choose(drawn)
-                    terms = mask_losses(drawn.gather(1, chosen), truths[objects].gather(1, chosen))
+                    terms = point_mask_losses(drawn.gather(1, chosen), truths[objects].gather(1, chosen))
                     mask, dice = mask + terms[0], dice + terms[1]
             count = mean_count(sum(min(len(target), self.settings.queries) for target in targets), device)
             of_layers = [class_loss(logits, classes, count) for (logits, _), classes in zip(said, wanted, strict=True)]
@@ -280,7 +280,7 @@ class Mask2Former(KernelNetwork):
 
 
 @torch.no_grad()
-def match(
+def match_masks(
     logits: Float[Tensor, "q classes"],
     masks: Float[Tensor, "q k"],
     truths: Float[Tensor, "n k"],
@@ -296,7 +296,7 @@ def match(
         labels: of the objects.
         times: queries for each object.
     """
-    cross, dice = mask_costs(masks, truths)
+    cross, dice = point_mask_costs(masks, truths)
     return assign_several(MASK * cross + DICE * dice - CLASS * logits.softmax(1)[:, labels], times)
 
 

@@ -56,13 +56,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.backbone import Backbone
-from halfpixel.nn.box_decoder import BoxDecoder, QuerySelection, Said, class_layer
+from halfpixel.nn.box_decoder import BoxDecoder, QueryOutputs, QuerySelection, class_layer
 from halfpixel.nn.decoding import Found, as_rows, before_mask_suppression, detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.hybrid_encoder import HybridEncoder
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import mean_count
+from halfpixel.nn.losses import mean_count, zero_of
 from halfpixel.nn.mask_branch import MaskBranch, region_mask_losses
 from halfpixel.nn.matching import IGNORED, match
 from halfpixel.nn.network import Outputs
@@ -188,7 +188,7 @@ class RTDETR(KernelNetwork):
         wanted: int = torch.sym_max(self.settings.queries, limits.most + limits.most // 2)
         return wanted
 
-    def _say(self, images: Tensor, queries: int) -> tuple[list[Said], Tensor | None]:
+    def _say(self, images: Tensor, queries: int) -> tuple[list[QueryOutputs], Tensor | None]:
         """What the selection and then each layer says of its queries; and the masks' maps."""
         features = self.backbone(images)
         encoded = self.encoder(features[-LEVELS:])
@@ -214,7 +214,7 @@ class RTDETR(KernelNetwork):
         said, maps = self._say(images.tensor, max(self.settings.queries, most + most // 2))
         sides, last, terms = _sides(images.tensor), said[-1], []
         kernels = None if self.masks is None else self.masks.kernels(last.hidden)
-        of_masks = [] if kernels is None or maps is None else [torch.stack([(maps.sum() + kernels.sum()) * 0] * 2)]
+        of_masks = [] if kernels is None or maps is None else [zero_of(maps, kernels).expand(2)]
         for k, target in enumerate(targets):
             labels = target.labels.to(sides.device)
             truth = boxes.to_centres(target.boxes_xyxy.to(sides) / sides).to(last.boxes.dtype)

@@ -54,10 +54,10 @@ from halfpixel.nn.backbone import Backbone
 from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.dynamic_assignment import assign
-from halfpixel.nn.dynamic_head import DynamicHead, Said, dynamic_logits
+from halfpixel.nn.dynamic_head import DynamicHead, PointOutputs, dynamic_logits
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses, seen_entropies
+from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses, seen_entropies, zero_of
 from halfpixel.nn.network import Outputs
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
@@ -146,8 +146,8 @@ class RTMDet(KernelNetwork):
         """Three tiny layers on the maps and on the coordinates relative to the object's point (section 3.4)."""
         return dynamic_logits(features, kernels, first_xy, self.map_stride, self.settings.cell_point)
 
-    def _said(self, images: Tensor) -> Said:
-        said: Said = self.head(self.neck(self.backbone(images)))
+    def _said(self, images: Tensor) -> PointOutputs:
+        said: PointOutputs = self.head(self.neck(self.backbone(images)))
         return said
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
@@ -187,14 +187,14 @@ class RTMDet(KernelNetwork):
             parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
         weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
         quality, count = (mean_count(float(one), said.logits.device) for one in (weight, samples))
-        nothing = 0 * (said.boxes_xyxy.sum() + said.kernels.sum() + said.maps.sum())  # no weight is left out
+        nothing = zero_of(said.boxes_xyxy, said.kernels, said.maps)
         return {
             "class": classes / quality,
             "box": nothing + BOX_WEIGHT * corners / quality,
             "mask": nothing + MASK_WEIGHT * masks / count,
         }
 
-    def _of_image(self, said: Said, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _of_image(self, said: PointOutputs, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """By what to divide the first two sums and the third; sums of the terms."""
         truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
         logits, corners = said.logits[k], said.boxes_xyxy[k]

@@ -57,7 +57,7 @@ from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.kernel_network import KernelNetwork
-from halfpixel.nn.losses import dice_losses, focal_sum, mean_count, seen_entropies
+from halfpixel.nn.losses import dice_losses, focal_sum, mean_count, seen_entropies, zero_of
 from halfpixel.nn.mask_features import MaskFeatures
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.resnet import ResNet
@@ -116,7 +116,7 @@ class Settings:
         check_fields(self)
 
 
-class Said(NamedTuple):
+class GridOutputs(NamedTuple):
     """What the network says, float32: of each level's cells, and of the maps."""
 
     logits: list[Float[Tensor, "b k i j"]]
@@ -164,7 +164,7 @@ class SOLOv2(KernelNetwork):
         """See `Network.set_classes`: the last layer of the class branch."""
         self.head.set_classes(classes)
 
-    def _say(self, images: Tensor) -> Said:
+    def _say(self, images: Tensor) -> GridOutputs:
         pyramid = self.pyramid(self.backbone(images))
         maps = self.mask_features(pyramid[:4]).float()
         if self.grid is None:
@@ -173,7 +173,7 @@ class SOLOv2(KernelNetwork):
             pyramid[0] = nn.functional.interpolate(pyramid[0], scale_factor=0.5, mode="bilinear")
             pyramid[4] = nn.functional.interpolate(pyramid[4], size=pyramid[3].shape[2:], mode="bilinear")
             said = [self.head(x, (side, side)) for x, side in zip(pyramid, self.grid, strict=True)]
-        return Said([logits for logits, _ in said], [kernels for _, kernels in said], maps)
+        return GridOutputs([logits for logits, _ in said], [kernels for _, kernels in said], maps)
 
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """Find objects; see `Network.forward`."""
@@ -260,10 +260,7 @@ class SOLOv2(KernelNetwork):
         """`class`, a focal loss over all cells; of every cell that answers for an object `dice` and `cross_entropy`."""
         said = self._say(images.tensor)
         input_hw = (images.tensor.shape[2], images.tensor.shape[3])
-        focal, of_masks = (
-            [said.maps.sum() * 0],
-            [torch.stack([one.sum() for one in said.kernels])[:, None].repeat(1, 2) * 0],
-        )
+        focal, of_masks = [zero_of(said.maps, *said.kernels)], list[Tensor]()
         for k, target in enumerate(targets):
             truth, middles_xy = (one.to(said.maps.device) for one in (target.boxes_xyxy, middles(target)))
             labels = target.labels.to(truth.device)
@@ -285,7 +282,7 @@ class SOLOv2(KernelNetwork):
                 of_masks.append(
                     self._mask_losses(said.maps[k : k + 1], rows, centres[cells], owners[cells], target, level)
                 )
-        count = mean_count(sum(len(one) for one in of_masks[1:]), said.maps.device)
+        count = mean_count(sum(len(one) for one in of_masks), said.maps.device)
         dice, cross_entropy = torch.cat(of_masks).sum(0) / count
         return {
             "class": self.settings.class_weight * torch.stack(focal).sum() / count,

@@ -62,10 +62,10 @@ from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.long_pyramid import LongPyramid
-from halfpixel.nn.losses import mean_count
+from halfpixel.nn.losses import mean_count, zero_of
 from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.nn.network import Outputs
-from halfpixel.nn.prototypes import AnchorsSaid, CoefficientHead, Protonet
+from halfpixel.nn.prototypes import AnchorOutputs, CoefficientHead, Protonet
 from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan
 from halfpixel.ops import boxes
@@ -260,7 +260,7 @@ class YOLACT(KernelNetwork):
         return BOX_TERM * total / mean_count(sum(len(one) for one in said), deltas.device)
 
     def _mask_loss(
-        self, said: AnchorsSaid, maps: Tensor, matches: Sequence[Tensor], targets: Sequence[Targets]
+        self, said: AnchorOutputs, maps: Tensor, matches: Sequence[Tensor], targets: Sequence[Targets]
     ) -> Tensor:
         """Cross-entropy in the widened boxes of the objects, whose areas all count the same."""
         kernels, image_index, regions, truths, others, seen = [], [], [], [], [], []
@@ -280,8 +280,7 @@ class YOLACT(KernelNetwork):
         logits = assemble_on(MASK_GRID, maps, *given, self.map_stride, self.apply_kernels)
         parts = torch.cat(truths), torch.cat(others), torch.cat(seen)
         total = masked_entropy(logits, *parts, self.settings.leak_weight)
-        untouched = 0 * (maps.sum() + said.coefficients.sum())  # there may be no object
-        return MASK_TERM * total / mean_count(len(logits), maps.device) + untouched
+        return MASK_TERM * total / mean_count(len(logits), maps.device) + zero_of(maps, said.coefficients)
 
     def _semantic_loss(self, features: Tensor, targets: Sequence[Targets]) -> Tensor:
         """Cross-entropy of the classes that each cell of the finest level shows, said by a layer that is not kept."""

@@ -21,7 +21,7 @@ FIRST_DELTA = 1e-3
 """Spread of fresh weights for refinements: at first a box is what it was."""
 
 
-class Said(NamedTuple):
+class QueryOutputs(NamedTuple):
     """What a layer says of each query."""
 
     logits: Float[Tensor, "b q classes"]
@@ -79,7 +79,7 @@ class QuerySelection(nn.Module):
         cells = [layer(x).flatten(2).transpose(1, 2) for layer, x in zip(self.inputs, maps, strict=True)]
         return Memory(torch.cat(cells, 1), [(x.shape[2], x.shape[3]) for x in maps], input_hw)
 
-    def forward(self, memory: Memory, count: int) -> Said:
+    def forward(self, memory: Memory, count: int) -> QueryOutputs:
         """The `count` best cells, or all where there are no more; only their boxes are computed."""
         exact = torch.promote_types(memory.cells.dtype, torch.float32)
         anchors, usable = self.references.anchors(memory.shapes, memory.cells.new_zeros((), dtype=exact))
@@ -88,7 +88,7 @@ class QuerySelection(nn.Module):
         best = logits.amax(2).topk(torch.sym_min(count, logits.shape[1]), 1).indices[:, :, None]
         hidden, logits = (one.gather(1, best.expand(-1, -1, one.shape[2])) for one in (hidden, logits))
         boxes = self.references.refine(anchors[best[:, :, 0]], self.deltas(hidden).to(exact))
-        return Said(logits, torch.where(usable[best[:, :, 0]], boxes, 1.0), hidden)
+        return QueryOutputs(logits, torch.where(usable[best[:, :, 0]], boxes, 1.0), hidden)
 
 
 class DecoderLayer(nn.Module):
@@ -149,13 +149,13 @@ class BoxDecoder(nn.Module):
         self.logits = nn.ModuleList(class_layer(width, classes) for _ in range(depth))
         self.deltas = nn.ModuleList(delta_layers(width) for _ in range(depth))
 
-    def forward(self, selected: Said, memory: Memory) -> list[Said]:
+    def forward(self, selected: QueryOutputs, memory: Memory) -> list[QueryOutputs]:
         """What each layer says. No gradient flows back to the selection, nor through the boxes of a layer before."""
-        queries, boxes, said = selected.hidden.detach(), selected.boxes, list[Said]()
+        queries, boxes, said = selected.hidden.detach(), selected.boxes, list[QueryOutputs]()
         for layer, logits, deltas in zip(self.layers, self.logits, self.deltas, strict=True):
             boxes = boxes.detach().clamp(0, 1)  # what is seen of an object is in the image
             positions = self.positions(self.references.positions(boxes, memory.input_hw).to(queries.dtype))
             queries = layer(queries, positions, boxes, memory)
             boxes = self.references.refine(boxes, deltas(queries).to(boxes.dtype))
-            said.append(Said(logits(queries).to(boxes.dtype), boxes, queries))
+            said.append(QueryOutputs(logits(queries).to(boxes.dtype), boxes, queries))
         return said

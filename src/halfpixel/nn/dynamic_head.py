@@ -33,7 +33,7 @@ RARE = 0.01
 """How likely an object is anywhere, before training."""
 
 
-class Said(NamedTuple):
+class PointOutputs(NamedTuple):
     """What the head says of each point, all levels one after the other, in float32 or wider."""
 
     logits: Float[Tensor, "b p classes"]
@@ -105,7 +105,7 @@ class DynamicHead(nn.Module):
         names = ("logits", "distances", "filters")
         return (*(f"{name}.{k}" for name in names for k in range(len(self.strides))), "maps")
 
-    def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> Said:
+    def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> PointOutputs:
         """What there is at each point of a pyramid, fine to coarse."""
         logits, boxes_xyxy, kernels, points, strides = [], [], [], [], []
         for level, (x, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
@@ -120,7 +120,7 @@ class DynamicHead(nn.Module):
             numbers = _rows(self.filters[level](self.kernel_towers[level](x)))
             place = nn.functional.pad(points[-1], (0, 1), value=REACH * stride)
             kernels.append(torch.cat([numbers, place.expand(len(numbers), -1, -1)], 2))
-        return Said(
+        return PointOutputs(
             torch.cat(logits, 1),
             torch.cat(boxes_xyxy, 1),
             torch.cat(kernels, 1),

@@ -53,6 +53,11 @@ def dice_loss(overlap: Float[Tensor, "*n"], total: Float[Tensor, "*n"]) -> Float
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
+def zero_of(*outputs: Tensor) -> Tensor:
+    """0, and a gradient of 0 for all that made the outputs: some have no object to learn from, none may be left out."""
+    return 0 * torch.stack([one.sum() for one in outputs]).sum()
+
+
 def mean_count(count: float, device: torch.device) -> float:
     """What to divide a sum over `count` samples, or over weights that sum up to it, by.
 

@@ -194,7 +194,7 @@ class PointHead(nn.Module):
             targets: of each image.
         """
         drawn = [
-            torch.rand(len(one), self.plan.candidates + self.plan.certain, 2, generator=t.generator(POINT_CHOICE))
+            torch.rand(len(one), self.plan.candidates + self.plan.anyway, 2, generator=t.generator(POINT_CHOICE))
             for one, t in zip(regions, targets, strict=True)
         ]
         places, boxes_xyxy = torch.cat(drawn).to(coarse.device), torch.cat(list(regions))

@@ -33,24 +33,24 @@ class PointPlan:
         return int(self.points * self.oversampling)
 
     @property
-    def certain(self) -> int:
+    def anyway(self) -> int:
         """So many of the points are random."""
         return self.points - int(self.points * self.important)
 
     def draw(self, size_hw: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "k 2"]:
         """Points all over an image, (x, y) in its pixels: the candidates, then those that are taken anyway."""
-        places = torch.rand(self.candidates + self.certain, 2, generator=generator)
+        places = torch.rand(self.candidates + self.anyway, 2, generator=generator)
         return places * torch.tensor([size_hw[1], size_hw[0]])
 
     def choose(self, logits: Float[Tensor, "n k"]) -> Int[Tensor, "n points"]:
         """Which of the drawn points each mask is looked at in, from its logits in all of them."""
         doubt = -logits.detach()[:, : self.candidates].abs()
-        unsure = doubt.topk(self.points - self.certain, dim=1).indices
-        anyway = torch.arange(self.candidates, logits.shape[1], device=logits.device)
-        return torch.cat([unsure, anyway.expand(logits.shape[0], -1)], 1)
+        unsure = doubt.topk(self.points - self.anyway, dim=1).indices
+        others = torch.arange(self.candidates, logits.shape[1], device=logits.device)
+        return torch.cat([unsure, others.expand(logits.shape[0], -1)], 1)
 
 
-def mask_costs(
+def point_mask_costs(
     logits: Float[Tensor, "q k"], truths: Float[Tensor, "n k"]
 ) -> tuple[Float[Tensor, "q n"], Float[Tensor, "q n"]]:
     """Binary cross-entropy and dice of each query's mask with each object's, over points that all of them share.
@@ -65,7 +65,7 @@ def mask_costs(
     return cross, dice_loss(shares @ truths.T, shares.sum(1, keepdim=True) + truths.sum(1))
 
 
-def mask_losses(logits: Float[Tensor, "n k"], truths: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
+def point_mask_losses(logits: Float[Tensor, "n k"], truths: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy (mean over the points) and dice of each mask with its own object, summed over masks."""
     cross = nn.functional.binary_cross_entropy_with_logits(logits, truths, reduction="sum") / logits.shape[1]
     shares = logits.sigmoid()

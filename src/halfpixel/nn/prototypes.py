@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from halfpixel.nn.conv_blocks import conv_stack, start_small
 
 
-class AnchorsSaid(NamedTuple):
+class AnchorOutputs(NamedTuple):
     """What is said of every anchor of a batch, in order of level, row, column, shape (float32)."""
 
     logits: Float[Tensor, "b n _"]
@@ -49,7 +49,7 @@ class CoefficientHead(nn.Module):
         self.logits = nn.Conv2d(inputs, (1 + classes) * self.shapes, kernel, padding=int(padding))
         start_small(self.logits)
 
-    def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> AnchorsSaid:
+    def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> AnchorOutputs:
         """Of all levels' anchors."""
         said: list[list[Tensor]] = [[], [], []]
         for features in pyramid:
@@ -58,7 +58,7 @@ class CoefficientHead(nn.Module):
                 of_cells = layer(hidden).permute(0, 2, 3, 1).flatten(1, 2).float()
                 parts.append(of_cells.unflatten(2, (self.shapes, -1)).flatten(1, 2))
         logits, deltas, coefficients = (torch.cat(parts, 1) for parts in said)
-        return AnchorsSaid(logits, deltas, coefficients.tanh())
+        return AnchorOutputs(logits, deltas, coefficients.tanh())
 
 
 class Protonet(nn.Module):
