@@ -15,11 +15,12 @@ interrupted goes on. The table is printed from the file.
 
     python benchmarks/models.py --train train.json --val val.json --backbone lite0.safetensors --rows models.json \
         mask_rcnn_lite rtmdet_lite unet_lite [--only-plan]
-    python benchmarks/models.py --rows models.json
+    python benchmarks/models.py --rows models.json [--draw photograph.png side-by-side.png]
 """
 
 import argparse
 import dataclasses
+import io
 import itertools
 import json
 import statistics
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from training import LONGEST_SIDE, PRECISIONS, machine, seconds_per_step
 
 import halfpixel
@@ -49,6 +51,8 @@ from halfpixel.train.loop import train_network
 from halfpixel.train.optimiser import parameter_groups
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.start import Start, start_from, suited
+from halfpixel.viz.contact_sheet import PALE, Tile, draw_contact_sheet
+from halfpixel.viz.overlay import draw_overlay
 from halfpixel.zoo.modelfile import MODEL_MODULES
 
 Row = dict[str, Any]
@@ -258,6 +262,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def draw(rows: Sequence[Row], runs: Path, image: Path, out: Path) -> None:
+    """What each model that was trained here finds on an image, the best AP first, on one sheet."""
+    pixels, tiles = halfpixel.read_image(image), []
+    for row in sorted(rows, key=lambda one: -(one["mask_ap"] or 0)):
+        path = runs / f"{row['variant']}-{row['seed']}" / "model.safetensors"
+        if path.is_file():
+            found = halfpixel.load(path).predict(pixels, threshold=row["threshold"], limit=LIMIT)
+            lines = [(f"{len(found)} objects that score at least {row['threshold']:.2f}", PALE)]
+            tiles.append(Tile(row["variant"], lines, draw_overlay(pixels, found, labels=False)))
+    sheet = io.BytesIO()
+    Image.fromarray(draw_contact_sheet(tiles, image.name)).save(sheet, "PNG")
+    write_whole(out, sheet.getvalue())
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -276,6 +294,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of the training")
     parser.add_argument("--only-plan", action="store_true", help="find out how many steps each takes, and end")
     parser.add_argument("--int8", action="store_true", help="also quantise and time that")
+    parser.add_argument("--draw", type=Path, nargs=2, metavar=("IMAGE", "PNG"), help="what the runs find, side by side")
     given = parser.parse_args()
     known = [name for module in MODEL_MODULES for name in module.VARIANTS]
     if unknown := [name for name in given.variants if name not in known]:
@@ -311,6 +330,8 @@ def main() -> None:
                 write_whole(given.rows, (json.dumps(kept, indent=1) + "\n").encode())
                 print(table(rows[-1:]), flush=True)
     print(table(rows))
+    if given.draw:
+        draw(rows, given.runs, *given.draw)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,12 @@ def test_a_model_is_trained_and_measured_once(
 
     monkeypatch.setattr(benchmark, "row_of", lambda *_: pytest.fail("it is there already"))
     monkeypatch.setattr(benchmark.Bench, "plan", lambda *_: pytest.fail("planned already"))
+    sheet = data.with_name("sheet.png")
+    monkeypatch.setattr(sys, "argv", [*words, "--draw", str(data.with_name("0.png")), str(sheet)])
     benchmark.main()
     assert json.loads(rows.read_text()) == kept
+    with Image.open(sheet) as drawn:
+        assert drawn.height > 320
 
 
 def test_a_row_says_what_was_measured(benchmark: ModuleType, data: Path) -> None:
