@@ -31,7 +31,7 @@ def open_file(path: Path, threads: int | None = None) -> ExportedBackend:
         ModelFileError: the file cannot be opened.
         MissingDependencyError: the runtime is not installed.
     """
-    return OnnxBackend(path, threads) if path.suffix == SUFFIXES["onnx"] else OpenVinoBackend(path, threads)
+    return OnnxBackend(path, threads) if path.suffix.lower() == SUFFIXES["onnx"] else OpenVinoBackend(path, threads)
 
 
 def open_exported(path: Path, threads: int | None = None) -> tuple[Network, ModelInfo, Backend]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from halfpixel.engine.backends.base import BackendName
 from halfpixel.engine.backends.graph_backend import PRECISION, ExportedBackend
-from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.errors import MissingDependencyError, ModelFileError, reason
 from halfpixel.zoo.foreign.graph_file import Arrays
 from halfpixel.zoo.modelfile import DESCRIPTION
 
@@ -50,8 +50,7 @@ class OpenVinoBackend(ExportedBackend):
             metadata = {key: str(model.get_rt_info([key]).value) for key in said}
             self._compiled = core.compile_model(model, "CPU", options)
         except Exception as error:  # RuntimeErrors mostly, with a C++ traceback in the message
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise ModelFileError(f"{path}: OpenVINO cannot open it ({lines[-1] if lines else error})") from error
+            raise ModelFileError(f"{path}: OpenVINO cannot open it ({reason(error, last_line=True)})") from error
         self._describe(metadata)
         self.inputs = [one.get_any_name() for one in self._compiled.inputs]
         self.outputs = [one.get_any_name() for one in self._compiled.outputs]
