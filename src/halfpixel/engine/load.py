@@ -19,13 +19,8 @@ from halfpixel.errors import ArgumentError, InputError, ModelFileError
 from halfpixel.nn.network import check_weights
 from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.download import Progress
-from halfpixel.zoo.foreign.transformers_models import (
-    described_as,
-    is_of_transformers,
-    names_in_config,
-    open_transformers,
-    runs_in_transformers,
-)
+from halfpixel.zoo.foreign.transformers_folder import is_of_transformers, read_config
+from halfpixel.zoo.foreign.transformers_models import described_as, open_transformers, runs_in_transformers
 from halfpixel.zoo.modelfile import ModelInfo, is_described, load_model, read_info
 from halfpixel.zoo.names import DEFAULT_MODEL, find, locate
 from halfpixel.zoo.published import NamedModel
@@ -167,8 +162,8 @@ def _converted(path: Path, named: NamedModel | None) -> Predictor:
     reader = named.reader if named is not None else ""
     if is_of_transformers(path):
         try:
-            return Predictor(*convert(checkpoint, names_in_config(path), reader))
-        except ModelFileError as error:
+            return Predictor(*convert(checkpoint, read_config(path).class_names(), reader))
+        except InputError as error:
             raise ModelFileError(f"{described_as(path)}, and no converter takes it: {error}") from error
     return Predictor(*convert(checkpoint, coco_classes() if reader not in ("", "torchvision") else None, reader))
 
