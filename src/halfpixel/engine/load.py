@@ -22,15 +22,12 @@ from halfpixel.zoo.download import Progress
 from halfpixel.zoo.foreign.transformers_folder import is_of_transformers, read_config
 from halfpixel.zoo.foreign.transformers_models import described_as, open_transformers, runs_in_transformers
 from halfpixel.zoo.modelfile import ModelInfo, is_described, load_model, read_info
-from halfpixel.zoo.names import DEFAULT_MODEL, find, locate
+from halfpixel.zoo.names import DEFAULT_MODEL, MODEL_FILES, find, locate
 from halfpixel.zoo.published import NamedModel
 from halfpixel.zoo.weight_files import read_weights
 
 PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
 """Files of torchvision whose frozen normalisations have no epsilon."""
-
-OTHERS = (".onnx", ".xml", ".pth", ".pt", ".pkl")
-"""How the names of files end that are read besides safetensors."""
 
 
 def load(
@@ -143,8 +140,9 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
         return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
     if suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):
-        if suffix not in (".safetensors", *OTHERS) and not is_described(path):
-            raise ModelFileError(f"{path}: not a safetensors model file; names of others end in {', '.join(OTHERS)}")
+        if suffix not in MODEL_FILES and not is_described(path):
+            others = ", ".join(MODEL_FILES[1:])
+            raise ModelFileError(f"{path}: not a safetensors model file; names of others end in {others}")
         return Predictor(*load_model(path))
     try:
         return _converted(path, named)
