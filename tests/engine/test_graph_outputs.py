@@ -128,3 +128,13 @@ def test_rows_are_looked_at_for_every_image() -> None:
         run_checked(Says(said | {"labels": torch.tensor([0, 2, 1])}), network, batch, limits)
     semantic = outline(lambda: unet.unet_lite(("a",), None))
     assert run_checked(Says({"probabilities": torch.zeros(1, 2, 64, 64)}), semantic, batch, limits)
+
+
+@pytest.mark.parametrize("content", ["", "hello", "<html></html>", "node { name: 'a' }"])
+def test_what_is_no_network_at_all(content: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "a.xml").write_text(content)
+    (tmp_path / "a.bin").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"a\.xml: not an OpenVINO model: expected XML"):
+        load(tmp_path / "a.xml")
+    assert capfd.readouterr() == ("", "")

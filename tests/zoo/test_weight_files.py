@@ -132,3 +132,13 @@ def test_a_name_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "MODEL.ONNX").write_bytes(b"")
     with pytest.raises(ModelFileError, match=r"MODEL\.ONNX: ONNX Runtime cannot open it"):
         load(tmp_path / "MODEL.ONNX")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "mine.pth")
+
+    torch.save({"a": torch.zeros(2)}, tmp_path / "mine.pth")
+    monkeypatch.setattr(torch, "load", denied)
+    with pytest.raises(ModelFileError, match=r"mine\.pth: it cannot be read \(Permission denied\)"):
+        load(tmp_path / "mine.pth")

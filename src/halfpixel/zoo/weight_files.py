@@ -59,6 +59,8 @@ def read_weights(path: Path) -> Mapping[str, Any]:
             if path.suffix.lower() == ".safetensors":
                 return load_file(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFileError(f"it cannot be read ({error.strerror or reason(error)})") from error
     except Exception as error:  # torch raises many kinds
         raise ModelFileError(f"not a file of weights only: {_cause(path, error)}") from error
     if not isinstance(checkpoint, Mapping):

@@ -15,6 +15,9 @@ from halfpixel.errors import MissingDependencyError, ModelFileError, reason
 from halfpixel.zoo.foreign.graph_file import Arrays
 from halfpixel.zoo.modelfile import DESCRIPTION
 
+BEGINS_WITHIN = 4096
+"""Bytes of an `.xml` file in which the network has to begin, after what XML may say before it."""
+
 
 class OpenVinoBackend(ExportedBackend):
     """Runs an `.xml` file, with its `.bin` file beside it, on the processor.
@@ -43,6 +46,9 @@ class OpenVinoBackend(ExportedBackend):
         for file in (path, path.with_suffix(".bin")):
             if not file.is_file():
                 raise ModelFileError(f"{file}: no such file; an OpenVINO model is an .xml and a .bin file")
+        with path.open("rb") as file:
+            if b"<net" not in file.read(BEGINS_WITHIN):  # its readers of other formats would complain on the terminal
+                raise ModelFileError(f"{path}: not an OpenVINO model: expected XML that begins with <net")
         try:
             core = openvino.Core()
             model = core.read_model(path)
