@@ -46,8 +46,8 @@ class OpenVinoBackend(ExportedBackend):
         for file in (path, path.with_suffix(".bin")):
             if not file.is_file():
                 raise ModelFileError(f"{file}: no such file; an OpenVINO model is an .xml and a .bin file")
-        with path.open("rb") as file:
-            if b"<net" not in file.read(BEGINS_WITHIN):  # its readers of other formats would complain on the terminal
+        with path.open("rb") as content:
+            if b"<net" not in content.read(BEGINS_WITHIN):  # its readers of other formats would print theirs
                 raise ModelFileError(f"{path}: not an OpenVINO model: expected XML that begins with <net")
         try:
             core = openvino.Core()
