@@ -12,6 +12,11 @@
 Messages name the file (and the annotation or field), what was expected and what came.
 """
 
+import re
+
+LONGEST_REASON = 300
+"""Characters that a message of ours quotes of another library's."""
+
 
 class HalfpixelError(Exception):
     """Base class of every deliberate error."""
@@ -47,3 +52,20 @@ class MissingDependencyError(HalfpixelError, ImportError):
 
 class ImageWarning(UserWarning):
     """An image was used, but not everything in it as one may expect."""
+
+
+def reason(error: BaseException, *, last_line: bool = False) -> str:
+    """What another library says went wrong, to stand in a message of ours: on one line, without what drives a terminal.
+
+    Args:
+        error: of any class.
+        last_line: take that line alone, for libraries that tell first where in their code it was.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).partition("; use sys.")[
+        0
+    ]  # Python's advice on long numbers
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    text = (lines[-1] if last_line else " ".join(lines)) if lines else type(error).__name__
+    text = re.sub(r"[\x00-\x1f\x7f]", " ", text)
+    text = re.sub("`+", "'", text)  # which we keep for names of options
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

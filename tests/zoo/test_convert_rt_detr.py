@@ -140,6 +140,14 @@ def test_heads_under_their_older_names(small: nn.Module) -> None:
     assert torch.equal(model.decoder.logits[2].weight, small.state_dict()["model.decoder.class_embed.2.weight"].float())
 
 
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_few_bits(small: nn.Module, kind: torch.dtype) -> None:
+    rounded = {key: tensor.to(kind) if tensor.ndim > 1 else tensor for key, tensor in small.state_dict().items()}
+    model, _ = convert(rounded)
+    expected, _ = convert({key: tensor.double() for key, tensor in rounded.items()})
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 NORM = "model.encoder.pan_blocks.1.bottlenecks.2.conv2.norm"
 
 

@@ -1,10 +1,12 @@
 """The converter that knows the names of the weights takes them."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_mmdet_solov2 import theirs
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -48,12 +50,12 @@ def test_what_converters_share_is_no_converter() -> None:
 def test_the_nearest_says_what_does_not_fit(tmp_path: Path) -> None:
     state = theirs()
     del state["mask_head.conv_kernel.bias"]
-    with pytest.raises(ModelFileError, match=r"head\.kernels\.bias is missing \(nor for .*torchvision"):
+    with pytest.raises(ModelFileError, match=r"head\.kernels\.bias is missing; docs/models\.md lists the networks"):
         converters.convert(state)
     state = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).state_dict()
     state["more"] = torch.zeros(1)
     torch.save(state, tmp_path / "f.pth")
-    with pytest.raises(ModelFileError, match=r"f\.pth: not torchvision's .*'more' \(nor for .*mmdet_solov2"):
+    with pytest.raises(ModelFileError, match=r"f\.pth: not torchvision's .*'more'; docs/models\.md"):
         load(tmp_path / "f.pth")
 
 
@@ -63,16 +65,25 @@ def test_who_reads_a_file_may_be_known() -> None:
     assert (len(coco_classes()), coco_classes()[0], coco_classes()[79]) == (80, "person", "toothbrush")
     with pytest.raises(ModelFileError, match="not torchvision's") as caught:
         converters.convert(theirs(), None, "torchvision")
-    assert "nor for" not in str(caught.value)
+    assert "docs" not in str(caught.value)
 
 
 @pytest.mark.parametrize("nothing", [{}, {"a": 1}, {"state_dict": {"a": "b"}}, {3: torch.zeros(1)}])
 def test_no_weights_at_all(nothing: dict[object, object]) -> None:
-    with pytest.raises(ModelFileError, match="no state dict"):
+    with pytest.raises(ModelFileError, match="no state dict") as caught:
         converters.convert(nothing)  # type: ignore[arg-type]
+    assert "docs" not in str(caught.value)
 
 
-def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
+def test_weights_of_nobody() -> None:
+    with pytest.raises(
+        ModelFileError, match=r"^no network that is read has weights of such names \('a'\); docs/models"
+    ):
+        converters.convert({"a": torch.zeros(1)})
+
+
+def rt_detr() -> torch.nn.Module:
+    """A small one of transformers."""
     transformers = pytest.importorskip("transformers")
     backbone = transformers.RTDetrResNetConfig(
         out_indices=[2, 3, 4], hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic"
@@ -81,10 +92,24 @@ def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
         backbone_config=backbone, encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3,
         id2label={0: "cat", 1: "dog"},
     )  # fmt: skip
-    transformers.RTDetrForObjectDetection(config).save_pretrained(tmp_path)
+    made: torch.nn.Module = transformers.RTDetrForObjectDetection(config)
+    return made
+
+
+def test_a_folder_of_transformers_may_be_converted(tmp_path: Path) -> None:
+    model = rt_detr()
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
     predictor = load(tmp_path)
     assert (predictor.info.variant, predictor.class_names) == ("rt_detr_r18", ("cat", "dog"))
     assert predictor.model.only_predicts == ""
+    for state in (model.state_dict(), load_file(tmp_path / "model.safetensors")):
+        del state["model.enc_score_head.bias"]
+        with pytest.raises(ModelFileError, match=r"^not transformers' RT-DETR: model\.enc_score_head\.bias is missing"):
+            converters.convert(state)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "cat"}}))
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: .*1 class names for 2 classes"):
+        load(tmp_path)
 
 
 def test_names_of_classes() -> None:

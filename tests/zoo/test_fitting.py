@@ -21,12 +21,19 @@ from halfpixel.zoo.modelfile import ModelInfo, description_of, load_model
 State = dict[str, Tensor]
 BIAS = "rpn.deltas.bias"
 
+
+def packed(tensor: Tensor) -> Tensor:
+    """Two numbers of 4 bits in a byte, with which torch can do nothing."""
+    return torch.zeros(tensor.shape, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+
+
 WRONG: dict[str, tuple[Callable[[State], object], str]] = {
     "missing": (lambda state: state.pop(BIAS), "rpn.deltas.bias is missing"),
     "unexpected": (lambda state: state.update(zzz=torch.zeros(1)), "zzz is unexpected"),
     "misshapen": (lambda state: state.update({BIAS: torch.zeros(5)}), r"rpn.deltas.bias is \[5\], expected \[12\]"),
     "complex": (lambda state: state.update({BIAS: state[BIAS].to(torch.complex64)}), f"{BIAS} are complex numbers"),
     "whole": (lambda state: state.update({BIAS: state[BIAS].long()}), f"{BIAS} are whole numbers, expected floating"),
+    "packed": (lambda state: state.update({BIAS: packed(state[BIAS])}), f"{BIAS} are several in a byte, expected"),
 }
 
 
@@ -58,6 +65,7 @@ ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "sparse": (lambda t: t.to_sparse(), "not plain numbers"),
     "not there": (lambda t: t.to("meta"), "not plain numbers"),
     "a single number": (lambda t: torch.tensor(1.0), "a single number"),
+    "packed": (packed, "not plain numbers"),
     "complex": (lambda t: t.to(torch.complex64), "complex numbers"),
     "whole": (lambda t: t.long(), "whole numbers"),
     "without rows": (lambda t: t[:0], "0 classes|expected"),

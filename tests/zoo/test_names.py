@@ -215,3 +215,35 @@ def test_a_folder_is_its_weights(tmp_path: Path) -> None:
         locate(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     assert locate(tmp_path) == tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("files", "there"),
+    [
+        ((), "so it is no model"),
+        (("readme.txt",), "so it is no model"),
+        (("config.json", "readme.txt"), "it has config.json, but no weights"),
+        (("config.json", "best.safetensors"), "it has best.safetensors: give one of its files"),
+        (("a.onnx", "b.PTH", "c.pt", "d.pkl", "e.xml"), "it has a.onnx, b.PTH, c.pt and 2 more: give one of its files"),
+        (
+            ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
+            "weights in several files; max_shard_size of save_pretrained puts them into one",
+        ),
+        (
+            ("config.json", "pytorch_model.bin"),
+            "it has pytorch_model.bin: weights in a pickle; save_pretrained of a newer transformers writes the file",
+        ),
+        (
+            ("adapter_config.json", "adapter_model.safetensors"),
+            "it has adapter_config.json: an adapter, which has to be merged into the weights of its network first",
+        ),
+    ],
+)
+def test_what_a_folder_has_instead(files: tuple[str, ...], there: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    for refused in (check_model, check_start):
+        with pytest.raises(ModelFileError) as caught:
+            refused(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path}: the folder has no model.safetensors, so it is no model")
+        assert str(caught.value).endswith(there)

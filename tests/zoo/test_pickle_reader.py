@@ -277,3 +277,23 @@ def test_arrays_that_share_what_they_hold() -> None:
     assert len(forged) < 2 * len(block)
     with pytest.raises(ModelFileError, match="hold more bytes than the file"):
         parse_pickle(forged, FILE)
+
+
+def test_texts_that_are_encoded_again_and_again() -> None:
+    """Each time is a copy: a small file could fill the memory."""
+    content = b"x" * 100_000
+    once = pickle.dumps({"a": content, "b": content[::2], "c": b""}, 2)
+    assert b"_codecs" in once
+    assert same(parse_pickle(once, FILE), {"a": content, "b": content[::2], "c": b""})
+    many = b"](c_codecs\nencode\nq\x01X" + _4(len(content)) + content + b"q\x02U\x06latin1q\x03\x86q\x04R"
+    with pytest.raises(
+        ModelFileError, match=r"REDUCE at byte .* its texts make more bytes than the file; nothing was run"
+    ):
+        parse_pickle(many + b"h\x01h\x04R" * 400 + b"e.", FILE)
+    array = ARRAY + b"(K\x01(J" + _4(len(content) // 4) + b"t" + FLOAT + b"\x89h\x05tb"  # as Python 2 wrote them
+    text = b"X" + _4(len(content)) + content + b"q\x050"
+    assert len(parse_pickle(text + array + b".", FILE)) == len(content) // 4
+    with pytest.raises(ModelFileError, match=r"BUILD at byte .* its texts make more bytes than the file"):
+        parse_pickle(text + b"](" + array * 2 + b"e.", FILE)
+    scalar = b"cnumpy.core.multiarray\nscalar\n" + FLOAT + b"X" + _4(4) + b"\0\0\0\0\x86R."
+    assert parse_pickle(scalar, FILE) == 0

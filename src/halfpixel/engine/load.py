@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,33 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
-from torch.serialization import safe_globals
 
 from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.backends.exported_files import open_exported, open_file
 from halfpixel.engine.predictor import Predictor
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ArgumentError, InputError, ModelFileError
 from halfpixel.nn.network import check_weights
 from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.download import Progress
-from halfpixel.zoo.foreign.transformers_models import (
-    described_as,
-    is_of_transformers,
-    names_in_config,
-    open_transformers,
-    runs_in_transformers,
-)
-from halfpixel.zoo.modelfile import ModelInfo, load_model, read_info
-from halfpixel.zoo.names import DEFAULT_MODEL, find, locate
+from halfpixel.zoo.foreign.transformers_folder import is_of_transformers, read_config
+from halfpixel.zoo.foreign.transformers_models import described_as, open_transformers, runs_in_transformers
+from halfpixel.zoo.modelfile import ModelInfo, is_described, load_model, read_info
+from halfpixel.zoo.names import DEFAULT_MODEL, MODEL_FILES, find, locate
 from halfpixel.zoo.published import NamedModel
+from halfpixel.zoo.weight_files import read_weights
 
 PUBLISHED = re.compile(r"(mask|faster)rcnn_resnet50_fpn_coco-[0-9a-f]{8}\.pth")
 """Files of torchvision whose frozen normalisations have no epsilon."""
-
-HOW = "of a module in memory, halfpixel.from_torchvision(module).save(FILE) makes a model file"
 
 
 def load(
@@ -89,7 +80,7 @@ def read_description(path: Path) -> ModelInfo:
         ModelFileError: not a usable file.
         MissingDependencyError: what runs it is not installed.
     """
-    ours = path.suffix == ".safetensors" and not is_of_transformers(path)
+    ours = path.suffix.lower() == ".safetensors" and not is_of_transformers(path)
     return read_info(path) if ours else _open(path, None).info
 
 
@@ -136,10 +127,11 @@ def open_backend(
 def _open(model: str | Path, progress: Progress | None) -> Predictor:
     path = locate(model, progress)
     named = find(str(model))
-    if path.suffix in (".onnx", ".xml"):
+    suffix = path.suffix.lower()
+    if suffix in (".onnx", ".xml"):
         network, info, backend = open_exported(path)
         return Predictor(network, info, torch.device("meta"), backend=backend)  # its weights are in the backend
-    if path.suffix == ".pkl":
+    if suffix == ".pkl":
         from halfpixel.zoo.convert.detectron2 import read  # most never need it
 
         return Predictor(*read(path))
@@ -147,43 +139,31 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         foreign, about = open_transformers(path, coco_classes() if named is not None else ())
         predictor = Predictor(foreign, about)  # their arithmetic is not made for fewer bits
         return predictor.on(TorchBackend(foreign, predictor.device, "fp32"))
-    if path.suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):
+    if suffix not in (".pth", ".pt") and not is_of_transformers(path) and (named is None or named.file):
+        if suffix not in MODEL_FILES and not is_described(path):
+            others = ", ".join(MODEL_FILES[1:])
+            raise ModelFileError(f"{path}: not a safetensors model file; names of others end in {others}")
         return Predictor(*load_model(path))
     try:
         return _converted(path, named)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}; {HOW}") from error
+    except InputError as error:  # names that cannot be a class's, too: they are the file's
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _converted(path: Path, named: NamedModel | None) -> Predictor:
     """A network of ours with others' weights."""
     from halfpixel.zoo.converters import convert  # they know others' libraries, which are slow to import
 
-    checkpoint = _weights(path)
+    checkpoint = read_weights(path)
     if PUBLISHED.fullmatch(path.name):
         return from_torchvision(checkpoint, eps=0.0)
     reader = named.reader if named is not None else ""
     if is_of_transformers(path):
         try:
-            return Predictor(*convert(checkpoint, names_in_config(path), reader))
-        except ModelFileError as error:
+            return Predictor(*convert(checkpoint, read_config(path).class_names(), reader))
+        except InputError as error:
             raise ModelFileError(f"{described_as(path)}, and no converter takes it: {error}") from error
     return Predictor(*convert(checkpoint, coco_classes() if reader not in ("", "torchvision") else None, reader))
-
-
-def _weights(path: Path) -> Mapping[str, Any]:
-    """What a file of weights holds; no code in it is run."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with safe_globals([argparse.Namespace]):  # in what torchvision's trainer writes; it holds values, and runs none
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; none of them tells more than that the file is not usable
-        first_line = str(error).partition("\n")[0]
-        raise ModelFileError(f"not a file of weights only ({first_line})") from error
-    if not isinstance(checkpoint, Mapping):
-        raise ModelFileError("not a state dict (a mapping of names to tensors)")
-    return checkpoint
 
 
 def from_torchvision(

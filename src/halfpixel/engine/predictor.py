@@ -228,7 +228,9 @@ class Predictor:
     def _look_at(self, prepared: Iterable[tuple[ImageBatch, Resized]], limits: Limits) -> Iterator[Instances]:
         """The objects in each prepared window; those of one size go through the network together, if that pays."""
         for group in _alike(prepared, self.backend.images_at_once):
-            outputs = run_checked(self.backend, ImageBatch.concatenate([batch for batch, _ in group]), limits)
+            outputs = run_checked(
+                self.backend, self.model, ImageBatch.concatenate([batch for batch, _ in group]), limits
+            )
             with torch.inference_mode():
                 yield from self.model.decode(outputs, [size for _, size in group], limits)
 

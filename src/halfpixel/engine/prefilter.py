@@ -88,7 +88,7 @@ class Prefilter:
         image = normalise(to_float(pixels, gain), rules)[None]
         reduced = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
         batch = ImageBatch.pad([reduced], rules.divisor)
-        outputs = run_checked(self.backend, batch, Limits.of(0.0, 1))
+        outputs = run_checked(self.backend, self.model, batch, Limits.of(0.0, 1))
         return self.model.foreground(outputs)[0, :height, :width].cpu()
 
 

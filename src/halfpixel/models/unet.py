@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from msgspec import Meta
 from torch import Tensor, nn
 
+from halfpixel.errors import ModelFileError
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
 from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.losses import mean_count
@@ -174,8 +175,13 @@ class UNet(Semantic):
             outputs: of `forward`.
             sizes: of each image, before and after resizing.
             limits: score threshold and detection limit.
+
+        Raises:
+            ModelFileError: there are probabilities of other classes than the network has.
         """
-        found = []
+        found, kinds = [], outputs["probabilities"].shape[1]
+        if kinds != self.logits.out_channels:  # a graph in a file may say anything
+            raise ModelFileError(f"probabilities of {kinds} kinds of pixels, expected {self.logits.out_channels}")
         for probabilities, size in zip(outputs["probabilities"].detach().cpu(), sizes, strict=True):
             height, width = size.network_hw
             cut = probabilities[None, :, :height, :width].float()

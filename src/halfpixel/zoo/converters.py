@@ -1,8 +1,8 @@
 """Which converter turns others' weights into a network of ours.
 
 A converter is a file of `halfpixel.zoo.convert` that has `convert(checkpoint, class_names=None)`, which gives the
-network and its description, or raises a ModelFileError that says what does not fit; and `RENAMES`, patterns of the
-names that it knows. Names of weights do not tell who trained them, so the description has no licence.
+network and its description, or raises a ModelFileError that says what does not fit; and `KNOWN` or else `RENAMES`,
+patterns of the names that it knows. Names of weights do not tell who trained them, so the description has no licence.
 """
 
 from __future__ import annotations
@@ -49,9 +49,15 @@ def convert(
             return converted
         except ModelFileError as error:
             errors[name] = _known(CONVERTERS[name], checkpoint), error
-    nearest = max(errors, key=lambda name: errors[name][0])
-    others = ", ".join(name for name in errors if name != nearest)
-    raise ModelFileError(f"{errors[nearest][1]}{f' (nor for {others})' if others else ''}") from errors[nearest][1]
+    share, nearest = max(errors.values(), key=lambda one: one[0])
+    if reader or len({str(error) for _, error in errors.values()}) == 1:  # nobody could use them
+        raise nearest
+    why = str(nearest) if share else f"no network that is read has weights of such names ({_a_name(checkpoint)!r:.100})"
+    raise ModelFileError(f"{why}; docs/models.md lists the networks whose weights are read") from nearest
+
+
+def _a_name(checkpoint: Mapping[str, Any]) -> str:
+    return next(iter(weights_in(checkpoint)))
 
 
 def _known(module: ModuleType, checkpoint: Mapping[str, Any]) -> float:
@@ -60,5 +66,5 @@ def _known(module: ModuleType, checkpoint: Mapping[str, Any]) -> float:
         names = list(weights_in(checkpoint))
     except ModelFileError:
         return 0.0
-    patterns = [pattern for pattern, *_ in getattr(module, "RENAMES", ()) if isinstance(pattern, str)]
+    patterns = getattr(module, "KNOWN", None) or [pattern for pattern, *_ in getattr(module, "RENAMES", ())]
     return sum(any(re.fullmatch(one, name) for one in patterns) for name in names) / len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,8 +34,8 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
         if tensor.shape != expected[name].shape:
             shapes = f"{list(tensor.shape)}, expected {list(expected[name].shape)}"
             raise ModelFileError(f"not {what}: {name} is {shapes}")
-        if _kind(tensor) != _kind(expected[name]):
-            kinds = f"{_kind(tensor)}, expected {_kind(expected[name])}"
+        if kind_of(tensor) != kind_of(expected[name]):
+            kinds = f"{kind_of(tensor)}, expected {kind_of(expected[name])}"
             raise ModelFileError(f"not {what}: the values of {name} are {kinds}")
     model = make()
     model.load_state_dict(dict(weights))
@@ -60,8 +61,10 @@ class _NoFreshWeights(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _kind(tensor: Tensor) -> str:
+def kind_of(tensor: Tensor) -> str:
     """What kind of numbers: however precise, they may stand for each other."""
+    if re.search(r"x\d$", str(tensor.dtype)):
+        return "several in a byte"
     if tensor.is_complex():
         return "complex numbers"
     return "floating-point numbers" if tensor.is_floating_point() else "whole numbers"

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from halfpixel import models
-from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.errors import ArgumentError, ModelFileError, reason
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
 from halfpixel.ops.finite import all_finite
@@ -220,9 +220,12 @@ def read_info(path: Path) -> ModelInfo:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(DESCRIPTION)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: not a safetensors model file ({error})") from error
+        raise ModelFileError(f"{path}: not a safetensors model file ({reason(error)})") from error
     if text is None:
-        raise ModelFileError(f"{path}: a safetensors file, but not a halfpixel model (it has no description)")
+        raise ModelFileError(
+            f"{path}: a safetensors file, but not a halfpixel model (it has no description); "
+            "beside one of transformers there has to be its config.json"
+        )
     return parse_info(text, path)
 
 
@@ -254,8 +257,7 @@ def parse_info(text: str, path: Path) -> ModelInfo:
     except ModelFileError:
         raise
     except (ValueError, RecursionError) as error:
-        reason = str(error).partition("; use sys.")[0]  # Python's advice on numbers of thousands of digits
-        raise ModelFileError(f"{path}: the model's description is broken ({reason})") from error
+        raise ModelFileError(f"{path}: the model's description is broken ({reason(error)})") from error
 
 
 def _rules(plain: object) -> InputRules:
@@ -297,7 +299,7 @@ def load_backbone(model: Network, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file of backbone weights ({error})") from error
+        raise ModelFileError(f"{path}: not a safetensors file of backbone weights ({reason(error)})") from error
     try:
         model.backbone.load_imagenet(state)
     except ModelFileError as error:

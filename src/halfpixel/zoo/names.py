@@ -19,6 +19,17 @@ DEFAULT_MODEL = "nuclei"
 WEIGHTS = "model.safetensors"
 """The file in a folder that stands for a model."""
 
+INSTEAD = {
+    "adapter_config.json": "an adapter, which has to be merged into the weights of its network first",
+    "model.safetensors.index.json": "weights in several files; max_shard_size of save_pretrained puts them into one",
+    "pytorch_model.bin": "weights in a pickle; save_pretrained of a newer transformers writes the file",
+    "pytorch_model.bin.index.json": "weights in pickles; save_pretrained of a newer transformers writes the file",
+}
+"""What a folder of transformers may hold instead of it."""
+
+MODEL_FILES = (".safetensors", ".onnx", ".xml", ".pth", ".pt", ".pkl")
+"""How the names of files end that can be models."""
+
 
 def find(name: str) -> NamedModel | None:
     """The named model, or None."""
@@ -51,7 +62,7 @@ def check_model(name_or_path: str | Path) -> None:
     if named is not None or _own_file(name_or_path).is_file():
         return
     if str(name_or_path) and Path(name_or_path).is_dir():
-        raise ModelFileError(f"{name_or_path}: the folder has no {WEIGHTS}, so it is no model")
+        raise _no_model(Path(name_or_path))
     if name_or_path in _networks(name_or_path):
         trained = " or ".join(with_weights(str(name_or_path)))
         raise ModelFileError(
@@ -73,8 +84,23 @@ def check_start(name_or_path: str | Path) -> None:
         raise ArgumentError(f"{named.name}: it cannot be trained: halfpixel only runs it, with {named.needs}")
     if named is not None or _own_file(name_or_path).is_file() or name_or_path in (networks := _networks(name_or_path)):
         return
+    if str(name_or_path) and Path(name_or_path).is_dir():
+        raise _no_model(Path(name_or_path))
     known = [*(model.name for model in NAMED_MODELS), *networks]
     raise _unknown(name_or_path, "neither a model file nor a named model nor a network to train", known)
+
+
+def _no_model(folder: Path) -> ModelFileError:
+    """What a folder holds instead of a model."""
+    names = sorted(one.name for one in folder.iterdir())
+    models = [name for name in names if Path(name).suffix.lower() in MODEL_FILES]
+    there = next((f"; it has {name}: {what}" for name, what in INSTEAD.items() if name in names), "")
+    if not there and not models and "config.json" in names:
+        there = "; it has config.json, but no weights"
+    if models and not there:
+        more = f" and {len(models) - 3} more" if len(models) > 3 else ""
+        there = f"; it has {', '.join(models[:3])}{more}: give one of its files"
+    return ModelFileError(f"{folder}: the folder has no {WEIGHTS}, so it is no model{there}")
 
 
 def _networks(name: str | Path) -> tuple[str, ...]:

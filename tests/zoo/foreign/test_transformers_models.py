@@ -19,7 +19,8 @@ from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileErr
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 from halfpixel.zoo.foreign import transformers_models
-from halfpixel.zoo.foreign.transformers_models import class_names, names_in_config, open_transformers
+from halfpixel.zoo.foreign.transformers_folder import numbered, read_config
+from halfpixel.zoo.foreign.transformers_models import open_transformers
 
 transformers = pytest.importorskip("transformers")
 
@@ -193,7 +194,7 @@ def in_order(
 ) -> Instances:
     order = scores.argsort(descending=True)
     order = order[scores[order] > threshold]
-    names = class_names(NAMES)
+    names = numbered(NAMES)
     return Instances(size_hw, boxes[order], scores[order], labels[order], names, CropMasks.from_dense(masks[order]))
 
 
@@ -297,7 +298,10 @@ def edit(path: Path, **changes: object) -> None:
         ("config.json", {"num_queries": 30}, "not the weights of .*query.* has another shape"),
         ("config.json", {"hidden_size": "wide"}, "transformers cannot read it"),
         ("config.json", {"id2label": {"0": "cat", "1": "dog"}}, "not the weights of .* has another shape"),
-        ("config.json", {"id2label": {"0": "a", "1": "b", "2": "c", "3": ""}}, "class_names"),
+        ("config.json", {"id2label": {"0": "a", "1": "b", "2": "c", "3": ""}}, r"config\.json: id2label"),
+        ("config.json", {"id2label": [1]}, r"config\.json: id2label"),
+        ("config.json", {"dtype": "float99"}, "transformers cannot read it"),
+        ("config.json", {"_name_or_path": "\x1b[31m"}, r"config\.json: source"),
         ("preprocessor_config.json", {"image_mean": [1, 2]}, "preprocessor_config"),
         ("preprocessor_config.json", {"image_mean": "dark"}, "preprocessor_config"),
         ("preprocessor_config.json", {"image_std": 3}, "preprocessor_config"),
@@ -347,6 +351,24 @@ def test_weights_that_are_no_numbers(files: dict[str, Path], tmp_path: Path) -> 
         load(file)
 
 
+@pytest.mark.parametrize("kind", list(MADE))
+def test_nothing_but_the_two_files_counts(files: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Kernels that a description names would be fetched, or are for GPUs; and there may be other weights."""
+    file = copied(files[kind], tmp_path)
+    file.rename(tmp_path / "best.safetensors")
+    file.write_bytes(b"something else")
+    content = json.loads((tmp_path / "config.json").read_text())
+    for part in (content, content.get("backbone_config", {})):
+        part |= {"attn_implementation": "nobody/kernels", "_attn_implementation": "nobody/kernels"}
+    edit(tmp_path / "config.json", **content, auto_map={"AutoModel": "evil.Model"})
+    loaded = load(tmp_path / "best.safetensors")
+    for module in loaded.model.modules():
+        assert getattr(getattr(module, "config", None), "_attn_implementation", "sdpa") == "sdpa"
+    image = picture((60, 100))
+    expected, found = (one.predict(image, threshold=0.0) for one in (load(files[kind]), loaded))
+    assert torch.equal(found.scores, expected.scores)
+
+
 def test_our_own_model_is_ours_whatever_lies_beside_it(tmp_path: Path) -> None:
     load("nuclei").save(tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
@@ -366,8 +388,8 @@ def test_numbers_are_no_names(files: dict[str, Path], tmp_path: Path) -> None:
     """Where a configuration has none, transformers makes them up."""
     file = copied(files["eomt"], tmp_path)
     edit(tmp_path / "config.json", id2label={str(k): f"LABEL_{k}" for k in range(4)})
-    assert names_in_config(file) is None
+    assert read_config(file).class_names() is None
     assert open_transformers(file)[0].class_names == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")
     assert open_transformers(file, "abcd")[0].class_names == tuple("abcd")
     assert open_transformers(file, "abc")[0].class_names[0] == "LABEL_0"
-    assert names_in_config(files["eomt"]) == open_transformers(files["eomt"], "abcd")[0].class_names
+    assert read_config(files["eomt"]).class_names() == open_transformers(files["eomt"], "abcd")[0].class_names

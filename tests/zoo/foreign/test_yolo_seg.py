@@ -232,6 +232,8 @@ def test_what_only_our_own_models_can(tmp_path: Path) -> None:
         ("-" * 200_000 + "1", "is no literal"),
         ("", "is no literal"),
         ("{[]: 1}", "is no literal"),
+        ("{0x" + "f" * 5000 + ": 'cat'}", "is no literal"),
+        ("{'" + "k" * 500 + "': 'cat'}", "numbers the names of classes 'k{29}\\.\\.\\."),
     ],
 )
 def test_forged_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str, why: str) -> None:
@@ -252,7 +254,10 @@ def test_forged_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: st
         ("imgsz", "'large'", "expected whole numbers as .imgsz."),
         ("imgsz", "[0, 640]", "expected whole numbers as .imgsz."),
         ("imgsz", "[99999999, 640]", "size of its input"),
-        ("stride", "7777", "size of its input"),
+        ("stride", "7777", "size of its input, by 'imgsz' and 'stride' in its metadata"),
+        ("stride", str(10**30), "by 'imgsz' and 'stride'"),
+        ("stride", "0x" + "f" * 5000, "'stride' in its metadata is no literal"),
+        ("imgsz", str(10**30), "by 'imgsz' and 'stride'"),
     ],
 )
 def test_forged_metadata(tmp_path: Path, key: str, value: str, why: str) -> None:

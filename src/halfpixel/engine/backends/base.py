@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from halfpixel.errors import ModelFileError
-from halfpixel.nn.network import Outputs
+from halfpixel.nn.network import Network, Outputs
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.images import ImageBatch, Limits
 
@@ -47,11 +47,11 @@ class Backend(ABC):
         return f"{type(self).__name__}({self.precision})"
 
 
-def run_checked(backend: Backend, batch: ImageBatch, limits: Limits) -> Outputs:
+def run_checked(backend: Backend, network: Network, batch: ImageBatch, limits: Limits) -> Outputs:
     """What a backend gives for a batch, if all of it are numbers: of NaN there would be no objects, without a word.
 
     Raises:
-        ModelFileError: an output has NaN or infinity; it is named.
+        ModelFileError: an output has NaN or infinity, or is none that the network has; it is named.
     """
     outputs = backend.run(batch, limits)
     for name, tensor in outputs.items():
@@ -60,7 +60,19 @@ def run_checked(backend: Backend, batch: ImageBatch, limits: Limits) -> Outputs:
                 f"the network computed numbers that are not finite ({name}, with {backend.name} in "
                 f"{backend.precision}): its weights may be damaged, or too large for this precision"
             )
+    _check_rows(outputs, network, len(batch))
     return outputs
+
+
+def _check_rows(outputs: Outputs, network: Network, images: int) -> None:
+    """A graph in a file may give anything."""
+    found = {name: list(outputs[name].shape[:1]) for name, axis in network.layout.items() if axis == "row"}
+    for name, rows in found.items():
+        if rows != found["image_index"] or not rows:
+            raise ModelFileError(f"the network gave {name} {rows} for image_index {found['image_index']}")
+    for name, most in (("labels", len(network.class_names)), ("image_index", images)):
+        if name in found and found[name] != [0] and (last := int(outputs[name].max())) >= most:
+            raise ModelFileError(f"the network gave {name} up to {last}, expected 0 to {most - 1}")
 
 
 def native_precision(device: torch.device) -> ComputePrecision:

@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision
+from halfpixel.engine.backends.base import Backend, BackendName, ComputePrecision, run_checked
 from halfpixel.engine.backends.graph_backend import GRAPH_INPUTS, ExportedBackend
 from halfpixel.engine.backends.onnx import OnnxBackend
 from halfpixel.engine.backends.openvino import OpenVinoBackend
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ModelFileError, reason
 from halfpixel.nn.network import Network, Outputs
-from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.zoo.fitting import outline
 from halfpixel.zoo.foreign.yolo_seg import open_yolo_seg
 from halfpixel.zoo.modelfile import DESCRIPTION, ModelInfo, build_described, parse_info
@@ -24,6 +24,10 @@ SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """What the files of each runtime are called."""
 
 
+TRIED_CELLS, TRIED_OBJECTS = 4, 8
+"""A graph is tried out on an image of so many times what its sides are multiples of, and may find so many objects."""
+
+
 def open_file(path: Path, threads: int | None = None) -> ExportedBackend:
     """The runtime for an exported file.
 
@@ -31,7 +35,7 @@ def open_file(path: Path, threads: int | None = None) -> ExportedBackend:
         ModelFileError: the file cannot be opened.
         MissingDependencyError: the runtime is not installed.
     """
-    return OnnxBackend(path, threads) if path.suffix == SUFFIXES["onnx"] else OpenVinoBackend(path, threads)
+    return OnnxBackend(path, threads) if path.suffix.lower() == SUFFIXES["onnx"] else OpenVinoBackend(path, threads)
 
 
 def open_exported(path: Path, threads: int | None = None) -> tuple[Network, ModelInfo, Backend]:
@@ -57,7 +61,30 @@ def open_exported(path: Path, threads: int | None = None) -> tuple[Network, Mode
             f"{path}: not the graph of {info.variant}: {wrong} is {'missing' if missing else 'unknown'}"
         )
     model.only_predicts = "the file was exported, and its weights are not at hand; give the model file"
-    return model.eval(), info, backend
+    _try_out(model.eval(), info, backend)
+    return model, info, backend
+
+
+def _try_out(model: Network, info: ModelInfo, backend: ExportedBackend) -> None:
+    """Look at a small black image, so that a graph that does not fit its description is known before the first one.
+
+    Raises:
+        ModelFileError: what the graph gives is not what the network would.
+    """
+    side = TRIED_CELLS * info.input.divisor
+    batch, limits = (
+        ImageBatch(torch.zeros(1, 3, side, side), torch.tensor([[side, side]])),
+        Limits.of(0.0, TRIED_OBJECTS),
+    )
+    not_its, outputs = f"{backend.path}: not the graph of {info.variant}", dict[str, torch.Tensor]()
+    try:
+        outputs = run_checked(backend, model, batch, limits)
+        model.decode(outputs, [Resized((side, side), (side, side))], limits)
+    except ModelFileError as error:
+        raise ModelFileError(f"{not_its}: {str(error).removeprefix(f'{backend.path}: ')}") from error
+    except Exception as error:  # of many classes: shapes and types may be any
+        given = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in outputs.items()) or "what it gives"
+        raise ModelFileError(f"{not_its}, which cannot make objects of {given} ({reason(error)})") from error
 
 
 class ForeignBackend(Backend):

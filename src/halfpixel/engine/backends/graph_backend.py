@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from halfpixel.engine.backends.base import Backend, ComputePrecision
-from halfpixel.errors import ModelFileError
+from halfpixel.errors import ModelFileError, reason
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.zoo.foreign.graph_file import Arrays
@@ -63,8 +63,7 @@ class ExportedBackend(Backend):
         try:
             return self._run(inputs)
         except Exception as error:  # of many classes that have no common base
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            why = lines[-1] if lines else type(error).__name__
+            why = reason(error, last_line=True)
             raise ModelFileError(f"{self.path}: {self.name} cannot run it ({why})") from error
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 from halfpixel.engine.backends.base import BackendName
 from halfpixel.engine.backends.graph_backend import ExportedBackend
-from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.errors import MissingDependencyError, ModelFileError, reason
 from halfpixel.zoo.foreign.graph_file import Arrays, GraphFile, Port
 
 
@@ -43,8 +43,7 @@ class OnnxBackend(ExportedBackend):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of a dozen classes that have no common base
-            why = str(error).strip().partition("\n")[0]
-            raise ModelFileError(f"{path}: ONNX Runtime cannot open it ({why})") from error
+            raise ModelFileError(f"{path}: ONNX Runtime cannot open it ({reason(error)})") from error
         self._describe(dict(self._session.get_modelmeta().custom_metadata_map))
         self.inputs = [one.name for one in self._session.get_inputs()]
         self.outputs = [one.name for one in self._session.get_outputs()]

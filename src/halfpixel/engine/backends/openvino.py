@@ -11,9 +11,12 @@ import numpy as np
 
 from halfpixel.engine.backends.base import BackendName
 from halfpixel.engine.backends.graph_backend import PRECISION, ExportedBackend
-from halfpixel.errors import MissingDependencyError, ModelFileError
+from halfpixel.errors import MissingDependencyError, ModelFileError, reason
 from halfpixel.zoo.foreign.graph_file import Arrays
 from halfpixel.zoo.modelfile import DESCRIPTION
+
+BEGINS_WITHIN = 4096
+"""Bytes of an `.xml` file in which the network has to begin, after what XML may say before it."""
 
 
 class OpenVinoBackend(ExportedBackend):
@@ -43,6 +46,9 @@ class OpenVinoBackend(ExportedBackend):
         for file in (path, path.with_suffix(".bin")):
             if not file.is_file():
                 raise ModelFileError(f"{file}: no such file; an OpenVINO model is an .xml and a .bin file")
+        with path.open("rb") as content:
+            if b"<net" not in content.read(BEGINS_WITHIN):  # its readers of other formats would print theirs
+                raise ModelFileError(f"{path}: not an OpenVINO model: expected XML that begins with <net")
         try:
             core = openvino.Core()
             model = core.read_model(path)
@@ -50,8 +56,7 @@ class OpenVinoBackend(ExportedBackend):
             metadata = {key: str(model.get_rt_info([key]).value) for key in said}
             self._compiled = core.compile_model(model, "CPU", options)
         except Exception as error:  # RuntimeErrors mostly, with a C++ traceback in the message
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise ModelFileError(f"{path}: OpenVINO cannot open it ({lines[-1] if lines else error})") from error
+            raise ModelFileError(f"{path}: OpenVINO cannot open it ({reason(error, last_line=True)})") from error
         self._describe(metadata)
         self.inputs = [one.get_any_name() for one in self._compiled.inputs]
         self.outputs = [one.get_any_name() for one in self._compiled.outputs]

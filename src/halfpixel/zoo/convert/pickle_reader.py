@@ -89,7 +89,7 @@ def parse_pickle(data: bytes, path: Path) -> Any:
     Raises:
         ModelFileError: see `read_pickle`.
     """
-    machine, doing = _Machine(), "at its start"
+    machine, doing = _Machine(len(data)), "at its start"
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             doing = f"{opcode.name} at byte {position}"
@@ -104,9 +104,10 @@ def parse_pickle(data: bytes, path: Path) -> Any:
 
 
 class _Machine:
-    """The stack and the memo that a pickle works with."""
+    """The stack and the memo that a pickle works with, and how many bytes it may still make of texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -179,13 +180,20 @@ class _Machine:
             raise _RefusedError(f"it sets an item of a {type(self.top()).__name__}")
         self.top().update(_pairs(items))
 
+    def encoded(self, text: str) -> bytes:
+        """The bytes that a text stands for; each text is in the file, so all of them are no more than that."""
+        self.most_bytes -= len(text)
+        if self.most_bytes < 0:
+            raise _RefusedError("its texts make more bytes than the file")
+        return text.encode("latin1")
+
     def reduce(self) -> None:
         function, arguments = self.popped(2)
         if not isinstance(function, _Name):
             raise _RefusedError(f"it wants to call a {type(function).__name__}")
         if type(arguments) is not tuple:
             raise _RefusedError(f"it wants to call {function.text} with a {type(arguments).__name__}")
-        self.push(_called(function.text, arguments))
+        self.push(_called(function.text, arguments, self.encoded))
 
     def build(self) -> None:
         state = self.pop()
@@ -196,6 +204,7 @@ class _Machine:
             if type(state) is not tuple or len(state) != 5:
                 raise _RefusedError("an array's state is not one")
             _, shape, kind, columns_first, content = state
+            content = self.encoded(content) if isinstance(content, str) else content  # Python 2
             target.values = _array(content, kind, shape, "F" if columns_first is True or columns_first == 1 else "C")
             self.stack[-1] = target.values
         elif type(target) is dict and type(state) is dict and set(state) <= {"_metadata"}:
@@ -280,7 +289,7 @@ def _named(module: Any, name: Any) -> _Name:
     return _Name(text)
 
 
-def _called(name: str, arguments: tuple[Any, ...]) -> Any:
+def _called(name: str, arguments: tuple[Any, ...], encoded: Callable[[str], bytes]) -> Any:
     """What a function of numpy's pickles gives."""
     if name in RECONSTRUCT and arguments[:1] == (_Name("numpy.ndarray"),):
         return _Array()
@@ -289,9 +298,10 @@ def _called(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in FROM_BUFFER and len(arguments) == 4 and arguments[3] in ("C", "F"):
         return _array(arguments[0], arguments[1], arguments[2], arguments[3])
     if name in SCALAR and len(arguments) == 2:
-        return _array(arguments[1], arguments[0], (), "C")[()]
+        content = encoded(arguments[1]) if isinstance(arguments[1], str) else arguments[1]
+        return _array(content, arguments[0], (), "C")[()]
     if name == "_codecs.encode" and len(arguments) == 2 and arguments[1] == "latin1" and isinstance(arguments[0], str):
-        return arguments[0].encode("latin1")
+        return encoded(arguments[0])
     if name in BYTES and not arguments:
         return b""
     if name == "collections.OrderedDict" and not arguments:
@@ -310,8 +320,6 @@ def _array(content: Any, kind: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     """No larger than its content, which stays where it is."""
     if not isinstance(kind, _Type):
         raise _RefusedError(f"it wants an array of {_kind(kind)}")
-    if isinstance(content, str):  # Python 2
-        content = content.encode("latin1")
     sides = shape if type(shape) is tuple else None
     if sides is None or len(sides) > 32 or not all(type(one) is int and 0 <= one < 1 << 40 for one in sides):
         raise _RefusedError(f"{_shown(shape)} is the shape of no array")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.zoo.coco_classes import coco_classes
+from halfpixel.zoo.fitting import kind_of
 from halfpixel.zoo.modelfile import MOST_CLASSES
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -43,21 +44,25 @@ def weights_in(checkpoint: Mapping[str, Any], prefixes: Sequence[str] = PREFIXES
         raise ModelFileError(
             f"no state dict (names of weights and their tensors), neither as it is nor as {' or '.join(WRAPPERS)}"
         )
-    for key, tensor in state.items():
-        _check_plain(key, tensor)
+    state = {key: _plain(key, tensor) for key, tensor in state.items()}
     while prefix := next((one for one in prefixes if all(key.startswith(one) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
 
 
-def _check_plain(key: str, tensor: Tensor) -> None:
-    """Refuse what tensors in a file may be besides numbers, each with a place of its own, that lie in the file."""
-    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_meta:
+def _plain(key: str, tensor: Tensor) -> Tensor:
+    """A tensor of numbers, each with a place of its own, that lie in the file; those of 8 bits in 32.
+
+    Torch can do hardly anything with floating-point numbers of 8 bits.
+    """
+    odd = tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_meta
+    if odd or kind_of(tensor) == "several in a byte":
         raise ModelFileError(f"the weights {key!r:.100} are not plain numbers, but sparse, quantized or not there")
     if tensor.numel() * tensor.element_size() > (held := tensor.untyped_storage().nbytes()):
         raise ModelFileError(f"the weights {key!r:.100} are {list(tensor.shape)}, but only {held:,} bytes are there")
     if tensor.ndim == 0 and key.endswith(("weight", "bias")):
         raise ModelFileError(f"the weights {key!r:.100} are a single number")
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
 
 
 def renamed(key: str, renames: Renames, what: str) -> str:

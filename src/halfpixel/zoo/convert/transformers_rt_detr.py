@@ -43,6 +43,15 @@ PUBLISHED = (
 
 LEFT_OUT = r"denoising_class_embed\.weight|.+\.num_batches_tracked|.+\.n_points_scale"
 
+KNOWN = (
+    r"backbone\.model\.(?:embedder|encoder)\..+",
+    r"encoder\.(?:encoder|aifi|lateral_convs|downsample_convs|fpn_blocks|pan_blocks)\..+",
+    r"decoder\.(?:layers|query_pos_head|class_embed|bbox_embed)\..+",
+    r"(?:(?:encoder|decoder)_input_proj|enc_output|enc_score_head|enc_bbox_head|class_embed|bbox_embed)\..+",
+    r"denoising_class_embed\.weight",
+)
+"""Names of weights, as far as they tell whose they are."""
+
 _ENDS = {
     "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj", "out": "self_attn.out_proj",
     "expand": "fc1", "project": "fc2", "norm_attention": "self_attn_layer_norm", "norm_among": "self_attn_layer_norm",

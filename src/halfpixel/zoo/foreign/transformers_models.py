@@ -13,19 +13,17 @@ where the network says them, at a quarter of the size, before the maps are enlar
 
 from __future__ import annotations
 
-import json
-import re
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
+from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError, reason
 from halfpixel.nn.decoding import RowRules, as_rows, detections, of_image
 from halfpixel.nn.network import Axis, Outputs
 from halfpixel.ops.assemble import assemble
@@ -36,10 +34,17 @@ from halfpixel.structures.images import InputRules, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.fitting import check_finite
 from halfpixel.zoo.foreign.predicts_only import PredictsOnly
-from halfpixel.zoo.modelfile import ModelInfo, is_described
-
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-"""Files beside the weights: what the network is like, and how images are prepared."""
+from halfpixel.zoo.foreign.transformers_folder import (
+    CONFIG,
+    PREPROCESSOR,
+    Config,
+    are_numbers,
+    is_of_transformers,
+    numbered,
+    read_config,
+    read_json,
+)
+from halfpixel.zoo.modelfile import ModelInfo
 
 FINER = 4.0
 """Cells of a soft mask along a cell of the network's map: fine enough to bend where whole-image logits would."""
@@ -189,48 +194,33 @@ NETWORKS: dict[str, tuple[type[QueryNetwork], str]] = {
 """Ours and transformers' class, by what a file says as `model_type`."""
 
 
-def is_of_transformers(path: Path) -> bool:
-    """Whether weights are not ours, and have a description of transformers beside them."""
-    return path.suffix == ".safetensors" and path.with_name(CONFIG).is_file() and not is_described(path)
-
-
 def runs_in_transformers(path: Path) -> bool:
-    """Whether it is a network that only transformers runs."""
-    return is_of_transformers(path) and _read_json(path.with_name(CONFIG)).get("model_type") in NETWORKS
+    """Whether it is a network that only transformers runs.
+
+    Raises:
+        ModelFileError: see `read_config`.
+    """
+    return is_of_transformers(path) and read_config(path).model_type in NETWORKS
 
 
 def described_as(path: Path) -> str:
     """What is wrong with a network that is none of those, for a message."""
-    kind = _read_json(path.with_name(CONFIG)).get("model_type")
-    return f"expected a network of the type {' or '.join(NETWORKS)} in {CONFIG}, got {kind!r:.60}"
-
-
-def names_in_config(path: Path) -> tuple[str, ...] | None:
-    """The classes that a description of transformers names, None where it names none.
-
-    Raises:
-        ModelFileError: it cannot be read.
-    """
-    named = _read_json(path.with_name(CONFIG)).get("id2label")
-    if not isinstance(named, dict) or not all(key.isdecimal() for key in named):
-        return None
-    names = class_names({int(key): name for key, name in named.items()})
-    return None if _are_numbers(names) else names
+    return f"expected a network of the type {' or '.join(NETWORKS)} in {CONFIG}, got {read_config(path).model_type!r}"
 
 
 def open_transformers(path: Path, usual: Sequence[str] = ()) -> tuple[QueryNetwork, ModelInfo]:
     """A network of transformers and its description, ready to predict. Nothing is fetched, and no code run.
 
     Args:
-        path: `model.safetensors` in a folder as transformers writes it, with `config.json`.
+        path: the weights, with the `config.json` that transformers wrote beside them.
         usual: names of the classes, where that only numbers so many.
 
     Raises:
         ModelFileError: another network, or files that do not go together.
         MissingDependencyError: transformers is not installed, or too old.
     """
-    config = _read_json(path.with_name(CONFIG))
-    kind = str(config.get("model_type"))
+    config = read_config(path)
+    kind = config.model_type
     if kind not in NETWORKS:
         raise ModelFileError(f"{path}: {described_as(path)}")
     ours, theirs = NETWORKS[kind]
@@ -241,13 +231,13 @@ def open_transformers(path: Path, usual: Sequence[str] = ()) -> tuple[QueryNetwo
         )
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what it would warn of is an error here
-    network = _load(getattr(transformers, theirs), path)
-    names = class_names(network.config.id2label)
-    if _are_numbers(names) and len(usual) == len(names):
+    network = _load(getattr(transformers, theirs), path, config)
+    names = numbered(network.config.id2label)
+    if are_numbers(names) and len(usual) == len(names):
         names = tuple(usual)
     rules = _input_rules(path, network.config, stretch=kind == "rf_detr")
     try:
-        info = ModelInfo(kind, names, rules, source=str(config.get("_name_or_path") or path.parent.name))
+        info = ModelInfo(kind, names, rules, source=str(config.everything.get("_name_or_path") or path.parent.name))
     except ArgumentError as error:
         raise ModelFileError(f"{path.with_name(CONFIG)}: {error}") from error
     model = ours(names, network, rules)
@@ -258,14 +248,27 @@ def open_transformers(path: Path, usual: Sequence[str] = ()) -> tuple[QueryNetwo
     return model.eval(), info
 
 
-def _load(kind: Any, path: Path) -> Any:
-    """A network with all of its weights."""
-    how = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+def _load(kind: Any, path: Path, config: Config) -> Any:
+    """A network with all of its weights. It is made of these two files alone, whatever lies beside them."""
+    if config.everything.get("backbone") and not config.everything.get("backbone_config"):
+        raise ModelFileError(
+            f"{path.with_name(CONFIG)}: backbone: it would be looked up on the hub; backbone_config is read"
+        )
+    attention = {"attn_implementation": "sdpa"}  # others may be fetched, or are for GPUs
     try:  # shapes that differ are told of below, by name
-        network, told = kind.from_pretrained(path.parent, output_loading_info=True, ignore_mismatched_sizes=True, **how)
+        described = kind.config_class.from_dict({**config.everything, **attention})
+        network, told = kind.from_pretrained(
+            None,
+            config=described,
+            state_dict=load_file(path),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            **attention,
+        )
     except Exception as error:  # of many classes that have no common base
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelFileError(f"{path}: transformers cannot read it ({lines[0] if lines else error})") from error
+        raise ModelFileError(f"{path}: transformers cannot read it ({reason(error)})") from error
     mismatched = [one[0] if isinstance(one, tuple) else one for one in told["mismatched_keys"]]
     for what, wrong in (
         ("is missing", told["missing_keys"]),
@@ -280,7 +283,7 @@ def _load(kind: Any, path: Path) -> Any:
 def _input_rules(path: Path, config: Any, stretch: bool) -> InputRules:
     """How images are prepared: by what lies beside the weights, else as is usual."""
     file = path.with_name(PREPROCESSOR)
-    said = _read_json(file) if file.is_file() else {}
+    said = read_json(file) if file.is_file() else {}
     size = said.get("size", {})
     side = None if stretch else config.image_size
     exact = (side, side)
@@ -294,25 +297,3 @@ def _input_rules(path: Path, config: Any, stretch: bool) -> InputRules:
         return from_plain(InputRules, {"exact_hw": exact, "stretch": stretch, **given})
     except ArgumentError as error:
         raise ModelFileError(f"{file}: {error}") from error
-
-
-def class_names(id2label: Mapping[int, str]) -> tuple[str, ...]:
-    """Names in the order of their numbers; one that is there twice, as for what COCO left out, gets its number."""
-    names = [str(id2label[k]) for k in sorted(id2label)]
-    times = Counter(names)
-    return tuple(name if times[name] == 1 else f"{name} {k}" for k, name in enumerate(names))
-
-
-def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether transformers made the names up."""
-    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(said, dict):
-        raise ModelFileError(f"{path}: expected a JSON object, got {type(said).__name__}")
-    return said

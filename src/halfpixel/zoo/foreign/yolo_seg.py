@@ -13,6 +13,7 @@ files and from the shapes of their tensors; no code of their makers was looked a
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -305,15 +306,16 @@ def _image_input(file: GraphFile) -> tuple[str, Port]:
 def _input_rules(file: GraphFile, port: Port) -> InputRules:
     """A graph of one size gets a letterbox of that size; one of any size what the metadata says, else the usual."""
     height, width = port.shape[2:]
+    by = ", by 'imgsz' and 'stride' in its metadata" if height is None else ""
     try:
         if height is not None and width is not None:
             return InputRules((0, 0, 0), (1, 1, 1), exact_hw=(height, width))
         side = max(_numbers(file, "imgsz", USUAL_SIDE))
         stride = max(_numbers(file, "stride", 32))
-        divisor = int(np.lcm(32, max(stride, 1)))
+        divisor = math.lcm(32, stride)
         return InputRules((0, 0, 0), (1, 1, 1), shortest_side=side, longest_side=side, divisor=divisor)
     except ArgumentError as error:
-        raise ModelFileError(f"{file.path}: the size of its input: {error}") from error
+        raise ModelFileError(f"{file.path}: the size of its input{by}: {error}") from error
 
 
 def class_names(file: GraphFile) -> tuple[str, ...] | None:
@@ -327,9 +329,9 @@ def class_names(file: GraphFile) -> tuple[str, ...] | None:
     said = _literal(file, "names")
     if isinstance(said, dict):
         if set(said) != set(range(len(said))):
+            first = ", ".join(f"{one!r:.30}" for one in list(said)[:5])
             raise ModelFileError(
-                f"{file.path}: its metadata numbers the names of classes {', '.join(map(repr, list(said)[:5]))}...: "
-                f"expected 0 to {len(said) - 1}"
+                f"{file.path}: its metadata numbers the names of classes {first}...: expected 0 to {len(said) - 1}"
             )
         said = [said[k] for k in range(len(said))]
     if not isinstance(said, list | tuple) or not said or not all(isinstance(one, str) for one in said):
@@ -356,7 +358,9 @@ def _literal(file: GraphFile, key: str) -> Any:
     try:
         if len(text) > LONGEST_TEXT:
             raise ValueError
-        return ast.literal_eval(text.strip())
+        value = ast.literal_eval(text.strip())
+        repr(value)  # a number of thousands of digits cannot be shown
+        return value
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ModelFileError(f"{file.path}: '{key}' in its metadata is no literal: {text[:60]!r}") from error
 
