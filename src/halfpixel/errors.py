@@ -61,9 +61,8 @@ def reason(error: BaseException, *, last_line: bool = False) -> str:
         error: of any class.
         last_line: take that line alone, for libraries that tell first where in their code it was.
     """
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).partition("; use sys.")[
-        0
-    ]  # Python's advice on long numbers
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
+    text = text.partition("; use sys.")[0]  # Python's advice on numbers of thousands of digits
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     text = (lines[-1] if last_line else " ".join(lines)) if lines else type(error).__name__
     text = re.sub(r"[\x00-\x1f\x7f]", " ", text)
