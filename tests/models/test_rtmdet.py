@@ -54,7 +54,7 @@ def crowd(objects: int) -> tuple[PointOutputs, Tensor]:
         kernels[rows + shift, NUMBERS : NUMBERS + 2] = centres
     strides = torch.full((CELLS**2,), float(STRIDE))
     return PointOutputs(
-        logits, boxes_xyxy[None], kernels[None], torch.zeros(1, 8, CELLS, CELLS), points, strides
+        logits, boxes_xyxy[None], lambda _, chosen: kernels[chosen], torch.zeros(1, 8, CELLS, CELLS), points, strides
     ), centres
 
 

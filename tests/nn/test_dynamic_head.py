@@ -99,7 +99,9 @@ def test_boxes_reach_from_points_by_strides(cell_point: float) -> None:
                 points.append([x, y, 8.0 * stride])
                 expected.append([x - 0.5 * stride, y - stride, x + 2 * stride, y])
     torch.testing.assert_close(said.boxes_xyxy[0], torch.tensor(expected))
-    torch.testing.assert_close(said.kernels[0, :, NUMBERS:], torch.tensor(points))
+    with torch.no_grad():
+        kernels = said.kernels(0, torch.arange(len(points)))
+    torch.testing.assert_close(kernels[:, NUMBERS:], torch.tensor(points))
     torch.testing.assert_close(said.points_xy, torch.tensor(points)[:, :2])
     assert said.strides.tolist() == [8.0] * 24 + [16.0] * 6
     assert said.maps.shape == (1, MAPS, 4, 6)
@@ -115,10 +117,25 @@ def test_levels_share_convolutions_of_class_and_box_and_nothing_else() -> None:
         assert {one.split(".")[1] for one in names if one.startswith(name)} == {"0", "1"}
 
 
+def test_each_point_has_the_numbers_of_its_own_level() -> None:
+    model = head()
+    pyramid = [torch.randn(2, 16, 4, 6), torch.randn(2, 16, 2, 3)]
+    with torch.no_grad():
+        kernels = model(pyramid).kernels(1, torch.tensor([29, 7, 24]))
+        fine, coarse = (
+            layer(tower(x))[1].flatten(1).T
+            for layer, tower, x in zip(model.filters, model.kernel_towers, pyramid, strict=True)
+        )
+        nothing = model(pyramid).kernels(0, torch.tensor([], dtype=torch.int64))
+    torch.testing.assert_close(kernels[:, :NUMBERS], torch.stack([coarse[5], fine[7], coarse[0]]))
+    assert nothing.shape == (0, KERNEL)
+
+
 def test_half_precision_keeps_coordinates() -> None:
     model = head().bfloat16()
     pyramid = [torch.randn(1, 16, 4, 600).bfloat16(), torch.randn(1, 16, 2, 300).bfloat16()]
     with torch.no_grad():
         said = model(pyramid)
-    assert said.points_xy[599].tolist() == [4796.0, 4.0]
-    assert said.kernels.dtype == said.boxes_xyxy.dtype == said.logits.dtype == torch.float32
+        kernels = said.kernels(0, torch.tensor([599, 2999]))
+    assert said.points_xy[599].tolist() == kernels[0, NUMBERS:-1].tolist() == [4796.0, 4.0]
+    assert kernels.dtype == said.boxes_xyxy.dtype == said.logits.dtype == torch.float32

@@ -84,8 +84,10 @@ def test_what_the_head_says(pair: Pair) -> None:
     priors = torch.cat(priors_of(pair))
     low, high = priors[:, :2] - rows[1][0, :, :2], priors[:, :2] + rows[1][0, :, 2:]
     torch.testing.assert_close(said.boxes_xyxy[0], torch.cat([low, high], 1), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(said.kernels[:, :, :NUMBERS], rows[2], rtol=1e-9, atol=1e-9)
-    assert said.kernels.shape[2] == KERNEL
+    with torch.no_grad():
+        kernels = said.kernels(0, torch.arange(rows[2].shape[1]))
+    torch.testing.assert_close(kernels[:, :NUMBERS], rows[2][0], rtol=1e-9, atol=1e-9)
+    assert kernels.shape[1] == KERNEL
     torch.testing.assert_close(said.maps, maps, rtol=1e-9, atol=1e-9)
 
 
@@ -100,15 +102,16 @@ def priors_of(pair: Pair) -> list[Tensor]:
 def test_masks_on_the_whole_map(pair: Pair) -> None:
     with torch.no_grad():
         said = pair.ours._said(photograph())
-        chosen = torch.arange(3, said.kernels.shape[1], 37)  # of every level
+        chosen = torch.arange(3, len(said.points_xy), 37)  # of every level
+        kernels = said.kernels(0, chosen)
         maps = said.maps.expand(len(chosen), -1, -1, -1)
-        ours = pair.ours.apply_kernels(maps, said.kernels[0, chosen], torch.zeros(len(chosen), 2, dtype=torch.int64))
+        ours = pair.ours.apply_kernels(maps, kernels, torch.zeros(len(chosen), 2, dtype=torch.int64))
         priors = torch.cat(priors_of(pair))[chosen]
         head, maps = pair.theirs.bbox_head, pair.said[3][0]
         generator = head.prior_generator.single_level_grid_priors
         # it would make coordinates in float32
         head.prior_generator.single_level_grid_priors = lambda *a, **k: generator(*a, **k | {"dtype": torch.float64})
-        theirs = head._mask_predict_by_feat_single(maps, said.kernels[0, chosen, :NUMBERS], priors)
+        theirs = head._mask_predict_by_feat_single(maps, kernels[:, :NUMBERS], priors)
         head.prior_generator.single_level_grid_priors = generator
     assert theirs.std() > 1
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)

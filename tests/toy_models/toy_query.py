@@ -98,7 +98,7 @@ class ToyQuery(KernelNetwork):
             one = detections(best, boxes_xyxy[k, queries], size_hw, limits, None, finite)
             exhausted = (scores > limits.score_threshold.to(scores.device)).all()
             found.append(one._replace(sources=queries[one.sources], saturated=one.saturated | exhausted))
-        return self.as_outputs(found, list(kernels), maps)
+        return self.as_outputs(found, [kernels[k, one.sources] for k, one in enumerate(found)], maps)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """`class`, `box` and `mask`; each object is one cell's, by the assignment that costs least."""

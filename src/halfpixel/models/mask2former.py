@@ -246,7 +246,7 @@ class Mask2Former(KernelNetwork):
             one = detections(scores, boxes_xyxy, size_hw, limits, None, finite)
             full = (scores.amax(1) > limits.score_threshold.to(scores.device)).all()
             found.append(one._replace(saturated=one.saturated | full))
-        return self.as_outputs(found, list(kernels), maps)
+        return self.as_outputs(found, [kernels[k, one.sources] for k, one in enumerate(found)], maps)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The terms `class`, `mask` (binary cross-entropy) and `dice`, each summed over the decoder's layers."""

@@ -181,7 +181,8 @@ class RTDETR(KernelNetwork):
         if self.masks is None or maps is None:
             counts = {name: torch.stack([getattr(one, name) for one in found]) for name in ("candidates", "saturated")}
             return as_rows(found) | counts | {"candidates": counts["candidates"][:, None]}
-        return self.as_outputs(found, list(self.masks.kernels(last.hidden)), maps)
+        kernels = [self.masks.kernels(last.hidden[k, one.sources]) for k, one in enumerate(found)]
+        return self.as_outputs(found, kernels, maps)
 
     def queries(self, limits: Limits) -> int:
         """How many queries there are for a detection limit, unless there are fewer cells."""

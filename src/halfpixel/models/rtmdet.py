@@ -173,7 +173,7 @@ class RTMDet(KernelNetwork):
             logits, corners = said.logits[k], said.boxes_xyxy[k]
             finite = is_finite(logits, corners)
             found.append(detections(logits.sigmoid(), corners, size_hw, limits, settings.box_iou, finite, considered))
-        return self.as_outputs(found, list(said.kernels), said.maps)
+        return self.as_outputs(found, [said.kernels(k, one.sources) for k, one in enumerate(found)], said.maps)
 
     def losses(self, images: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The terms `class`, `box` and `mask`, each a scalar; train on their sum (section 3.3).
@@ -187,7 +187,7 @@ class RTMDet(KernelNetwork):
             parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
         weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
         quality, count = (mean_count(float(one), said.logits.device) for one in (weight, samples))
-        nothing = zero_of(said.boxes_xyxy, said.kernels, said.maps)
+        nothing = zero_of(said.boxes_xyxy, said.kernels(0, torch.arange(1)), said.maps)
         return {
             "class": classes / quality,
             "box": nothing + BOX_WEIGHT * corners / quality,
@@ -213,7 +213,7 @@ class RTMDet(KernelNetwork):
 
         chosen = torch.randperm(len(mine.points), generator=target.generator(MASK_CHOICE)).to(labels.device)
         chosen = chosen[: self.settings.mask_samples]
-        objects, said_of = mine.objects[chosen], said.kernels[k, mine.points[chosen]]
+        objects, said_of = mine.objects[chosen], said.kernels(k, mine.points[chosen])
         image, here = torch.zeros_like(objects), regions[objects]
         maps, grid = said.maps[k : k + 1], self.settings.mask_grid
         drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
@@ -270,8 +270,8 @@ def rtmdet_ins_x(class_names: Sequence[str], settings: Settings | None = None) -
 def rtmdet_lite(class_names: Sequence[str], settings: Settings | None = None) -> RTMDet:
     """RTMDet-Ins for CPUs and small objects, on EfficientNet-Lite0."""
     settings = settings or Settings(box_iou=0.7, mask_iou=0.4, mask_margin=0.125, mask_grid=28)
-    backbone, channels = EfficientNetLite(outputs=(1, 2, 4), even=True), 80
-    neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(96, 160, 288), norm=None)
+    backbone, channels = EfficientNetLite(outputs=(1, 2, 4), even=True), 48
+    neck = CSPNeXtPAFPN(backbone.channels, channels, 2, widths=(48, 96, 192), norm=None)
     head = DynamicHead(channels, len(class_names), backbone.strides, settings.cell_point, norm=None)
     return RTMDet(class_names, backbone, neck, head, settings)
 

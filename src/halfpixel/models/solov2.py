@@ -196,7 +196,7 @@ class SOLOv2(KernelNetwork):
             classes = torch.arange(of_image.shape[1], device=labels.device) == labels[:, None]
             one = detections(torch.where(classes, decayed[:, None], 0.0), extents, size_hw, limits, None, finite)
             found.append(one._replace(saturated=one.saturated | cut))
-            chosen.append(rows)
+            chosen.append(rows[one.sources])
         return self.as_outputs(found, chosen, said.maps)
 
     def _placed(self, kernels: Tensor, centres_xy: Tensor, level: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ class YOLACT(KernelNetwork):
             decoded = boxes.decode(said.deltas[k], anchors, BOX_WEIGHTS)
             finite = is_finite(*(one[k] for one in said), maps[k])
             found.append(detections(scores, decoded, size_hw, limits, self.settings.box_iou, finite, considered))
-        return self.as_outputs(found, list(said.coefficients), maps)
+        return self.as_outputs(found, [said.coefficients[k, one.sources] for k, one in enumerate(found)], maps)
 
     def _features(self, images: Tensor) -> list[Tensor]:
         """The pyramid, of those of the backbone's maps that it merges: the coarsest ones."""

@@ -6,7 +6,7 @@ arXiv:2212.07784).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,12 +33,16 @@ RARE = 0.01
 """How likely an object is anywhere, before training."""
 
 
+PointKernels = Callable[[int, Int[Tensor, "n"]], Float[Tensor, "n k"]]
+"""From an image's index and some of its points the numbers of their masks: of all points they would fill the memory."""
+
+
 class PointOutputs(NamedTuple):
     """What the head says of each point, all levels one after the other, in float32 or wider."""
 
     logits: Float[Tensor, "b p classes"]
     boxes_xyxy: Float[Tensor, "b p 4"]
-    kernels: Float[Tensor, "b p k"]
+    kernels: PointKernels
     maps: Float[Tensor, "b m h w"]
     points_xy: Float[Tensor, "p 2"]
     strides: Float[Tensor, "p"]
@@ -107,7 +111,7 @@ class DynamicHead(nn.Module):
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> PointOutputs:
         """What there is at each point of a pyramid, fine to coarse."""
-        logits, boxes_xyxy, kernels, points, strides = [], [], [], [], []
+        logits, boxes_xyxy, features, points, strides = [], [], [], [], []
         for level, (x, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
             shared = x
             for conv in self.tower:
@@ -117,17 +121,31 @@ class DynamicHead(nn.Module):
             logits.append(_rows(self.logits[level](shared)))
             low, high = (_rows(self.distances[level](shared)).relu() * stride).chunk(2, 2)
             boxes_xyxy.append(torch.cat([points[-1] - low, points[-1] + high], 2))
-            numbers = _rows(self.filters[level](self.kernel_towers[level](x)))
-            place = nn.functional.pad(points[-1], (0, 1), value=REACH * stride)
-            kernels.append(torch.cat([numbers, place.expand(len(numbers), -1, -1)], 2))
+            features.append(self.kernel_towers[level](x).flatten(2).transpose(1, 2))
+        of_masks, places, sides = torch.cat(features, 1), torch.cat(points), torch.cat(strides)
+
+        def kernels(image: int, chosen: Tensor) -> Tensor:
+            side = sides[chosen, None]
+            numbers = self._numbers(of_masks[image, chosen], side)
+            return torch.cat([numbers, places[chosen], REACH * side], 1)
+
         return PointOutputs(
             torch.cat(logits, 1),
             torch.cat(boxes_xyxy, 1),
-            torch.cat(kernels, 1),
+            kernels,
             wide(self.shared_maps(pyramid)),
-            torch.cat(points),
-            torch.cat(strides),
+            places,
+            sides,
         )
+
+    def _numbers(self, features: Float[Tensor, "n c"], sides: Float[Tensor, "n 1"]) -> Float[Tensor, "n 169"]:
+        """What each point's level makes of its features."""
+        cells = features[:, :, None, None]
+        of_levels = [
+            torch.where(sides == own, wide(layer(cells)).flatten(1), 0.0)
+            for own, layer in zip(self.strides, self.filters, strict=True)
+        ]
+        return torch.stack(of_levels).sum(0)
 
     def shared_maps(self, pyramid: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b m h w"]:
         """As large as the finest level, and made of all."""

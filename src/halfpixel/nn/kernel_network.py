@@ -42,11 +42,11 @@ class KernelNetwork(Network):
         """Logits of some objects in windows of the maps, whose first cells are told; uses no weights."""
         return linear_kernels(features, kernels, first_xy)
 
-    def as_outputs(self, found: Sequence[Found], kernels: Sequence[Float[Tensor, "_ k"]], maps: Tensor) -> Outputs:
-        """What `forward` returns, from the detections of each image and the kernels of all its references."""
+    def as_outputs(self, found: Sequence[Found], kernels: Sequence[Float[Tensor, "n k"]], maps: Tensor) -> Outputs:
+        """What `forward` returns, from the detections of each image and their kernels."""
         return {
             **as_rows(found),
-            "kernels": torch.cat([each[one.sources] for one, each in zip(found, kernels, strict=True)]).float(),
+            "kernels": torch.cat(list(kernels)).float(),
             "maps": maps.float(),
             "candidates": torch.stack([one.candidates for one in found])[:, None],
             "saturated": torch.stack([one.saturated for one in found]),

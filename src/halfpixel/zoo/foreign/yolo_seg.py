@@ -134,7 +134,7 @@ class YoloSeg(PredictsOnly, KernelNetwork):
             finite = is_finite(rows, prototypes)
             one, weights = self._objects(rows, origin_xy, size_hw.cpu(), limits, finite)
             found.append(one)
-            kernels.append(weights)
+            kernels.append(weights[one.sources])
             maps.append(prototypes)
             origins.append(origin_xy)
         return {**self.as_outputs(found, kernels, torch.stack(maps)), "origin_xy": torch.stack(origins)}
