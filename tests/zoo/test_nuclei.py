@@ -8,6 +8,7 @@ from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.load import load
 from halfpixel.evaluation.evaluation import evaluate
+from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 
@@ -24,6 +25,7 @@ def test_the_file_is_small_and_explains_itself() -> None:
     assert "BBBC038" in info.source
     assert info.recipe["steps"] > 0
     assert info.measured["mask_ap"] > 0.65
+    assert info.diameters == TrainedDiameters(61.0, 27.9, 75.0)
 
 
 @pytest.mark.slow
