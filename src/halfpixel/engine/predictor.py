@@ -316,7 +316,7 @@ class Predictor:
         """
         if self.info.diameters is None:
             raise ArgumentError(
-                "the model does not state the sizes of the objects that it was trained on; give the factor "
+                "`diameter`: the model does not state the sizes of the objects that it was trained on; give the factor "
                 "by which to enlarge images instead (`scale`)"
             )
         return self.info.diameters.scale_for(diameter_px, self.info.input.scale)
