@@ -128,6 +128,8 @@ def test_objects_are_brought_to_the_sizes_that_the_model_knows(predictor: Predic
     assert knowing.for_diameter(60.0).info.input.scale == pytest.approx(0.5)
     assert knowing.for_diameter(5.0).info.input.scale == pytest.approx(3.0)
     assert_same(knowing.for_diameter(60.0).predict(photograph()), predictor.at_scale(0.5).predict(photograph()))
+    assert knowing.fast().for_diameter(25.0).info.input.scale == 1  # two thirds
+    assert knowing.fast().for_diameter(12.0).info.input.scale == pytest.approx(1.25)  # as far as that is enough
     fitting = described(knowing, input=InputRules())
     assert fitting.for_diameter(10.0).info.input.scale == 2
 
