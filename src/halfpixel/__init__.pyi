@@ -21,6 +21,7 @@ from .jobs.export import export as export
 from .jobs.image_options import ImageOptions as ImageOptions
 from .jobs.model_options import SpeedOptions as SpeedOptions
 from .jobs.predict import predict_folder as predict_folder
+from .jobs.size_options import SizeOptions as SizeOptions
 from .jobs.sweep import sweep as sweep
 from .measure.density import density as density
 from .measure.object_table import measure_objects as measure_objects

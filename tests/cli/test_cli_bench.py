@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from halfpixel.evaluation.detection.object_matching import DetectionCounts
 from halfpixel.models import mask_rcnn
 from halfpixel.report import speed
 from halfpixel.report.speed import EXACT, Configuration, Measured, Quartiles
+from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo, save_model, settings_of
+from halfpixel.zoo.modelfile import ModelInfo, read_info, save_described, save_model, settings_of
 
 BF16 = Configuration("torch", "bf16")
 
@@ -71,6 +73,23 @@ def test_a_folder(halfpixel: Halfpixel, quick_model: Path, noise: Callable[..., 
     assert 'Not timed: onnx fp32: onnx is not installed: pip install "halfpixel[onnx]"' in lines
     assert any(line.startswith("Not timed: openvino int8: ") and "--calibrate" in line for line in lines)
     assert lines[-1].startswith("Fastest here with the same objects")
+
+
+@pytest.mark.usefixtures("torch_alone")
+def test_at_another_size(halfpixel: Halfpixel, quick_model: Path, noise: Callable[..., Path], tmp_path: Path) -> None:
+    image, sized = noise(tmp_path / "a.png"), tmp_path / "sized.safetensors"
+    info = replace(read_info(quick_model), diameters=TrainedDiameters(15.0, 10.0, 20.0))
+    save_described(sized, quick_model, info)
+    words = ("bench", image, "--model", sized, "--rounds", 1, "--json")
+    for size, fast in (("--diameter", True), ("--scale", False)):
+        ran = halfpixel(*words, size, 40 if size == "--diameter" else 0.5)
+        assert ran.code == 0
+        content = json.loads(ran.out)
+        assert content["looked_at"]["scale"] == [0.5, 0.5]
+        assert any(one["fast"] for one in content["configurations"]) == fast  # two thirds is another scale
+    ran = halfpixel("bench", "--model", sized, "--scale", 2)
+    assert ran.code == 2
+    assert "--diameter and --scale are for images of yours: give some" in ran.err
 
 
 @pytest.mark.usefixtures("torch_alone")

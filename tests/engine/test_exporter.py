@@ -32,6 +32,7 @@ from halfpixel.engine.export.exporter import export
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError
 from halfpixel.models import mask_rcnn, unet
+from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.zoo.modelfile import ModelInfo, settings_of
 
@@ -39,6 +40,7 @@ for needed in ("onnx", "onnxscript", "onnxruntime", "openvino"):
     pytest.importorskip(needed)
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_exported.py"
+DIAMETERS = TrainedDiameters(15.0, 10.0, 20.0)
 CPU = torch.device("cpu")
 
 
@@ -61,7 +63,7 @@ def make(variant: str, module: object, folder: Path, **settings: object) -> Made
     images = torch.stack([scene(96, seed=seed)[0] for seed in (1, 2)])
     model = enliven(smallest(module, **settings).eval(), images)
     rules = InputRules((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), scale=1.5, longest_side=320, stretch_below=0.9)
-    info = ModelInfo(variant, CLASSES, rules, settings_of(model), 0.3, 20, source="random")
+    info = ModelInfo(variant, CLASSES, rules, settings_of(model), 0.3, 20, source="random", diameters=DIAMETERS)
     predictor = Predictor(model, info, CPU, backend=TorchBackend(model, CPU, "fp32"))
     made = Made(predictor, folder / "cells.onnx", folder / "cells.xml")
     with pytest.MonkeyPatch.context() as patch:

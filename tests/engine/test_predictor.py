@@ -25,12 +25,14 @@ from halfpixel.errors import ArgumentError, ImageError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.nn.network import Outputs
 from halfpixel.structures.calibration import Calibration
+from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.modelfile import ModelInfo, settings_of
 
 CPU = torch.device("cpu")
 RULES = InputRules(scale=1.5, longest_side=256)
+CALIBRATION = Calibration(0.3, 0.05, 0.9, (0.05, 0.9), (0.1, 0.95), (1.0, 0.0), (0.0, 0.5, 0.0), (1.5, 2.5), (10, 12))
 
 
 def photograph(height: int = 60, width: int = 50, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -103,11 +105,67 @@ def test_class_names_must_be_different_texts(predictor: Predictor, names: Any) -
 
 
 def test_other_classes_are_not_calibrated(predictor: Predictor) -> None:
-    calibration = Calibration(
-        0.3, 0.05, 0.9, (0.05, 0.9), (0.1, 0.95), (1.0, 0.0), (0.0, 0.5, 0.0), (1.5, 2.5), (10, 12)
-    )
-    calibrated = Predictor(predictor.model, replace(predictor.info, calibration=calibration), CPU)
+    calibrated = described(predictor, calibration=CALIBRATION)
     assert calibrated.with_classes(["seed"]).info.calibration is None
+
+
+def described(predictor: Predictor, **changes: Any) -> Predictor:
+    return Predictor(predictor.model, replace(predictor.info, **changes), CPU)
+
+
+def test_another_scale_is_as_if_the_model_said_so(predictor: Predictor) -> None:
+    expected = described(predictor, input=replace(RULES, scale=0.75)).predict(photograph())
+    found = predictor.at_scale(0.75).predict(photograph())
+    assert_same(found, expected)
+    assert found.scale == 0.75
+    assert predictor.predict(photograph()).scale == predictor.info.input.scale == 1.5
+
+
+def test_objects_are_brought_to_the_sizes_that_the_model_knows(predictor: Predictor) -> None:
+    knowing = described(predictor, diameters=TrainedDiameters(20.0, 15.0, 30.0))
+    assert knowing.for_diameter(12.0) is knowing
+    assert knowing.for_diameter(21.0) is knowing  # 31.5 pixels are 30, but for a tenth
+    assert knowing.for_diameter(60.0).info.input.scale == pytest.approx(0.5)
+    assert knowing.for_diameter(5.0).info.input.scale == pytest.approx(3.0)
+    assert_same(knowing.for_diameter(60.0).predict(photograph()), predictor.at_scale(0.5).predict(photograph()))
+    assert knowing.fast().for_diameter(25.0).info.input.scale == 1  # two thirds
+    assert knowing.fast().for_diameter(12.0).info.input.scale == pytest.approx(1.25)  # as far as that is enough
+    fitting = described(knowing, input=InputRules())
+    assert fitting.for_diameter(10.0).info.input.scale == 2
+
+
+def test_each_image_at_its_own_scale(predictor: Predictor) -> None:
+    scales = {0: None, 1: 0.75, 2: 1.5, 3: 2.0}
+    pictures = {k: photograph(seed=k) for k in scales}
+    found = predictor.predict_in_order(scales, pictures.__getitem__, in_parallel=False, scale=scales.__getitem__)
+    for k, future in found:
+        expected = predictor if scales[k] is None else predictor.at_scale(scales[k] or 0)
+        assert_same(future.result(), expected.predict(pictures[k]))
+
+    def unknown(k: int) -> float:
+        raise ImageError(f"{k}: of unknown size")
+
+    with pytest.raises(ImageError, match="1: of unknown size"):
+        next(predictor.predict_in_order([1], pictures.__getitem__, scale=unknown))[1].result()
+
+
+def test_a_calibration_stays_with_its_scale(predictor: Predictor) -> None:
+    calibrated = described(predictor, calibration=CALIBRATION)
+    assert calibrated.at_scale(0.75).info.calibration is None
+    near = calibrated.at_scale(1.4)
+    assert near.info.calibration == replace(CALIBRATION, scales=(1.5, 1.5))
+    assert near.at_scale(1.3).info.calibration is None  # a tenth of a tenth is no tenth any more
+    assert near.at_scale(1.6).info.calibration == near.info.calibration
+
+
+def test_scales_that_cannot_be(predictor: Predictor) -> None:
+    with pytest.raises(ArgumentError, match="does not state the sizes of the objects that it was trained on"):
+        predictor.for_diameter(20.0)
+    with pytest.raises(ArgumentError, match="scale"):
+        predictor.at_scale(0.0)
+    one_size = described(predictor, input=InputRules(exact_hw=(96, 64)))
+    with pytest.raises(ArgumentError, match="`scale`: this network takes 64 x 96 pixels, and nothing smaller"):
+        one_size.at_scale(2.0)
 
 
 def test_the_objects_fit_the_image(predictor: Predictor) -> None:

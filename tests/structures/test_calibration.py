@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -93,6 +94,8 @@ def test_there_and_back_through_json() -> None:
         {"spread_weights": [math.inf, 0.1, 0.1]},
         {"reach": [1.0, math.nan]},
         {"smell": 1.0},
+        {"scales": [1.0]},
+        {"scales": [0.0, 1.0]},
     ],
     ids=str,
 )
@@ -109,6 +112,18 @@ def test_files_keep_the_names_that_earlier_versions_read() -> None:
     }  # fmt: skip
     assert KNOWN.to_json() == stored
     assert Calibration.from_json(stored) == KNOWN
+
+
+def test_it_holds_at_the_size_that_it_was_made_at() -> None:
+    """Another description of the model may change what is usual, so far as that is not written down."""
+    at_two = dataclasses.replace(KNOWN, scales=(2.0, 2.5))
+    assert Calibration.from_json(json.loads(json.dumps(at_two.to_json()))) == at_two
+    for scale, usual, holds in ((3.0, 3.0, True), (2.8, 3.0, True), (3.3, 3.0, True), (2.5, 3.0, False)):
+        assert KNOWN.holds_at(scale, usual) == holds
+    assert KNOWN.holds_at(None, None)
+    assert not KNOWN.holds_at(3.0, None)
+    for scale, holds in ((1.9, True), (2.2, True), (2.7, True), (3.0, False), (1.5, False), (None, False)):
+        assert at_two.holds_at(scale, 3.0) == holds
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 1.0, {}], ids=str)

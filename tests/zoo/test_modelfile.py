@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.calibration import Calibration
+from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import (
     ModelInfo,
@@ -31,6 +32,7 @@ from halfpixel.zoo.modelfile import (
     settings_of,
 )
 
+DIAMETERS = TrainedDiameters(60.0, 30.0, 80.0, 0.25)
 VARIANT = "mask_rcnn_lite"
 CLASSES = ("nucleus", "Zellkern ß")
 CALIBRATION = Calibration(
@@ -104,6 +106,12 @@ def test_another_description_leaves_the_weights_as_they_are(model: MaskRCNN, inf
 def test_a_description_without_a_calibration_is_the_one_that_older_versions_read(written: Path) -> None:
     with safe_open(written, framework="pt") as file:
         assert "calibration" not in json.loads(file.metadata()["halfpixel"])
+
+
+def test_sizes_come_along_where_they_are_known(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> None:
+    save_model(tmp_path / "m.safetensors", model, dataclasses.replace(info, diameters=DIAMETERS))
+    assert load_model(tmp_path / "m.safetensors")[1].diameters == DIAMETERS
+    assert "diameters" not in json.loads(description_of(info))  # older versions would not know what it is
 
 
 def test_half_the_size(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
@@ -244,6 +252,12 @@ WRONG: dict[str, tuple[object, ...]] = {
     "source": ({"a": 1}, "x" * 1_000_000, "\x1b[31m", "\ud800"),
     "licence": (None, 3),
     "calibration": ([], None, {}),
+    "diameters": ([], None, {}, {"typical_px": 60}, 60, [60, 30, 80], dataclasses.asdict(DIAMETERS) | {"smell": 1}),
+    **{
+        f"diameters.{name}": ("abc", -1, 0, None, [1], True, math.nan, 1e9)
+        for name in ("typical_px", "low_px", "high_px")
+    },
+    "diameters.network_um": ("abc", -1, 0, [1], True, math.nan),
     "input.scale": (0, -1, "abc", 1e9, 100, 1e-9, math.nan, math.inf, [1, 2], True),
     "input.divisor": (0, -32, "a", 10**9, 1, 1.5, 7, 48),
     "input.longest_side": (0, -5, 10**9, 1, 31, "a"),
@@ -273,7 +287,7 @@ def test_every_field_is_held_to_its_type_and_range(place: str, value: object, de
 
 @pytest.fixture
 def description(info: ModelInfo) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(description_of(info))
+    plain: dict[str, Any] = json.loads(description_of(dataclasses.replace(info, diameters=DIAMETERS)))
     return plain
 
 

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image, ImageFilter
 
 from halfpixel.data.formats.coco import read_coco
+from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.load import load
 from halfpixel.evaluation.evaluation import evaluate
+from halfpixel.structures.diameters import TrainedDiameters, equivalent_diameters, typical_diameter
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 
@@ -24,6 +29,7 @@ def test_the_file_is_small_and_explains_itself() -> None:
     assert "BBBC038" in info.source
     assert info.recipe["steps"] > 0
     assert info.measured["mask_ap"] > 0.65
+    assert info.diameters == TrainedDiameters(61.0, 27.9, 75.0)
 
 
 @pytest.mark.slow
@@ -35,6 +41,33 @@ def test_held_out_images(shared_data: Path) -> None:
     assert result.mask_ap.ap == pytest.approx(model.info.measured["mask_ap"], abs=0.002)
     accuracies = [one.counts.accuracy for one in result.slices["grey-dark"].detection]
     assert all(ours is not None and ours > best for ours, best in zip(accuracies, BEST_PUBLISHED, strict=False))
+
+
+def enlarged(pixels: npt.NDArray[np.uint8], times: int) -> npt.NDArray[np.uint8]:
+    """As a camera behind a stronger objective would see it: no sharper, with noise of its own."""
+    picture = Image.fromarray(pixels)
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.BICUBIC)
+    blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(times / 3)), dtype=np.float64)
+    noisy = blurred + np.random.default_rng(0).normal(0, 4, blurred.shape)
+    return np.clip(noisy.round(), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.slow
+def test_nuclei_enlarged_four_times_are_not_cut_to_pieces(shared_data: Path) -> None:
+    model = load("nuclei")
+    dataset = read_coco(shared_data / "nuclei" / "val.json")
+    chosen = ("2e172afb", "37ed50ee", "5afcbfd0", "7f556782")  # of small, middle, large and of stained nuclei
+    found, usual = [], []
+    for sample in (one for one in dataset.samples if one.path.name.startswith(chosen)):
+        pixels = read_image(sample.path)
+        assert sample.objects.masks is not None
+        diameter_px = typical_diameter(equivalent_diameters(sample.objects.masks.areas_px()))
+        assert diameter_px is not None
+        found.append(len(model.for_diameter(4 * diameter_px).predict(enlarged(pixels, 4))))
+        usual.append(len(model.predict(pixels)))
+    assert len(found) == len(chosen)
+    assert abs(sum(found) - sum(usual)) <= 0.05 * sum(usual)
+    assert all(abs(a - b) <= max(0.05 * b, 1) for a, b in zip(found, usual, strict=True)), (found, usual)
 
 
 @pytest.mark.parametrize(("name", "outputs"), [("nuclei-unet", 2), ("nuclei-unet-boundary", 3)])

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, in_options, number, plain_table, say, say_json, show
+from halfpixel.cli.console import Listener, in_options, number, plain_table, say, say_json, say_sizes, show
+from halfpixel.cli.option_groups import Sizes
 from halfpixel.jobs.model_options import describe_model
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -24,6 +26,7 @@ def bench(
     at_most: int = 3,
     rounds: int = 3,
     as_json: Annotated[bool, Parameter("--json")] = False,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Find out which backend and precision is the fastest on this machine, and whether the objects stay the same.
 
@@ -38,11 +41,12 @@ def bench(
         at_most: Time so many of the images, evenly spread.
         rounds: How often each image is timed in each configuration, after once that does not count.
         as_json: Print JSON instead of the table.
+        sizes: At which size images are looked at.
     """
     from halfpixel.report.speed_run import BenchRequest, run
 
     with Listener() as listener:
-        result = run(BenchRequest(paths, model, calibrate or (), at_most, rounds), listener)
+        result = run(BenchRequest(paths, model, calibrate or (), at_most, rounds, sizes), listener)
     code = listener.finish(result.outcome)
     if result.default is None:
         return code or 2
@@ -50,6 +54,7 @@ def bench(
         say_json(result.to_json())
     else:
         _print_head(result)
+        say_sizes(result.outcome.looked_at)
         _print(result.measured, result.left_out, result.default)
         say(advice(result.measured, result.fastest, result.default, result.example))
     return code

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, plain_table, say, say_json, say_tied, show
-from halfpixel.cli.option_groups import Reading
+from halfpixel.cli.console import Listener, plain_table, say, say_json, say_sizes, say_tied, show
+from halfpixel.cli.option_groups import Reading, Sizes
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import describe_model
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -37,6 +38,7 @@ def calibrate(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     reading: Reading = AS_WRITTEN,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Calibrate a model on a small annotated set: a threshold, probabilities, and intervals for counts.
 
@@ -57,18 +59,20 @@ def calibrate(
         overwrite: Replace an earlier file.
         as_json: Print all numbers as JSON.
         reading: How the annotations are taken.
+        sizes: At which size images are looked at.
     """
     from halfpixel.jobs.calibrate import calibrate as run
 
     with Listener() as listener:
         result = run(
             data, out=out, model=model, level=level, goal=goal, threshold=threshold, images=images, format=format,
-            predictions=predictions, overwrite=overwrite, reading=reading, tell=listener,
+            predictions=predictions, overwrite=overwrite, reading=reading, sizes=sizes, tell=listener,
         )  # fmt: skip
     if result.report is not None and as_json:
         say_json(result.to_json())
     elif result.report is not None:
         _print(result.report, describe_model(model), result.n_images)
+        say_sizes(result.outcome.looked_at)
         say(f"The calibrated model: {out}   The reliability plot: {result.plot}   All numbers: {result.numbers}")
     return listener.finish(result.outcome)
 

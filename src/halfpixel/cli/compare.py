@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
-from halfpixel.cli.option_groups import Reading
+from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, say_sizes, show
+from halfpixel.cli.option_groups import Reading, Sizes
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def compare(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     reading: Reading = AS_WRITTEN,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Audit two models side by side on annotated images: count errors, merges, splits, misses, areas, pictures.
 
@@ -60,6 +62,7 @@ def compare(
         overwrite: Replace an earlier comparison in the folder.
         as_json: Print the whole report as JSON.
         reading: How the annotations are taken.
+        sizes: At which size images are looked at.
     """
     from halfpixel.report.comparison_run import compare as run
 
@@ -67,12 +70,14 @@ def compare(
         result = run(
             data, out=out, models=model or (), predictions=predictions or (), images=images, format=format,
             thresholds=threshold or (), limit=limit, slice_by=slice_by, pictures=pictures, overwrite=overwrite,
-            reading=reading, tell=listener,
+            reading=reading, sizes=sizes, tell=listener,
         )  # fmt: skip
     if result.comparison is not None and as_json:
         say_json(result.to_json())
     elif result.comparison is not None:
         print_comparison(result.comparison)
+        for side, looked_at in result.looked_at.items():
+            say_sizes(looked_at, f"{side.upper()}: ")
         say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
     return listener.finish(result.outcome)
 

@@ -28,6 +28,7 @@ from halfpixel.jobs.wording import one_line
 if TYPE_CHECKING:
     from halfpixel.evaluation.bootstrap import Interval
     from halfpixel.jobs.runner import Outcome
+    from halfpixel.jobs.size_options import LookedAt
 
 OUT = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 """Results, and nothing else: with `--json` it has to parse."""
@@ -55,6 +56,12 @@ def say(text: str = "") -> None:
     """Print a line of the result."""
     if first_process():
         OUT.print(text)
+
+
+def say_sizes(looked_at: LookedAt | None, whose: str = "") -> None:
+    """Say at which size images were looked at, where that was asked for."""
+    if looked_at is not None:
+        say(f"{whose}Looked at images {looked_at}.")
 
 
 def say_json(value: object) -> None:

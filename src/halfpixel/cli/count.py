@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, plain_table, say, say_json, show
-from halfpixel.cli.option_groups import Images, Speed
+from halfpixel.cli.console import Listener, plain_table, say, say_json, say_sizes, show
+from halfpixel.cli.option_groups import Images, Sizes, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.jobs.image_options import AS_THEY_ARE
 from halfpixel.jobs.model_options import AS_USUAL, describe_model
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -31,6 +32,7 @@ def count(
     as_json: Annotated[bool, Parameter("--json")] = False,
     images: Images = AS_THEY_ARE,
     speed: Speed = AS_USUAL,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Count the objects in images: a table of image, class and count, and a total.
 
@@ -53,13 +55,14 @@ def count(
         as_json: Print JSON instead of the table.
         images: How images are read and measured.
         speed: What the model runs on, and how fast.
+        sizes: At which size images are looked at.
     """
     from halfpixel.jobs.count import count as run
 
     with Listener() as listener:
         result = run(
             paths, model=model, first_pass=first_pass, threshold=threshold, limit=limit, density=density, csv=csv,
-            resume=resume, images=images, speed=speed, tell=listener,
+            resume=resume, images=images, speed=speed, sizes=sizes, tell=listener,
         )  # fmt: skip
     if result.images and as_json:
         say_json(result.to_json())
@@ -74,6 +77,7 @@ def _print(result: CountResult) -> None:
     sentence = f"{plural(sum(result.total.values()), 'object')} on {result.outcome.n_images}"
     how = f"Model {describe_model(result.model)}, computed {result.computed}"
     say(f"{sentence}, scoring at least {result.limits.threshold:g}. {how}.")
+    say_sizes(result.outcome.looked_at)
     _explain(result)
     if result.first_pass is not None and result.savings is not None:
         explain_savings(result.first_pass, result.savings)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, show
-from halfpixel.cli.option_groups import Reading, Speed
+from halfpixel.cli.console import Listener, between, number, plain_table, say, say_json, say_sizes, show
+from halfpixel.cli.option_groups import Reading, Sizes, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import AS_USUAL
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def evaluate(
     as_json: Annotated[bool, Parameter("--json")] = False,
     speed: Speed = AS_USUAL,
     reading: Reading = AS_WRITTEN,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Compare what a model finds with annotations: average precision, accuracy, counts, and every error by its type.
 
@@ -63,6 +65,7 @@ def evaluate(
         as_json: Print the whole report as JSON.
         speed: What the model runs on, and how fast.
         reading: How the annotations are taken.
+        sizes: At which size images are looked at.
     """
     from halfpixel.report.evaluation_run import evaluate_model
 
@@ -70,12 +73,13 @@ def evaluate(
         result = evaluate_model(
             data, out=out, model=model, first_pass=first_pass, images=images, format=format, threshold=threshold,
             limit=limit, predictions=predictions, slice_by=slice_by, boundary=boundary, pictures=pictures,
-            overwrite=overwrite, speed=speed, reading=reading, tell=listener,
+            overwrite=overwrite, speed=speed, reading=reading, sizes=sizes, tell=listener,
         )  # fmt: skip
     if result.evaluation is not None and as_json:
         say_json(result.to_json())
     elif result.evaluation is not None:
         print_evaluation(result.evaluation, result.whose)
+        say_sizes(result.outcome.looked_at)
         _show_prefilter(result)
         say(f"The page: {out / 'index.html'}   All numbers and definitions: {out / 'report.json'}")
     return listener.finish(result.outcome)

@@ -9,7 +9,9 @@ from cyclopts import Group, Parameter
 from halfpixel.jobs.annotated import ReadingOptions
 from halfpixel.jobs.image_options import ImageOptions
 from halfpixel.jobs.model_options import SpeedOptions
+from halfpixel.jobs.size_options import SizeOptions
 
 Images = Annotated[ImageOptions, Parameter(name="*", group=Group("Microscope images"))]
 Speed = Annotated[SpeedOptions, Parameter(name="*", group=Group("Speed (compare with: halfpixel bench)"))]
+Sizes = Annotated[SizeOptions, Parameter(name="*", group=Group("Size of the objects"))]
 Reading = Annotated[ReadingOptions, Parameter(name="*", group=Group("Annotations"))]

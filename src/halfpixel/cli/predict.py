@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, plain_table, say, show
-from halfpixel.cli.option_groups import Images, Speed
+from halfpixel.cli.console import Listener, plain_table, say, say_sizes, show
+from halfpixel.cli.option_groups import Images, Sizes, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.jobs.image_options import AS_THEY_ARE
 from halfpixel.jobs.model_options import AS_USUAL, describe_model
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -33,6 +34,7 @@ def predict(
     resume: bool = False,
     images: Images = AS_THEY_ARE,
     speed: Speed = AS_USUAL,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Find every object in images and write the objects, pictures and tables to a folder.
 
@@ -55,13 +57,15 @@ def predict(
         resume: Go on with an interrupted run: give the same command again. At most one image was lost.
         images: How images are read and measured.
         speed: What the model runs on, and how fast.
+        sizes: At which size images are looked at.
     """
     from halfpixel.jobs.predict import predict_folder
 
     with Listener() as listener:
         result = predict_folder(
             paths, out=out, model=model, first_pass=first_pass, threshold=threshold, limit=limit, save=save,
-            classes=classes, gzip=gzip, overwrite=overwrite, resume=resume, images=images, speed=speed, tell=listener,
+            classes=classes, gzip=gzip, overwrite=overwrite, resume=resume, images=images, speed=speed,
+            sizes=sizes, tell=listener,
         )  # fmt: skip
     _print(result, model, first_pass)
     return listener.finish(result.outcome)
@@ -76,6 +80,7 @@ def _print(result: PredictResult, model: str, first_pass: str | None) -> None:
         f"Model {describe_model(model)}, computed {result.computed}, objects that score at least {threshold:g}, at "
         f"most {limit:,} an image."
     )
+    say_sizes(result.outcome.looked_at)
     per_class = ", ".join(f"{name} {count:,}" for name, count in result.counts.items())
     sentence = f"{plural(sum(result.counts.values()), 'object')} on {result.outcome.n_images}"
     say(f"{sentence}: {per_class}." if per_class else f"{sentence}.")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from halfpixel.cli.console import Listener, number, plain_table, say, say_json, say_tied, show
-from halfpixel.cli.option_groups import Reading
+from halfpixel.cli.console import Listener, number, plain_table, say, say_json, say_sizes, say_tied, show
+from halfpixel.cli.option_groups import Reading, Sizes
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
+from halfpixel.jobs.size_options import AS_TRAINED
 from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def sweep(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     reading: Reading = AS_WRITTEN,
+    sizes: Sizes = AS_TRAINED,
 ) -> int:
     """Show what each score threshold does to counts and accuracy, and recommend one for a goal.
 
@@ -58,18 +60,21 @@ def sweep(
         overwrite: Replace an earlier sweep in the folder.
         as_json: Print the table and the recommendation as JSON.
         reading: How the annotations are taken.
+        sizes: At which size images are looked at.
     """
     from halfpixel.jobs.sweep import sweep as run
 
     with Listener() as listener:
         result = run(
             data, out=out, model=model, first=first, last=last, step=step, iou=iou, goal=goal, images=images,
-            format=format, limit=limit, predictions=predictions, overwrite=overwrite, reading=reading, tell=listener,
+            format=format, limit=limit, predictions=predictions, overwrite=overwrite, reading=reading,
+            sizes=sizes, tell=listener,
         )  # fmt: skip
     if result.swept is not None and as_json:
         say_json(result.to_json())
     elif result.swept is not None:
         _print(result.swept, result.whose, result.goal, result.recommended)
+        say_sizes(result.outcome.looked_at)
         say(f"The plot: {result.plot}   The table: {result.table}")
     return listener.finish(result.outcome)
 

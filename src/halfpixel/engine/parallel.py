@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import torch
 
-from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import network_size
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 Result = TypeVar("Result")
 
 AHEAD = 2
@@ -28,35 +28,35 @@ and all processors have enough to do with it."""
 
 def read_and_look(
     items: Iterable[Item],
-    read: Callable[[Item], Rgb8],
-    look: Callable[[Rgb8], Instances],
-    large: Callable[[Rgb8], bool],
+    read: Callable[[Item], Read],
+    look: Callable[[Read], Instances],
+    large: Callable[[Read], bool],
     workers: int,
 ) -> Iterator[tuple[Item, Future[Instances]]]:
     """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
     Args:
         items: what stands for the images; gone through in a thread of its own.
-        read: gives the pixels, in that thread.
+        read: gives the pixels, and whatever else it takes to look at them, in that thread.
         look: finds the objects.
         large: whether an image is to be looked at alone.
         workers: so many images are looked at at once.
     """
 
-    def loaded() -> Iterator[tuple[Item, Rgb8 | Exception]]:
+    def loaded() -> Iterator[tuple[Item, Read | Exception]]:
         for item in items:
             try:
-                pixels: Rgb8 | Exception = read(item)
+                pixels: Read | Exception = read(item)
             except Exception as error:
                 pixels = error
             yield item, pixels
 
-    def look_at(one: tuple[Item, Rgb8 | Exception]) -> Instances:
+    def look_at(one: tuple[Item, Read | Exception]) -> Instances:
         if isinstance(one[1], Exception):
             raise one[1]
         return look(one[1])
 
-    def alone(one: tuple[Item, Rgb8 | Exception]) -> bool:
+    def alone(one: tuple[Item, Read | Exception]) -> bool:
         return workers == 1 or (not isinstance(one[1], Exception) and large(one[1]))
 
     threads = max(torch.get_num_threads() // workers, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -146,6 +147,7 @@ class Predictor:
         threshold: float | None = None,
         limit: int | None = None,
         in_parallel: bool = True,
+        scale: Callable[[Item], float | None] = lambda item: None,
     ) -> Iterator[tuple[Item, Future[Instances]]]:
         """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
@@ -161,19 +163,26 @@ class Predictor:
             threshold: as for `predict`.
             limit: likewise.
             in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
+            scale: by which factor an image is to be enlarged, asked for after it was read; None for the usual one.
         """
         # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out
         # the processors themselves
         several = in_parallel and self.prefilter is None and self.backend.name == "torch"
         looking, workers = self._beside_others() if several else (self, 1)
 
-        def look(pixels: Rgb8) -> Instances:
-            return looking.predict(pixels, threshold=threshold, limit=limit)
+        def read_for(item: Item) -> tuple[Predictor, Rgb8]:
+            pixels, factor = read(item), scale(item)
+            return looking if factor is None else looking.at_scale(factor), pixels
 
-        def large(pixels: Rgb8) -> bool:
-            return is_large(pixels.shape[:2], self.info.input)
+        def look(given: tuple[Predictor, Rgb8]) -> Instances:
+            predictor, pixels = given
+            return predictor.predict(pixels, threshold=threshold, limit=limit)
 
-        return read_and_look(items, read, look, large, workers)
+        def large(given: tuple[Predictor, Rgb8]) -> bool:
+            predictor, pixels = given
+            return is_large(pixels.shape[:2], predictor.info.input)
+
+        return read_and_look(items, read_for, look, large, workers)
 
     def _beside_others(self) -> tuple[Predictor, int]:
         """A predictor for several threads at once, and for how many."""
@@ -196,6 +205,7 @@ class Predictor:
             score_threshold=threshold,
             saturated=objects.saturated or len(objects) > limit,
             prefilter=passed,
+            scale=self.info.input.scale,
         )
 
     def prepared(self, image: AnyImage) -> Iterator[ImageBatch]:
@@ -259,16 +269,71 @@ class Predictor:
             ArgumentError: the network takes images of one size only.
         """
         rules = self.info.input
-        if rules.exact_hw is not None and rules.scale is None:
-            height, width = rules.exact_hw
-            raise ArgumentError(f"`fast`: this network takes {width} x {height} pixels, and nothing smaller")
+        self._refuse_one_size("`fast`")
         if rules.scale is not None:
             rules = dataclasses.replace(rules, scale=rules.scale * FAST)
         else:
             sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
             rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
-        info = dataclasses.replace(self.info, input=rules, calibration=None)
-        return Predictor(self.model, info, self.device, self.prefilter, self.backend)
+        return self._described(dataclasses.replace(self.info, input=rules, calibration=None))
+
+    def at_scale(self, scale: float) -> Predictor:
+        """The same predictor, looking at images enlarged by this factor; one below 1 makes them smaller.
+
+        A calibration that was made at another scale, by more than a tenth, is left out.
+
+        Raises:
+            ArgumentError: a factor out of range, or the network takes images of one size only.
+        """
+        self._refuse_one_size("`scale`")
+        before, usual = self.info.calibration, self.info.input.scale
+        kept = before if before is not None and before.holds_at(scale, usual) else None
+        if kept is not None and kept.scales is None and usual is not None:
+            kept = dataclasses.replace(kept, scales=(usual, usual))  # what is usual changes
+        rules = dataclasses.replace(self.info.input, scale=scale)
+        return self._described(dataclasses.replace(self.info, input=rules, calibration=kept))
+
+    def for_diameter(self, diameter_px: float) -> Predictor:
+        """The same predictor, looking at images of objects of this size as large as it knows objects to be.
+
+        Within the sizes that it was trained on nothing changes; smaller objects are enlarged more and larger ones less,
+        see `scale_for`.
+
+        Args:
+            diameter_px: of the circle that has an object's area, in pixels of the image.
+
+        Raises:
+            ArgumentError: the model does not state the sizes that it was trained on, or the diameter is out of range.
+        """
+        scale = self.scale_for(diameter_px)
+        return self if scale == self.info.input.scale else self.at_scale(scale)
+
+    def scale_for(self, diameter_px: float) -> float:
+        """By which factor images of objects of this size are best enlarged, see `TrainedDiameters.scale_for`.
+
+        Raises:
+            ArgumentError: the model does not state the sizes that it was trained on, or the diameter is not above 0.
+        """
+        if self.info.diameters is None:
+            raise ArgumentError(
+                "`diameter`: the model does not state the sizes of the objects that it was trained on; give the factor "
+                "by which to enlarge images instead (`scale`)"
+            )
+        return self.info.diameters.scale_for(diameter_px, self.info.input.scale)
+
+    def _refuse_one_size(self, option: str) -> None:
+        rules = self.info.input
+        if rules.exact_hw is not None and rules.scale is None:
+            height, width = rules.exact_hw
+            raise ArgumentError(
+                f"{option}: this network takes {width} x {height} pixels, and nothing smaller or larger"
+            )
+
+    def _described(self, info: ModelInfo) -> Predictor:
+        """The same predictor with another description; may be called while others use this one."""
+        changed = copy.copy(self)
+        changed.info = info
+        return changed
 
     def with_classes(self, class_names: Sequence[str]) -> Predictor:
         """A copy for other classes, to be trained: the last layers are new, all else is kept.

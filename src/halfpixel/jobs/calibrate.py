@@ -17,6 +17,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class CalibrateRequest:
     predictions: Path | None = None
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.goal is not None:
             raise ArgumentError("`threshold` and `goal`: give one of the two")
+        self.sizes.refuse_with(self.predictions)
         check_calibration(self.level, self.threshold)
         if self.goal is not None:
             Goal.parse(self.goal)
@@ -88,7 +91,7 @@ class CalibrateResult:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         assert self.report is not None, "without images there is nothing to tell"
-        return {**self.about, **self.report.to_json(), "failed": self.outcome.failures_json()}
+        return {**self.about, **self.report.to_json(), **self.outcome.to_json()}
 
 
 def calibrate(
@@ -104,6 +107,7 @@ def calibrate(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> CalibrateResult:
     """Calibrate a model: a threshold, probabilities, and intervals for counts: `halfpixel calibrate`.
@@ -122,6 +126,7 @@ def calibrate(
         predictions: take the predictions of this COCO file, which the model made, and do not run it.
         overwrite: replace earlier files.
         reading: how the annotations are taken.
+        sizes: at which size images are looked at; intervals are then for images that are looked at alike.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -141,6 +146,7 @@ def calibrate(
         predictions=None if predictions is None else Path(predictions),
         overwrite=overwrite,
         reading=reading,
+        sizes=sizes,
     )
     return run(request, tell)
 
@@ -155,10 +161,10 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
 
     out, plot, numbers, predictions = request.out, request.plot, request.numbers, request.predictions
     goal = None if request.goal is None else Goal.parse(request.goal)
-    runner = Runner(tell)
+    runner = Runner(tell, sizes=request.sizes)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     check_enough(len(dataset.samples), request.level, str(dataset.path))
-    predictor = open_model(request.model, tell)
+    predictor = open_model(request.model, tell, request.sizes)
     check_weights(predictor.model, "be written with a calibration")
     limits = DetectionLimits.resolve(LOWEST_SCORE, None, predictor.info)
     dataset, found = _find(runner, predictor, dataset, predictions, limits, f"the model {request.model}")
@@ -174,6 +180,8 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
         raise ArgumentError(f"{predictions}: {doubt}")
     outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))
+    if outcome.looked_at is not None:
+        report = replace(report, calibration=replace(report.calibration, scales=outcome.looked_at.scale))
     result = CalibrateResult(outcome, about, len(found), report, out, plot, numbers)
     _store(out, request.model, predictor, report.calibration)
     write_with_folder(plot, _draw(report))

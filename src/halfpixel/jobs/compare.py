@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset, Sample
@@ -42,6 +43,7 @@ class CompareRequest:
         slice_by: an attribute of the images; everything is also measured for each of its values.
         overwrite: replace an earlier comparison in the folder.
         reading: how the annotations are taken.
+        sizes: at which size the models look at images; files of predictions are as they are.
     """
 
     data: Path
@@ -54,6 +56,7 @@ class CompareRequest:
     slice_by: str = "modality"
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         for threshold in self.thresholds or (None,):
@@ -62,6 +65,8 @@ class CompareRequest:
             raise ArgumentError(f"`thresholds`: expected one for both or two, got {len(self.thresholds)}")
         if len(self.sources) != 2:
             raise ArgumentError(f"expected `models` and `predictions` two times in all, got {len(self.sources)}")
+        if not any(isinstance(source, str) for source in self.sources):
+            self.sizes.refuse_with(Path(self.sources[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,7 @@ class CompareResult:
         a: what the first one found on them.
         b: what the second one found; both None where no image could be used.
         comparison: all numbers; likewise.
+        looked_at: at which size `a` and `b`, where they are models, looked at images, where that was asked for.
     """
 
     outcome: Outcome
@@ -81,11 +87,13 @@ class CompareResult:
     a: Candidate | None = None
     b: Candidate | None = None
     comparison: Comparison | None = None
+    looked_at: Mapping[str, LookedAt] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         assert self.comparison is not None, "without images there is nothing to tell"
-        return {"failed": self.outcome.failures_json(), **self.comparison.to_json()}
+        sizes = {"looked_at": {side: one.to_json() for side, one in self.looked_at.items()}} if self.looked_at else {}
+        return {"failed": self.outcome.failures_json(), **sizes, **self.comparison.to_json()}
 
 
 def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
@@ -104,10 +112,10 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
     runner = Runner(tell)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     contenders = [
-        _open(runner, source, dataset, own, request.limit)
+        _open(runner, source, dataset, own, request)
         for source, own in zip(request.sources, thresholds * 2, strict=False)  # one for both, or two
     ]
-    runners = [Runner(tell) for _ in contenders]
+    runners = [Runner(tell, sizes=request.sizes) for _ in contenders]
     ran = []
     for one, of_one in zip(contenders, runners, strict=True):
         dataset, found = one.run(of_one, dataset)
@@ -130,7 +138,9 @@ def run(request: CompareRequest, tell: Tell = ignore) -> CompareResult:
         warnings += image_warnings(of_one.notes, one.limits.limit)
     failures = tuple(failure for of_one in runners for failure in of_one.failures.values())
     outcome = Outcome(tuple(str(sample.path) for sample in dataset.samples), failures, tuple(warnings))
-    return CompareResult(outcome, dataset, a, b, comparison)
+    sizes = {side: of_one.outcome().looked_at for side, of_one in zip("ab", runners, strict=True)}
+    looked_at = {side: one for side, one in sizes.items() if one is not None}
+    return CompareResult(outcome, dataset, a, b, comparison, looked_at)
 
 
 def _check_files(request: CompareRequest) -> None:
@@ -171,14 +181,14 @@ class _Contender:
 
 
 def _open(
-    runner: Runner, source: str | Path, dataset: Dataset, threshold: float | None, limit: int | None
+    runner: Runner, source: str | Path, dataset: Dataset, threshold: float | None, request: CompareRequest
 ) -> _Contender:
     """Open a model (a text), or read a file."""
     if isinstance(source, Path):
         from halfpixel.jobs.collect import read_predictions
 
         found = dict(zip(dataset.samples, read_predictions(runner, source, dataset), strict=True))
-        return _Contender(str(source), None, found, DetectionLimits.resolve(threshold, limit, None))
-    predictor = open_model(source, runner.tell)
-    limits = DetectionLimits.resolve(threshold, limit, predictor.info)
+        return _Contender(str(source), None, found, DetectionLimits.resolve(threshold, request.limit, None))
+    predictor = open_model(source, runner.tell, request.sizes)
+    limits = DetectionLimits.resolve(threshold, request.limit, predictor.info)
     return _Contender(describe_model(source), predictor, {}, limits)

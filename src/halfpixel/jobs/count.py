@@ -16,9 +16,10 @@ from halfpixel.jobs.image_options import AS_THEY_ARE, ImageOptions
 from halfpixel.jobs.journal import Facts, Journal, resumable
 from halfpixel.jobs.model_options import (
     AS_USUAL,
+    CalibrationInUse,
     Computed,
     SpeedOptions,
-    calibration_at,
+    calibration_in_use,
     check_models,
     first_pass_for_resuming,
     model_digest,
@@ -27,6 +28,7 @@ from halfpixel.jobs.model_options import (
 from halfpixel.jobs.output_folder import check_folder
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.jobs.source import as_patterns
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.csv import csv_bytes
@@ -63,6 +65,7 @@ class CountRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -80,6 +83,7 @@ class ImageCount:
         limit_reached: the detection limit cut objects off, so that counts may be too low.
         intervals: of each class `low`, `high`, `level` and `estimate`; None where there are none.
         densities: of each class `counted`, `area_px`, `per_megapixel` and `per_mm2`; None where not asked for.
+        scale: by which factor the image was enlarged for the network; None where it was brought to one size.
     """
 
     image: str
@@ -87,6 +91,7 @@ class ImageCount:
     limit_reached: bool
     intervals: Mapping[str, Mapping[str, float]] | None = None
     densities: Mapping[str, Mapping[str, float | None]] | None = None
+    scale: float | None = None
 
     def numbers(self, name: str, columns: Sequence[str]) -> dict[str, Any]:
         """What a class has besides its count; those that there are not are None."""
@@ -155,6 +160,7 @@ class CountResult:
         assert self.limits is not None, "without images there is nothing to tell"
         assert self.computed is not None, "likewise"
         extras = ("intervals",) * (self.calibration is not None) + ("densities",) * (self.density is not None)
+        extras += ("scale",) * (self.outcome.looked_at is not None)
         savings = {} if self.savings is None else {"first_pass": {"model": self.first_pass, **asdict(self.savings)}}
         return {
             "model": self.model,
@@ -167,7 +173,7 @@ class CountResult:
                 for one in self.images
             ],
             "total": self.total,
-            "failed": self.outcome.failures_json(),
+            **self.outcome.to_json(),
         }
 
 
@@ -183,6 +189,7 @@ def count(
     resume: bool = False,
     images: ImageOptions = AS_THEY_ARE,
     speed: SpeedOptions = AS_USUAL,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> CountResult:
     """Count the objects in images: `halfpixel count`.
@@ -201,6 +208,7 @@ def count(
         resume: go on with an interrupted run that had `csv`, with the same options.
         images: how images are read and measured.
         speed: what the model runs on, and how fast.
+        sizes: at which size images are looked at.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -210,7 +218,8 @@ def count(
     file = None if csv is None else Path(csv)
     patterns = as_patterns(paths)
     return run(
-        CountRequest(patterns, str(model), first_pass, threshold, limit, density, file, resume, images, speed), tell
+        CountRequest(patterns, str(model), first_pass, threshold, limit, density, file, resume, images, speed, sizes),
+        tell,
     )
 
 
@@ -220,13 +229,13 @@ def run(request: CountRequest, tell: Tell = ignore) -> CountResult:
     if csv is not None:
         _check_csv(csv)
     check_models(model, request.first_pass)
-    runner = Runner(tell, request.images.reading())
+    runner = Runner(tell, request.images.reading(), sizes=request.sizes, images=request.images)
     files = runner.find(request.paths)
     if not files:
         return CountResult(runner.outcome(), model)
-    predictor = open_with_prefilter(model, request.first_pass, request.speed, tell)
+    predictor = open_with_prefilter(model, request.first_pass, request.speed, tell, request.sizes)
     limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
-    counting = _Counting(limits, calibration_at(predictor, limits.threshold), request.density, request.images)
+    counting = _Counting(limits, calibration_in_use(predictor, limits.threshold), request.density, request.images)
     folder = None if csv is None else csv.with_name(f".{csv.name}.halfpixel-run")
     journal = Journal(folder, _for_resuming(request, limits), {path: str(path) for path in files})
     if request.resume:
@@ -256,7 +265,7 @@ def _result(
         computed=Computed.by(predictor, request.speed),
         images=[_image_count(facts, names) for facts in found],
         total={name: sum(facts["counts"].get(name, 0) for facts in found) for name in names},
-        calibration=counting.calibration,
+        calibration=None if counting.calibration is None else counting.calibration.calibration,
         calibrated_for=None if of_model is None else of_model.threshold,
         density=request.density,
         first_pass=request.first_pass,
@@ -267,7 +276,8 @@ def _result(
 def _image_count(facts: Facts, class_names: Sequence[str]) -> ImageCount:
     counts = {name: facts["counts"].get(name, 0) for name in class_names}
     saturated = facts["note"]["saturated"]
-    return ImageCount(facts["image"], counts, saturated, facts.get("intervals"), facts.get("densities"))
+    scale = facts["note"]["scale"]
+    return ImageCount(facts["image"], counts, saturated, facts.get("intervals"), facts.get("densities"), scale)
 
 
 def _for_resuming(request: CountRequest, limits: DetectionLimits) -> dict[str, object]:
@@ -279,7 +289,7 @@ def _for_resuming(request: CountRequest, limits: DetectionLimits) -> dict[str, o
     }
     if request.csv is not None:
         options |= {"model (SHA-256)": model_digest(request.model), **first_pass_for_resuming(request.first_pass)}
-        options |= request.images.for_resuming() | request.speed.for_resuming()
+        options |= request.images.for_resuming() | request.speed.for_resuming() | request.sizes.for_resuming()
     return options
 
 
@@ -317,7 +327,7 @@ class _Counting:
     """
 
     limits: DetectionLimits
-    calibration: Calibration | None
+    calibration: CalibrationInUse | None
     density: Frame | None
     images: ImageOptions
 
@@ -325,7 +335,7 @@ class _Counting:
         """Count on each image that is not in the journal, then put it there."""
         todo = journal.unfinished(runner.reading)
         # intervals look at doubtful objects, too
-        lowest = None if self.calibration is None else self.calibration.lowest_score
+        lowest = None if self.calibration is None else self.calibration.calibration.lowest_score
         in_parallel = journal.in_parallel(runner.reading)
         for picture, objects in runner.predict(
             predictor, todo, self.limits, lowest=lowest, skip=journal.knows, in_parallel=in_parallel
@@ -344,15 +354,15 @@ class _Counting:
         """Intervals and densities, as far as they are wanted."""
         more: Facts = {}
         if self.calibration is not None:
-            more["intervals"] = self._intervals(self.calibration, objects)
+            more["intervals"] = self._intervals(self.calibration.at(objects.scale), objects)
         if self.density is not None:
             more["densities"] = self._densities(listed, pixel_size_um)
         return more
 
     @staticmethod
-    def _intervals(calibration: Calibration, objects: Instances) -> Facts | None:
-        """For each class; none at all where the detection limit cut off objects that they need."""
-        if objects.saturated:
+    def _intervals(calibration: Calibration | None, objects: Instances) -> Facts | None:
+        """For each class; none at all without calibration, or where the limit cut off objects that they need."""
+        if calibration is None or objects.saturated:
             return None
         of_classes = [objects.scores[objects.labels == k].numpy() for k in range(len(objects.class_names))]
         names_and_intervals = zip(objects.class_names, calibration.intervals(of_classes), strict=True)
@@ -370,8 +380,16 @@ class _Counting:
 
     def warnings(self, found: Sequence[Facts]) -> list[str]:
         """The images that could not get an interval."""
-        without = [facts["image"] for facts in found if self.calibration is not None and facts["intervals"] is None]
-        if not without:
+        if self.calibration is None:
             return []
-        where = f"{plural(len(without), 'image')} ({name_some(without)})"
-        return [f"no interval for {where}: the detection limit cut off doubtful objects that it needs; raise `limit`"]
+        cut = "the detection limit cut off doubtful objects that it needs; raise `limit`"
+        of_other_size = f"the model is calibrated for images {self.calibration.made_at}, not for this size"
+        without: dict[str, list[str]] = {}
+        for facts in found:
+            if facts["intervals"] is None:
+                why = cut if self.calibration.at(facts["note"]["scale"]) else of_other_size
+                without.setdefault(why, []).append(facts["image"])
+        return [
+            f"no interval for {plural(len(images), 'image')} ({name_some(images)}): {why}"
+            for why, images in without.items()
+        ]

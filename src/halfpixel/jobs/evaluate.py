@@ -22,6 +22,7 @@ from halfpixel.jobs.model_options import (
 )
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class EvaluateRequest:
         overwrite: replace an earlier report in the folder.
         speed: what the model runs on, and how fast.
         reading: how the annotations are taken.
+        sizes: at which size images are looked at.
     """
 
     data: Path
@@ -69,6 +71,7 @@ class EvaluateRequest:
     overwrite: bool = False
     speed: SpeedOptions = AS_USUAL
     reading: ReadingOptions = AS_WRITTEN
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -78,6 +81,7 @@ class EvaluateRequest:
             raise ArgumentError("`predictions` and `first_pass`: a file needs no model")
         if self.predictions is not None and self.speed != AS_USUAL:
             raise ArgumentError("`predictions` and `backend`, `precision` or `fast`: a file needs no model")
+        self.sizes.refuse_with(self.predictions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +120,7 @@ class EvaluateResult:
         assert self.evaluation is not None, "without images there is nothing to tell"
         computed = {} if self.computed is None else asdict(self.computed)
         passes = {} if self.first_pass is None else {"first_pass": self.first_pass}
-        failed = {"failed": self.outcome.failures_json()}
-        return {"model": self.whose, **computed, **passes, **failed, **self.evaluation.to_json()}
+        return {"model": self.whose, **computed, **passes, **self.outcome.to_json(), **self.evaluation.to_json()}
 
 
 def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
@@ -138,7 +141,7 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
         write_predictions,
     )
 
-    runner = Runner(tell)
+    runner = Runner(tell, sizes=request.sizes)
     dataset = open_dataset(request.data, request.images, request.format, runner.warn, request.reading, "val")
     computed = None
     if request.predictions is not None:
@@ -147,7 +150,7 @@ def run(request: EvaluateRequest, tell: Tell = ignore) -> EvaluateResult:
         whose = str(request.predictions)
     else:
         name = request.model or DEFAULT_MODEL
-        predictor = open_with_prefilter(name, request.first_pass, request.speed, tell)
+        predictor = open_with_prefilter(name, request.first_pass, request.speed, tell, request.sizes)
         limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
         dataset, found = predict_dataset(runner, predictor, dataset, limits, f"the model {name}")
         whose, computed = describe_model(name), Computed.by(predictor, request.speed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.events import Progress, Tell, ignore
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions, scale_range
 from halfpixel.zoo.names import DEFAULT_MODEL, check_model
 
 if TYPE_CHECKING:
@@ -93,11 +94,17 @@ def check_models(model: str, first_pass: str | None = None) -> None:
         check_model(name)
 
 
-def open_model(model: str, tell: Tell = ignore) -> Predictor:
-    """Load a named model or a file; it is downloaded if need be."""
+def open_model(model: str, tell: Tell = ignore, sizes: SizeOptions = AS_TRAINED) -> Predictor:
+    """Load a named model or a file; it is downloaded if need be.
+
+    Raises:
+        ArgumentError: it cannot look at images at other sizes, and is to.
+    """
     from halfpixel.engine.load import load
 
-    return load(model, progress=download_progress(model, tell))
+    predictor = load(model, progress=download_progress(model, tell))
+    sizes.check(predictor, model)
+    return predictor
 
 
 def download_progress(model: str, tell: Tell) -> Callable[[int, int | None], None]:
@@ -106,7 +113,11 @@ def download_progress(model: str, tell: Tell) -> Callable[[int, int | None], Non
 
 
 def open_with_prefilter(
-    model: str, first_pass: str | None, speed: SpeedOptions = AS_USUAL, tell: Tell = ignore
+    model: str,
+    first_pass: str | None,
+    speed: SpeedOptions = AS_USUAL,
+    tell: Tell = ignore,
+    sizes: SizeOptions = AS_TRAINED,
 ) -> Predictor:
     """A model that looks only where another one, if there is one, sees something in the reduced image.
 
@@ -114,7 +125,9 @@ def open_with_prefilter(
         ArgumentError: the two do not go together, or the model cannot be run as wanted.
         MissingDependencyError: what is to run it is not installed.
     """
-    predictor = speed.apply(open_model(model, tell), tell)
+    if speed.fast and sizes.scale is not None:
+        raise ArgumentError("`fast` and `scale`: both say at which size to look, give one of the two")
+    predictor = speed.apply(open_model(model, tell, sizes), tell)
     if first_pass is None:
         return predictor
     try:
@@ -123,10 +136,36 @@ def open_with_prefilter(
         raise ArgumentError(f"`first_pass` {first_pass}: {error}") from error
 
 
-def calibration_at(predictor: Predictor, threshold: float) -> Calibration | None:
+@dataclass(frozen=True)
+class CalibrationInUse:
+    """A model's calibration, for images that it holds for.
+
+    Attributes:
+        calibration: at the threshold that objects are listed from.
+        usual_scale: the factor that the model enlarges images by, None where it brings them to one size.
+    """
+
+    calibration: Calibration
+    usual_scale: float | None
+
+    def at(self, scale: float | None) -> Calibration | None:
+        """The calibration, if it holds for images enlarged by this factor."""
+        return self.calibration if self.calibration.holds_at(scale, self.usual_scale) else None
+
+    @property
+    def made_at(self) -> str:
+        """At which size images were looked at for it."""
+        if self.calibration.scales is not None:
+            return f"at {scale_range(self.calibration.scales)} times their size"
+        return "at one size" if self.usual_scale is None else f"at {self.usual_scale:.3g} times their size"
+
+
+def calibration_in_use(predictor: Predictor, threshold: float) -> CalibrationInUse | None:
     """The model's calibration, if it holds for this threshold."""
     calibration = predictor.info.calibration
-    return calibration if calibration is not None and calibration.threshold == threshold else None
+    if calibration is None or calibration.threshold != threshold:
+        return None
+    return CalibrationInUse(calibration, predictor.info.input.scale)
 
 
 def model_digest(model: str) -> str:

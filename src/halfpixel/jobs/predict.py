@@ -19,7 +19,7 @@ from halfpixel.jobs.model_options import (
     AS_USUAL,
     Computed,
     SpeedOptions,
-    calibration_at,
+    calibration_in_use,
     check_models,
     first_pass_for_resuming,
     model_digest,
@@ -38,6 +38,7 @@ from halfpixel.jobs.result_folder import (
 )
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.jobs.source import as_patterns, label_of
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.writers import WRITERS
@@ -73,6 +74,7 @@ class PredictRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -121,6 +123,7 @@ def predict_folder(
     resume: bool = False,
     images: ImageOptions = AS_THEY_ARE,
     speed: SpeedOptions = AS_USUAL,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> PredictResult:
     """Find every object in images and write the objects, pictures and tables to a folder: `halfpixel predict`.
@@ -140,6 +143,7 @@ def predict_folder(
         resume: go on with an interrupted run, which had the same options.
         images: how images are read and measured.
         speed: what the model runs on, and how fast.
+        sizes: at which size images are looked at.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -149,7 +153,7 @@ def predict_folder(
     return run(
         PredictRequest(
             as_patterns(paths), Path(out), str(model), first_pass, threshold, limit, save, classes, gzip, overwrite,
-            resume, images, speed,
+            resume, images, speed, sizes,
         ),
         tell,
     )  # fmt: skip
@@ -162,11 +166,11 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     check_folder(request.out)
     _check_earlier(request, kinds)
     check_models(request.model, request.first_pass)
-    runner = Runner(tell, request.images.reading())
+    runner = Runner(tell, request.images.reading(), sizes=request.sizes, images=request.images)
     files = _find(runner, request)
     if not files:
         return PredictResult(runner.outcome())
-    predictor = open_with_prefilter(request.model, request.first_pass, request.speed, tell)
+    predictor = open_with_prefilter(request.model, request.first_pass, request.speed, tell, request.sizes)
     limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
     blurred = None if request.classes is None else _parse_classes(request.classes, predictor.class_names)
     names = Names.of(files, planes=request.images.planes == "all")
@@ -177,8 +181,8 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     elif request.overwrite:
         remove_earlier(request.out, kinds)
         remove_journal(request.out / HIDDEN)
-    calibration = calibration_at(predictor, limits.threshold)
-    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration)
+    calibration = calibration_in_use(predictor, limits.threshold)
+    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, request.sizes.are_given)
     with resumable():
         _look(request, runner, predictor, limits, journal, folder)
         found = journal.facts()
@@ -255,6 +259,7 @@ def _for_resuming(
         **request.images.for_resuming(),
         **first_pass_for_resuming(request.first_pass),
         **request.speed.for_resuming(),
+        **request.sizes.for_resuming(),
     }
 
 

@@ -23,7 +23,7 @@ from halfpixel.outputs.writers import WRITERS
 if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture
     from halfpixel.jobs.journal import Journal
-    from halfpixel.structures.calibration import Calibration
+    from halfpixel.jobs.model_options import CalibrationInUse
     from halfpixel.structures.instances import Instances
 
 ANNOTATIONS, MEASUREMENTS = 0, 1
@@ -53,6 +53,7 @@ class ResultFolder:
         blurred: names of the classes to make unrecognisable; None for all.
         gzip: compress what is text.
         calibration: gives tables the probability of each object, where there is one for the threshold.
+        with_scale: say of each image by which factor it was enlarged.
     """
 
     out: Path
@@ -60,7 +61,8 @@ class ResultFolder:
     names: Names
     blurred: Collection[str] | None = None
     gzip: bool = False
-    calibration: Calibration | None = None
+    calibration: CalibrationInUse | None = None
+    with_scale: bool = False
 
     def write(self, picture: Picture, objects: Instances, pixel_size_um: float | None) -> tuple[Facts, Sequence[Any]]:
         """Write what belongs to one image.
@@ -96,11 +98,12 @@ class ResultFolder:
 
     def _with_probability(self, table: Table, objects: Instances) -> Table:
         """The table with a column right after the score, if the model is calibrated."""
+        calibration = None if self.calibration is None else self.calibration.at(objects.scale)
         columns: dict[str, Column] = {}
         for name, values in table.columns.items():
             columns[name] = values
-            if name == "score" and self.calibration is not None:
-                columns["probability"] = self.calibration.probability(objects.scores.numpy())
+            if name == "score" and calibration is not None:
+                columns["probability"] = calibration.probability(objects.scores.numpy())
         return Table(columns)
 
     def finish(self, journal: Journal, class_names: Sequence[str]) -> list[Written]:
@@ -108,7 +111,10 @@ class ResultFolder:
         self.out.mkdir(parents=True, exist_ok=True)
         found = journal.facts()
         run = RunResult(
-            images=[ImageEntry(one["name"], one["size_hw"]) for one in found],
+            images=[
+                ImageEntry(one["name"], one["size_hw"], one["note"]["scale"] if self.with_scale else None)
+                for one in found
+            ],
             class_names=class_names,
             columns=list(dict.fromkeys(column for one in found for column in one["columns"])),
             annotations=lambda: journal.records(ANNOTATIONS),

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from halfpixel.errors import ImageError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
+from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
 
 if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.jobs.image_options import ImageOptions
     from halfpixel.structures.instances import Instances
 
 
@@ -29,6 +31,7 @@ class Note:
         doubt: about the size of its pixels.
         channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
         remarks: what may surprise in the picture, and for each the details, as in `Picture.remarks`.
+        scale: by which factor it was enlarged, as in `Instances.scale`.
     """
 
     saturated: bool = False
@@ -36,6 +39,7 @@ class Note:
     doubt: str = ""
     channels: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Outcome:
         images: that were used, by their labels.
         failures: what could not be used, and why.
         warnings: what may surprise, each in one line.
+        looked_at: at which size, where that was asked for.
     """
 
     images: tuple[str, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
+    looked_at: LookedAt | None = None
 
     @property
     def exit_code(self) -> int:
@@ -69,6 +75,11 @@ class Outcome:
         """The failures as plain values."""
         return [{"path": one.path, "error": one.error} for one in self.failures]
 
+    def to_json(self) -> dict[str, Any]:
+        """What results say of a run besides what they are: its failures, and `looked_at` where that was asked for."""
+        looked_at = {} if self.looked_at is None else {"looked_at": self.looked_at.to_json()}
+        return {**looked_at, "failed": self.failures_json()}
+
 
 def _first_plane() -> Reading:
     from halfpixel.data.images.picture import FIRST_PLANE
@@ -83,6 +94,8 @@ class Runner:
     Attributes:
         tell: hears of everything at once.
         reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
+        sizes: at which size images are looked at.
+        images: how their pixels are measured; None where a job has no say in that.
         notes: the images that were predicted, by their label.
         failures: what could not be used, by its path.
         warnings: in the order in which they came up.
@@ -93,6 +106,9 @@ class Runner:
     notes: dict[str, Note] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    sizes: SizeOptions = AS_TRAINED
+    images: ImageOptions | None = None
+    usual_scale: float | None = field(default=None, init=False)
 
     def find(self, patterns: Iterable[str], skip: Callable[[Path], bool] = lambda path: False) -> list[Path]:
         """The images that files, folders and globs stand for, each once, but those to be left out."""
@@ -135,8 +151,13 @@ class Runner:
         lowest = limits.threshold if lowest is None else lowest
         planes = read_planes(paths, reading, skip)
         broken = -1
+        self.usual_scale = predictor.info.input.scale
+
+        def scale(plane: Plane) -> float | None:
+            return self.sizes.scale_for(predictor, plane.picture(), self.images)
+
         self.tell(Progress("predict", 0, len(paths)))
-        for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel):
+        for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel, scale):
             self.tell(Progress("predict", plane.number, len(paths)))
             if plane.number == broken:  # the rest of a file of which one plane failed
                 continue
@@ -149,7 +170,7 @@ class Runner:
             frames = picture.n_planes if reading.planes == "first" else 1
             channels = "" if reading.channels is not None else false_colours(picture)
             saturated = objects.above(limits.threshold).saturated
-            note = Note(saturated, frames, channels=channels, remarks=picture.remarks)
+            note = Note(saturated, frames, channels=channels, remarks=picture.remarks, scale=objects.scale)
             self.notes[label_of(picture.path, picture.plane)] = note
             yield picture, objects
         self.tell(Progress("predict", len(paths), len(paths)))
@@ -170,7 +191,9 @@ class Runner:
 
     def outcome(self, *warnings: str) -> Outcome:
         """What came of it, with what is to be said at the end."""
-        return Outcome(tuple(self.notes), tuple(self.failures.values()), (*self.warnings, *warnings))
+        scales = [note.scale for note in self.notes.values()]
+        looked_at = LookedAt.of(self.sizes, scales, self.usual_scale)
+        return Outcome(tuple(self.notes), tuple(self.failures.values()), (*self.warnings, *warnings), looked_at)
 
 
 def notes_of(found: Iterable[Mapping[str, Any]]) -> dict[str, Note]:

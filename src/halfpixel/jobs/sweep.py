@@ -17,6 +17,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.jobs.source import as_patterns
 from halfpixel.outputs.csv import csv_bytes
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -47,6 +48,7 @@ class SweepRequest:
     predictions: Path | None = None
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         check_limits(None, self.limit)
@@ -54,6 +56,7 @@ class SweepRequest:
         Goal.parse(self.goal)
         if self.predictions is not None and self.model is not None:
             raise ArgumentError("`predictions` and `model`: give one of the two")
+        self.sizes.refuse_with(self.predictions)
         if len(self.data) > 1 and (self.images is not None or self.format is not None):
             raise ArgumentError("`images` and `format` go with one annotation file or data-set folder")
 
@@ -97,7 +100,7 @@ class SweepResult:
             "compared_by": None if self.swept.outcomes is None else self.swept.compared_by,
             "points": [point.to_json() for point in self.swept.points],
             "recommended": None if self.recommended is None else self.recommended.to_json(),
-            "failed": self.outcome.failures_json(),
+            **self.outcome.to_json(),
         }
 
 
@@ -117,6 +120,7 @@ def sweep(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> SweepResult:
     """Show what each score threshold does to counts and accuracy, and recommend one: `halfpixel sweep`.
@@ -138,6 +142,7 @@ def sweep(
         predictions: sweep the predictions of this COCO file, and run no model.
         overwrite: replace an earlier sweep in the folder.
         reading: how the annotations are taken.
+        sizes: at which size images are looked at.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -148,18 +153,15 @@ def sweep(
         data=as_patterns(data),
         out=Path(out),
         model=None if model is None else str(model),
-        first=first,
-        last=last,
-        step=step,
-        iou=iou,
-        goal=goal,
+        first=first, last=last, step=step, iou=iou, goal=goal,
         images=None if images is None else Path(images),
         format=format,
         limit=limit,
         predictions=None if predictions is None else Path(predictions),
         overwrite=overwrite,
         reading=reading,
-    )
+        sizes=sizes,
+    )  # fmt: skip
     return run(request, tell)
 
 
@@ -168,7 +170,7 @@ def run(request: SweepRequest, tell: Tell = ignore) -> SweepResult:
     _check_files(request)
     thresholds, goal = request.thresholds, Goal.parse(request.goal)
     table, plot = request.out / TABLE, request.out / PLOT
-    runner, from_file = Runner(tell), request.predictions is not None
+    runner, from_file = Runner(tell, sizes=request.sizes), request.predictions is not None
     dataset = _open_if_annotated(runner, request)
     found = _find(runner, request, dataset, thresholds[0])
     if not found.objects:
@@ -226,7 +228,7 @@ def _find(runner: Runner, request: SweepRequest, dataset: Dataset | None, lowest
     files = runner.find(request.data) if dataset is None else []
     if dataset is None and not files:
         return _Found(describe_model(name), None, [], 0)
-    predictor = open_model(name, runner.tell)
+    predictor = open_model(name, runner.tell, request.sizes)
     limits = DetectionLimits.resolve(lowest, request.limit, predictor.info)
     if dataset is not None:
         from halfpixel.jobs.collect import predict_dataset

@@ -97,7 +97,10 @@ def write_coco_run(path: Path, run: RunResult) -> None:
     """Write the predictions of a run as a COCO data set; ids of images, annotations and categories count from 1."""
     write_coco_entries(
         path,
-        (image_entry(k, one.name, one.size_hw) for k, one in enumerate(run.images, start=1)),
+        (
+            image_entry(k, one.name, one.size_hw) | ({} if one.scale is None else {"scale": one.scale})
+            for k, one in enumerate(run.images, start=1)
+        ),
         (
             {"image_id": k} | entry | {"category_id": 1 + entry["category_id"]}
             for k, entries in enumerate(run.annotations(), start=1)

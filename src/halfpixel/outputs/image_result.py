@@ -34,10 +34,17 @@ class ImageResult:
 
 
 class ImageEntry(NamedTuple):
-    """An image in the files that span all images."""
+    """An image in the files that span all images.
+
+    Attributes:
+        name: of the image.
+        size_hw: its size in pixels.
+        scale: by which factor it was enlarged for the network; None where that is not to be told.
+    """
 
     name: str
     size_hw: tuple[int, int]
+    scale: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

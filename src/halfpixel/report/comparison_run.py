@@ -11,6 +11,7 @@ from halfpixel.jobs import compare as job
 from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.compare import CompareRequest, CompareResult
 from halfpixel.jobs.events import Tell, ignore
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.jobs.wording import plural
 
 
@@ -28,6 +29,7 @@ def compare(
     pictures: int = 8,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> CompareResult:
     """Compare two models on annotated images, and write a page about it: `halfpixel compare`.
@@ -48,6 +50,7 @@ def compare(
         pictures: how many images the page shows, of those on which the two differ most, at most.
         overwrite: replace an earlier comparison in the folder.
         reading: how the annotations are taken.
+        sizes: at which size the models look at images.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -67,6 +70,7 @@ def compare(
         slice_by=slice_by,
         overwrite=overwrite,
         reading=reading,
+        sizes=sizes,
     )
     result = job.run(request, tell)
     _write_page(result, request.out, pictures)
@@ -82,5 +86,6 @@ def _write_page(result: CompareResult, out: Path, pictures: int) -> None:
 
     n_failed = len(result.outcome.failures)
     about = {"left out": f"{plural(n_failed, 'image')} that could not be used"} if n_failed else {}
+    about |= {f"{side.upper()} looked at images": str(one) for side, one in result.looked_at.items()}
     drawn = draw_differences(result.dataset, result.a, result.b, result.comparison, at_most=pictures)
     write_comparison(result.comparison, out, about=about, pictures=drawn)

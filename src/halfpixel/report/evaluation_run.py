@@ -11,6 +11,7 @@ from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.evaluate import EvaluateRequest, EvaluateResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import AS_USUAL, SpeedOptions
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.jobs.wording import plural
 
 
@@ -31,6 +32,7 @@ def evaluate_model(
     overwrite: bool = False,
     speed: SpeedOptions = AS_USUAL,
     reading: ReadingOptions = AS_WRITTEN,
+    sizes: SizeOptions = AS_TRAINED,
     tell: Tell = ignore,
 ) -> EvaluateResult:
     """Compare what a model finds with annotations, and write a page about it: `halfpixel evaluate`.
@@ -52,6 +54,7 @@ def evaluate_model(
         overwrite: replace an earlier report in the folder.
         speed: what the model runs on, and how fast.
         reading: how the annotations are taken.
+        sizes: at which size images are looked at.
         tell: hears how far it is, and of images that cannot be used.
 
     Raises:
@@ -63,16 +66,22 @@ def evaluate_model(
     request = EvaluateRequest(
         Path(data), Path(out), None if model is None else str(model), first_pass,
         None if images is None else Path(images), format, threshold, limit,
-        None if predictions is None else Path(predictions), slice_by, boundary, overwrite, speed, reading,
+        None if predictions is None else Path(predictions), slice_by, boundary, overwrite, speed, reading, sizes,
     )  # fmt: skip
     result = evaluate.run(request, tell)
-    if result.evaluation is not None:
-        from halfpixel.report.page import write_report
-        from halfpixel.report.worst_images import draw_worst
-
-        worst = draw_worst(result.dataset, result.found, result.evaluation, at_most=pictures)
-        write_report(result.evaluation, request.out, about=_about(request, result), worst=worst)
+    _write_page(request, result, pictures)
     return result
+
+
+def _write_page(request: EvaluateRequest, result: EvaluateResult, pictures: int) -> None:
+    """Write the page, where there is something to tell."""
+    if result.evaluation is None:
+        return
+    from halfpixel.report.page import write_report
+    from halfpixel.report.worst_images import draw_worst
+
+    worst = draw_worst(result.dataset, result.found, result.evaluation, at_most=pictures)
+    write_report(result.evaluation, request.out, about=_about(request, result), worst=worst)
 
 
 def _about(request: EvaluateRequest, result: EvaluateResult) -> dict[str, str]:
@@ -80,6 +89,8 @@ def _about(request: EvaluateRequest, result: EvaluateResult) -> dict[str, str]:
     about = {"predictions" if request.predictions is not None else "model": result.whose}
     if result.computed is not None:
         about["computed"] = str(result.computed)
+    if result.outcome.looked_at is not None:
+        about["images looked at"] = str(result.outcome.looked_at)
     if request.first_pass is not None:
         about["first pass"] = request.first_pass
     if result.outcome.failures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 
 Name = TypeVar("Name")
+Image = TypeVar("Image")
 Result = TypeVar("Result")
 
 SAME_IOU = 0.9
@@ -103,7 +105,7 @@ class TimedRun(Generic[Name, Result]):
 
 
 def interleaved_runs(
-    finders: Mapping[Name, Callable[[Rgb8], Result]], images: Sequence[Rgb8], rounds: int
+    finders: Mapping[Name, Callable[[Image], Result]], images: Sequence[Image], rounds: int
 ) -> Iterator[TimedRun[Name, Result]]:
     """Run every configuration on every image, interleaved, so that whatever else the machine does slows them all.
 
@@ -274,6 +276,7 @@ def measure(
     images: Sequence[Rgb8],
     rounds: int,
     tell: Callable[[Configuration], None] = lambda config: None,
+    diameters_px: Sequence[float | None] | None = None,
 ) -> list[Measured]:
     """Time every configuration on the same images, interleaved, from pixels to objects, and compare what they find.
 
@@ -282,21 +285,26 @@ def measure(
         images: at least one; each is also seen once by every configuration before the clock runs.
         rounds: how often each is timed, at least 1.
         tell: hears of each configuration after each of its runs.
+        diameters_px: of each image's objects, see `Predictor.for_diameter`; None as usual.
     """
     if not images or rounds < 1:
         raise ArgumentError(f"expected at least one image and one round, got {len(images)} and {rounds}")
     seconds = {config: np.zeros((len(images), rounds)) for config in predictors}
     found: dict[Configuration, list[Instances]] = {config: [] for config in predictors}
-    finders: dict[Configuration, Callable[[Rgb8], Instances]] = {
-        config: one.predict for config, one in predictors.items()
-    }
-    for timed in interleaved_runs(finders, images, rounds):
+    finders = {config: partial(_find, one) for config, one in predictors.items()}
+    shown = list(zip(images, diameters_px or [None] * len(images), strict=True))
+    for timed in interleaved_runs(finders, shown, rounds):
         if timed.round == 0:
             found[timed.name].append(timed.result.without_probabilities())
         else:
             seconds[timed.name][timed.image, timed.round - 1] = timed.seconds
         tell(timed.name)
     return [_measured(config, seconds[config], seconds[EXACT], found[config], found[EXACT]) for config in predictors]
+
+
+def _find(predictor: Predictor, shown: tuple[Rgb8, float | None]) -> Instances:
+    pixels, diameter_px = shown
+    return (predictor if diameter_px is None else predictor.for_diameter(diameter_px)).predict(pixels)
 
 
 def _measured(

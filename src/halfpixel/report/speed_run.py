@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.jobs.events import Progress, Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.runner import Note, Outcome, Runner
+from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class BenchRequest:
         calibrate: images that int8 is calibrated on; none for no int8.
         at_most: time so many of the images, evenly spread.
         rounds: how often each image is timed, after once that does not count.
+        sizes: at which size images are looked at.
     """
 
     paths: Sequence[str] = ()
@@ -37,10 +39,13 @@ class BenchRequest:
     calibrate: Sequence[str] = ()
     at_most: int = 3
     rounds: int = 3
+    sizes: SizeOptions = AS_TRAINED
 
     def __post_init__(self) -> None:
         if self.at_most < 1 or self.rounds < 1:
             raise ArgumentError(f"`at_most` and `rounds` must be at least 1, got {self.at_most} and {self.rounds}")
+        if self.sizes.are_given and not self.paths:
+            raise ArgumentError("`diameter` and `scale` are for images of yours: give some")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class BenchResult:
             "left_out": [{**one.configuration._asdict(), "reason": one.reason} for one in self.left_out],
             "fastest": self.fastest.configuration._asdict(),
             "default": self.default._asdict(),
-            "failed": self.outcome.failures_json(),
+            **self.outcome.to_json(),
         }
 
 
@@ -100,36 +105,52 @@ def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
         ArgumentError: numbers below 1, or an exported file, which runs in one configuration only.
     """
     check_models(request.model)
-    runner = Runner(tell)
-    images = _read(runner, request.paths, request.at_most)
+    runner = Runner(tell, sizes=request.sizes)
+    shown = _read(runner, request.paths, request.at_most)
     calibration = runner.find(request.calibrate)
-    if (request.paths and not images) or (request.calibrate and not calibration):
+    if (request.paths and not shown) or (request.calibrate and not calibration):
         return BenchResult(runner.outcome(), request, {}, {}, False, (), (), None)
     from halfpixel.report.machine import describe_machine
     from halfpixel.report.speed import Configuration, all_configurations, example_image
 
-    predictor = open_model(request.model, tell)
+    predictor = open_model(request.model, tell, request.sizes)
     configs = all_configurations(predictor)
-    example = not images
+    runner.usual_scale = predictor.info.input.scale
+    for name, one in shown.items():
+        own = predictor if one.diameter_px is None else predictor.for_diameter(one.diameter_px)
+        runner.notes[name] = Note(scale=request.sizes.scale or own.info.input.scale)
+    example = not shown
     if example:
-        images = dict([example_image(predictor.info.input)])
+        name, pixels = example_image(predictor.info.input)
+        shown = {name: Shown(pixels)}
+    if request.sizes.scale is not None:
+        predictor = predictor.at_scale(request.sizes.scale)
+        configs = tuple(config for config in configs if not config.fast)  # it is another scale
     machine = describe_machine(predictor.device)
-    measured, left_out = _time(predictor, configs, images, calibration, request.rounds, tell)
-    sizes_hw = {name: (one.shape[0], one.shape[1]) for name, one in images.items()}
+    measured, left_out = _time(predictor, configs, list(shown.values()), calibration, request.rounds, tell)
+    sizes_hw = {name: (one.shape[0], one.shape[1]) for name, (one, _) in shown.items()}
     default = Configuration(predictor.backend.name, predictor.backend.precision)
     return BenchResult(runner.outcome(), request, machine, sizes_hw, example, measured, left_out, default)
 
 
-def _read(runner: Runner, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]:
-    """The pixels of so many images that can be used, evenly spread over all, by their path."""
-    from halfpixel.data.images.rgb8 import read_image
+class Shown(NamedTuple):
+    """What is timed: the pixels of an image, and the diameter of its objects in them, where one was given."""
+
+    pixels: Rgb8
+    diameter_px: float | None = None
+
+
+def _read(runner: Runner, paths: Sequence[str], at_most: int) -> dict[str, Shown]:
+    """So many images that can be used, evenly spread over all, by their path."""
+    from halfpixel.data.images.picture import read_pictures
 
     files = runner.find(paths)
     n = min(at_most, len(files))
     images = {}
     for path in [files[k * len(files) // n] for k in range(n)]:
         try:
-            images[str(path)] = read_image(path)
+            picture = next(read_pictures(path))
+            images[str(path)] = Shown(picture.rgb, runner.sizes.diameter_px(picture))
             runner.notes[str(path)] = Note()
         except ImageError as error:
             runner.fail(path, error)
@@ -139,7 +160,7 @@ def _read(runner: Runner, paths: Sequence[str], at_most: int) -> dict[str, Rgb8]
 def _time(
     predictor: Predictor,
     configs: Sequence[Configuration],
-    images: Mapping[str, Rgb8],
+    images: Sequence[Shown],
     calibration: Sequence[Path],
     rounds: int,
     tell: Tell,
@@ -159,4 +180,5 @@ def _time(
             done += 1
             tell(Progress("time", done, total, str(config)))
 
-        return measure(predictors, list(images.values()), rounds, count), left_out
+        pixels, diameters_px = [one.pixels for one in images], [one.diameter_px for one in images]
+        return measure(predictors, pixels, rounds, count, diameters_px), left_out

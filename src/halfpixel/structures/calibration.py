@@ -15,7 +15,9 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from halfpixel.errors import ArgumentError
+from halfpixel.structures.diameters import SAME_SIZE
 from halfpixel.structures.field_check import Count, Finite, Share, check_fields, from_plain
+from halfpixel.structures.images import Scale
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,6 +72,7 @@ class Calibration:
             residual scale: how far the estimate is typically off, in objects.
         conformal_quantiles: how many residual scales an interval ends below and above the estimate.
         n_images: images that the numbers were fitted on, and images that `conformal_quantiles` was measured on.
+        scales: the smallest and the largest factor that those images were enlarged by; None for the model's own.
 
     Raises:
         ArgumentError: numbers that cannot belong to a calibration.
@@ -84,6 +87,7 @@ class Calibration:
     residual_scale_weights: tuple[Finite, NotNegative, NotNegative]
     conformal_quantiles: tuple[Finite, Finite]
     n_images: tuple[Count, Count]
+    scales: tuple[Scale, Scale] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -116,7 +120,21 @@ class Calibration:
     def to_json(self) -> dict[str, object]:
         """Plain numbers and lists of them, under the names that model files have."""
         plain = {_IN_FILES.get(name, name): one for name, one in dataclasses.asdict(self).items()}
+        if self.scales is None:  # versions that know nothing of it read all other files
+            del plain["scales"]
         return {name: list(one) if isinstance(one, tuple) else one for name, one in plain.items()}
+
+    def holds_at(self, scale: float | None, usual: float | None) -> bool:
+        """Whether it says anything of an image that was enlarged by a factor: one it was made at, within a tenth.
+
+        Args:
+            scale: the factor, None where an image is brought to one size.
+            usual: the model's own.
+        """
+        if scale is None:
+            return self.scales is None and usual is None
+        made_at = self.scales or (None if usual is None else (usual, usual))
+        return made_at is not None and made_at[0] / SAME_SIZE <= scale <= made_at[1] * SAME_SIZE
 
     def probability(self, scores: npt.ArrayLike) -> Floats:
         """The probability of each object that it is real: paired with an annotated one from an IoU of .5 upwards.

@@ -50,6 +50,8 @@ class Instances:
         candidates: how many the network was considering before each of its cuts, by the name of the cut, where it
             tells: for Mask R-CNN `proposals` (before the best were kept) and `detections` (before the limit).
         prefilter: where the network looked, where a first pass decided that.
+        scale: by which factor the image was enlarged for the network; None where it was brought to one size, or where
+            no network looked.
     """
 
     size_hw: tuple[int, int]
@@ -62,6 +64,7 @@ class Instances:
     saturated: bool = False
     candidates: Mapping[str, int] | None = None
     prefilter: PrefilterPass | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)

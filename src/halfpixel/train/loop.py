@@ -25,13 +25,14 @@ from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.crops import Batch, Batches
 from halfpixel.train.ema import WeightAverage
 from halfpixel.train.interrupt import Interrupt
+from halfpixel.train.object_sizes import measure_diameters
 from halfpixel.train.optimiser import freeze_stages, parameter_groups, schedule
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.resume import begun_with, check_same, check_start
 from halfpixel.train.run_log import MODEL, Report, RunLog, tensorboard_writer
 from halfpixel.train.start import Start, start_from, suited
 from halfpixel.train.state import CHECKPOINT, Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
-from halfpixel.zoo.modelfile import load_model
+from halfpixel.zoo.modelfile import ModelInfo, load_model
 
 LOADING_PROCESSES = 8
 """At most, for each GPU."""
@@ -102,7 +103,7 @@ def train_network(
     of a single process, up to rounding.
 
     Args:
-        start: of `start_from`; the recipe and what was measured are added to its description.
+        start: of `start_from`; recipe, sizes of the objects and what was measured are added to its description.
         dataset: as for `fit`.
         recipe: likewise.
         out: likewise.
@@ -135,12 +136,17 @@ def train_network(
     if fabric.is_global_zero:
         if not resumed:
             run.begin()
-        described = dataclasses.replace(start.info, recipe=dataclasses.asdict(recipe))
-        run.log = RunLog(out, described, val, run.progress.step, report, writer)
+        run.log = RunLog(out, _described(start, dataset, recipe), val, run.progress.step, report, writer)
     with Interrupt() as interrupt:
         run.train(dataset, start, interrupt)
     run.close()
     return bool(fabric.is_global_zero)
+
+
+def _described(start: Start, dataset: Dataset, recipe: Recipe) -> ModelInfo:
+    """What the trained model says of itself, but for what is measured on other images."""
+    sizes = measure_diameters(dataset, start.info.input)
+    return dataclasses.replace(start.info, recipe=dataclasses.asdict(recipe), diameters=sizes)
 
 
 class _Run:

@@ -25,7 +25,8 @@ from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
-from halfpixel.structures.field_check import Count, Name, Text, check_fields, from_plain
+from halfpixel.structures.diameters import TrainedDiameters
+from halfpixel.structures.field_check import AnyDataclass, Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.fitting import filled, outline
 
@@ -57,6 +58,7 @@ class ModelInfo:
         measured: what was measured, as plain values, each with its definition.
         calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
             holds at this `score_threshold` only.
+        diameters: the sizes of objects that it was trained on, None where nobody measured them.
 
     Raises:
         ArgumentError: a value of another type or out of its range, or two classes of one name.
@@ -73,6 +75,7 @@ class ModelInfo:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    diameters: TrainedDiameters | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -201,10 +204,11 @@ def save_described(path: Path, source: Path, info: ModelInfo) -> None:
 def description_of(info: ModelInfo) -> str:
     """A description as it stands in a file."""
     description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
-    if info.calibration is None:  # versions that know nothing of it read all other files
-        del description["calibration"]
-    else:
+    if info.calibration is not None:
         description["calibration"] = info.calibration.to_json()
+    for name in ("calibration", "diameters"):
+        if description[name] is None:  # versions that know nothing of it read all other files
+            del description[name]
     return json.dumps(description)
 
 
@@ -250,9 +254,11 @@ def parse_info(text: str, path: Path) -> ModelInfo:
             raise ArgumentError("it does not say in which format it is")
         if version > FORMAT:
             raise ModelFileError(f"{path}: written by a newer halfpixel; please upgrade")
-        description["input"] = _rules(description.get("input"))
+        description["input"] = _part(InputRules, "input", description.get("input"))
         if "calibration" in description:
             description["calibration"] = Calibration.from_json(description["calibration"])
+        if "diameters" in description:
+            description["diameters"] = _part(TrainedDiameters, "diameters", description["diameters"])
         return from_plain(ModelInfo, description)
     except ModelFileError:
         raise
@@ -260,11 +266,11 @@ def parse_info(text: str, path: Path) -> ModelInfo:
         raise ModelFileError(f"{path}: the model's description is broken ({reason(error)})") from error
 
 
-def _rules(plain: object) -> InputRules:
+def _part(kind: type[AnyDataclass], name: str, plain: object) -> AnyDataclass:
     try:
-        return from_plain(InputRules, plain)
+        return from_plain(kind, plain)
     except ArgumentError as error:
-        raise ArgumentError(f"input: {error}") from error
+        raise ArgumentError(f"{name}: {error}") from error
 
 
 def load_model(path: Path) -> tuple[Network, ModelInfo]:
