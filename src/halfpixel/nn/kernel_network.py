@@ -42,7 +42,7 @@ class KernelNetwork(Network):
         """Logits of some objects in windows of the maps, whose first cells are told; uses no weights."""
         return linear_kernels(features, kernels, first_xy)
 
-    def as_outputs(self, found: Sequence[Found], kernels: Sequence[Float[Tensor, "n k"]], maps: Tensor) -> Outputs:
+    def as_outputs(self, found: Sequence[Found], kernels: Sequence[Float[Tensor, "_ k"]], maps: Tensor) -> Outputs:
         """What `forward` returns, from the detections of each image and their kernels."""
         return {
             **as_rows(found),
