@@ -8,11 +8,11 @@ from halfpixel.engine.backends import cpu_blocks
 from halfpixel.engine.backends.cpu_blocks import FusedConv2d, FusedSiluConv, RowBlockInvertedResidual, use_cpu_blocks
 from halfpixel.engine.backends.eager import for_inference
 from halfpixel.engine.backends.folding import folded
+from halfpixel.nn.backbones.cspnext import SiluConv
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite, InvertedResidual
+from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d, conv_stack
-from halfpixel.nn.cspnext import SiluConv
-from halfpixel.nn.efficientnet_lite import EfficientNetLite, InvertedResidual
 from halfpixel.nn.fpn import FeaturePyramid
-from halfpixel.nn.resnet import ResNet
 
 CPU = torch.device("cpu")
 

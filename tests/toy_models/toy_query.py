@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.conv_blocks import ConvBlock
 from halfpixel.nn.decoding import detections
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.network import Outputs

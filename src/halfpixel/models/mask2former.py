@@ -56,10 +56,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.backbones.backbone import Backbone
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.backbones.resnet import ResNet
+from halfpixel.nn.backbones.swin import swin_base, swin_large, swin_small, swin_tiny
 from halfpixel.nn.decoding import detections
 from halfpixel.nn.deformable_encoder import grid_positions
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import mean_count, zero_of
@@ -67,8 +69,6 @@ from halfpixel.nn.matching import IGNORED
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.pixel_decoder import PixelDecoder
 from halfpixel.nn.point_losses import PointPlan, in_crowds, point_mask_costs, point_mask_losses
-from halfpixel.nn.resnet import ResNet
-from halfpixel.nn.swin import swin_base, swin_large, swin_small, swin_tiny
 from halfpixel.nn.transformer import FeedForward, MultiHeadAttention, MultiLayerPerceptron
 from halfpixel.ops.finite import is_finite
 from halfpixel.ops.logit_extent import logit_extents

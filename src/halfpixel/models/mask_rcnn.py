@@ -57,11 +57,12 @@ from jaxtyping import Float, Int
 from msgspec import Meta
 from torch import Tensor
 
-from halfpixel.nn.backbone import STRIDES, Backbone
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.box_head import BoxHead, detect
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.mask_head import MaskHead
 from halfpixel.nn.matching import BalancedSampler
@@ -69,7 +70,6 @@ from halfpixel.nn.network import Axis, Network, Outputs
 from halfpixel.nn.point_head import CoarseMaskHead, PointHead
 from halfpixel.nn.region_masks import RegionMasks
 from halfpixel.nn.regions import choose, crop_regions
-from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork
 from halfpixel.ops.paste import Alignment
 from halfpixel.ops.roi_align import FeatureTable

@@ -55,10 +55,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.backbones.backbone import Backbone
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.backbones.resnet_d import ResNetD
 from halfpixel.nn.box_decoder import BoxDecoder, QueryOutputs, QuerySelection, class_layer
 from halfpixel.nn.decoding import Found, as_rows, before_mask_suppression, detections
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.hybrid_encoder import HybridEncoder
 from halfpixel.nn.kernel_network import KernelNetwork
@@ -68,7 +69,6 @@ from halfpixel.nn.matching import IGNORED, match
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.query_losses import matching_cost, query_terms
 from halfpixel.nn.reference_boxes import InImage, OnCells, ReferenceBoxes
-from halfpixel.nn.resnet_d import ResNetD
 from halfpixel.ops import boxes
 from halfpixel.ops.finite import is_finite
 from halfpixel.structures.field_check import Count, Share, check_fields

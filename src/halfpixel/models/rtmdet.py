@@ -50,12 +50,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from halfpixel.nn.backbone import Backbone
-from halfpixel.nn.cspnext import CSPNeXt, CSPNeXtPAFPN
+from halfpixel.nn.backbones.backbone import Backbone
+from halfpixel.nn.backbones.cspnext import CSPNeXt, CSPNeXtPAFPN
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.dynamic_assignment import assign
 from halfpixel.nn.dynamic_head import DynamicHead, PointOutputs, dynamic_logits
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import dice_losses, mean_count, quality_focal_losses, seen_entropies, zero_of
 from halfpixel.nn.network import Outputs

@@ -51,16 +51,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.backbones.backbone import Backbone
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.cell_head import NOBODY, CellHead, CellLevel, assign_cells, cell_centres, middles, peaks, sizes_px
 from halfpixel.nn.decoding import before_mask_suppression, detections
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.losses import dice_losses, focal_sum, mean_count, seen_entropies, zero_of
 from halfpixel.nn.mask_features import MaskFeatures
 from halfpixel.nn.network import Outputs
-from halfpixel.nn.resnet import ResNet
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on, linear_kernels
 from halfpixel.ops.finite import is_finite

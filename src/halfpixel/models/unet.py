@@ -28,8 +28,8 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from halfpixel.errors import ModelFileError
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.conv_blocks import ConvBlock, conv_stack
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.network import Axis, Outputs, Semantic
 from halfpixel.structures.field_check import check_fields

@@ -54,11 +54,12 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from halfpixel.nn.anchors import anchor_boxes
-from halfpixel.nn.backbone import STRIDES, Backbone
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.box_head import BOX_WEIGHTS
 from halfpixel.nn.conv_blocks import start_small
 from halfpixel.nn.decoding import before_mask_suppression, detections
-from halfpixel.nn.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.fpn import FeaturePyramid
 from halfpixel.nn.kernel_network import KernelNetwork
 from halfpixel.nn.long_pyramid import LongPyramid
@@ -66,7 +67,6 @@ from halfpixel.nn.losses import mean_count, zero_of
 from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.nn.network import Outputs
 from halfpixel.nn.prototypes import AnchorOutputs, CoefficientHead, Protonet
-from halfpixel.nn.resnet import ResNet
 from halfpixel.nn.rpn import AnchorPlan
 from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on

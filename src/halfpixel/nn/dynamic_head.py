@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from halfpixel.nn.backbones.cspnext import SiluConv, start_before_silu
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
-from halfpixel.nn.cspnext import SiluConv, start_before_silu
 from halfpixel.ops.wide import wide
 
 MAPS = 8

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError
-from halfpixel.nn.backbone import Backbone
+from halfpixel.nn.backbones.backbone import Backbone
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES
+from halfpixel.nn.backbones.backbone import STRIDES
 from halfpixel.nn.point_losses import PointPlan
 from halfpixel.ops.point_sample import point_sample
 from halfpixel.ops.roi_align import FeatureTable, roi_align

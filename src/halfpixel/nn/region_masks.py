@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES
+from halfpixel.nn.backbones.backbone import STRIDES
 from halfpixel.nn.losses import mean_count
 from halfpixel.nn.point_head import CoarseMaskHead, PointHead, of_class
 from halfpixel.nn.regions import Chosen, crop_regions

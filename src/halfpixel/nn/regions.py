@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfpixel.errors import ArgumentError
-from halfpixel.nn.backbone import STRIDES
+from halfpixel.nn.backbones.backbone import STRIDES
 from halfpixel.nn.box_head import BOX_WEIGHTS
 from halfpixel.nn.matching import BACKGROUND, match
 from halfpixel.ops import boxes

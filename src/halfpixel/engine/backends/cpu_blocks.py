@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halfpixel.nn.backbones.cspnext import SiluConv
+from halfpixel.nn.backbones.efficientnet_lite import InvertedResidual
+from halfpixel.nn.backbones.resnet import Bottleneck, ResNet
 from halfpixel.nn.conv_blocks import ConvBlock, FrozenBatchNorm2d
-from halfpixel.nn.cspnext import SiluConv
-from halfpixel.nn.efficientnet_lite import InvertedResidual
-from halfpixel.nn.resnet import Bottleneck, ResNet
 
 CACHE_BYTES = 8 << 20
 """What the widest map of a block may take when it should stay in the processor's cache."""

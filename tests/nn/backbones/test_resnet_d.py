@@ -7,8 +7,8 @@ from test_backbones import assert_close, image, wear
 from torch import nn
 
 from halfpixel.errors import ModelFileError
-from halfpixel.nn.backbone import STRIDES
-from halfpixel.nn.resnet_d import ResNetD
+from halfpixel.nn.backbones.backbone import STRIDES
+from halfpixel.nn.backbones.resnet_d import ResNetD
 
 DEPTHS = {"basic": (2, 2, 2, 2), "bottleneck": (3, 4, 6, 3)}
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES, Backbone, Features
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone, Features
+from halfpixel.nn.backbones.resnet import Bottleneck
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, conv_norm
-from halfpixel.nn.resnet import Bottleneck
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:

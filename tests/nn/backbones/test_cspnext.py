@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from halfpixel.nn.backbones.cspnext import ChannelAttention, CSPNeXt, CSPNeXtPAFPN
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
-from halfpixel.nn.cspnext import ChannelAttention, CSPNeXt, CSPNeXtPAFPN
 
 
 def test_the_backbone_has_the_promised_shapes() -> None:

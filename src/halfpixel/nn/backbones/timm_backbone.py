@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, MissingDependencyError
-from halfpixel.nn.backbone import STRIDES, Backbone, Features
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone, Features
 
 
 class TimmBackbone(Backbone):

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES, Backbone, Features
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone, Features
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, conv_norm
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import Backbone, Features
+from halfpixel.nn.backbones.backbone import Backbone, Features
 from halfpixel.nn.conv_blocks import RECTIFIED, FrozenBatchNorm2d, Norm
 
 QUIET = 0.3

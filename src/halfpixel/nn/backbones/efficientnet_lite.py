@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from halfpixel.errors import ModelFileError
-from halfpixel.nn.backbone import Backbone, Features
+from halfpixel.nn.backbones.backbone import Backbone, Features
 
 
 class SamePadConv2d(nn.Conv2d):

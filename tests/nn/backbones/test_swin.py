@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel.errors import ModelFileError
-from halfpixel.nn.backbone import STRIDES
-from halfpixel.nn.swin import Swin, swin_base, swin_large, swin_small, swin_tiny
+from halfpixel.nn.backbones.backbone import STRIDES
+from halfpixel.nn.backbones.swin import Swin, swin_base, swin_large, swin_small, swin_tiny
 
 NARROW = {"depths": (2, 2, 4, 2), "window": 7, "width": 24, "heads": (1, 2, 3, 6)}
 

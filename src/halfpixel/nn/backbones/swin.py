@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from halfpixel.nn.backbone import STRIDES, Backbone, Features
+from halfpixel.nn.backbones.backbone import STRIDES, Backbone, Features
 
 
 class WindowAttention(nn.Module):

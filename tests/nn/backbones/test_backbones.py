@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from halfpixel.errors import ArgumentError, ModelFileError
-from halfpixel.nn.backbone import STRIDES
-from halfpixel.nn.efficientnet_lite import EfficientNetLite, SamePadConv2d
-from halfpixel.nn.resnet import ResNet
-from halfpixel.nn.timm_backbone import TimmBackbone
+from halfpixel.nn.backbones.backbone import STRIDES
+from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite, SamePadConv2d
+from halfpixel.nn.backbones.resnet import ResNet
+from halfpixel.nn.backbones.timm_backbone import TimmBackbone
 
 
 def wear(model: nn.Module) -> nn.Module:
