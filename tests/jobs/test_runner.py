@@ -13,9 +13,12 @@ import torch
 from halfpixel import load
 from halfpixel.data.images.picture import Reading
 from halfpixel.engine.predictor import Predictor
+from halfpixel.errors import ModelFileError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Event, Failure, Progress
 from halfpixel.jobs.runner import Runner, image_warnings, notes_of
+from halfpixel.nn.network import Outputs
+from halfpixel.structures.images import ImageBatch, Limits
 
 Noise = Callable[..., Path]
 
@@ -134,3 +137,15 @@ def test_what_surprises_in_a_picture_is_told(tmp_path: Path, tiny_model: Path) -
         f"2 images ({tmp_path / 'a.tif'}: 120 of 1,200 pixels, {tmp_path / 'b.tif'}: 200 of 1,200 pixels): pixels "
         "without data"
     )
+
+
+def test_a_network_that_fails_at_an_image_names_it(files: list[Path], tiny_model: Path) -> None:
+    predictor = load(tiny_model)
+    runner, run = Runner(), predictor.backend.run
+
+    def overflowing(batch: ImageBatch, limits: Limits) -> Outputs:
+        return {name: one * torch.inf if one.is_floating_point() else one for name, one in run(batch, limits).items()}
+
+    predictor.backend.run = overflowing  # type: ignore[method-assign]
+    with pytest.raises(ModelFileError, match=r"b\.png: the network computed numbers that are not finite"):
+        list(runner.predict(predictor, files[1:2], DetectionLimits(0.3, 5), in_parallel=False))

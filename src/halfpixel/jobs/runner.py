@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.errors import ImageError
+from halfpixel.errors import ImageError, ModelFileError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
@@ -167,6 +167,8 @@ class Runner:
                 broken, path = plane.number, paths[plane.number]
                 self.fail(path, error if isinstance(error, ImageError) else f"{path}: too large for the memory")
                 continue
+            except ModelFileError as error:  # at this image; the others would fare no better
+                raise ModelFileError(f"{paths[plane.number]}: {error}") from error
             frames = picture.n_planes if reading.planes == "first" else 1
             channels = "" if reading.channels is not None else false_colours(picture)
             saturated = objects.above(limits.threshold).saturated
