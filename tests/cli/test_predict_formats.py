@@ -211,6 +211,29 @@ def test_parquet(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path, noise: 
             assert (value is None and row[name] == "") or math.isclose(float(row[name]), value, rel_tol=1e-6)
 
 
+def test_sizes_are_percentiles_of_the_table(
+    halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path, noise: Noise
+) -> None:
+    noise(tmp_path / "in" / "one.png", (60, 70))
+    noise(tmp_path / "in" / "two.png", (80, 50), seed=1)
+    out = tmp_path / "out"
+    ran = halfpixel("predict", tmp_path / "in", "--model", tiny_model, "--save", "table,sizes", "--out", out)
+    assert ran.code == 0
+    assert "D16, D50, D84" in " ".join(ran.out.split())
+    inside = [row for row in rows_of(out / "objects.csv") if row["touches_border"] == "false"]
+    sizes = {(row["image"], row["class"]): row for row in rows_of(out / "sizes.csv")}
+    assert {image for image, _ in sizes} == {"one.png", "two.png", "(all images)"}
+    for (image, name), row in sizes.items():
+        diameters = [
+            float(one["equivalent_diameter_px"])
+            for one in inside
+            if one["class"] == name and image in (one["image"], "(all images)")
+        ]
+        assert int(row["objects"]) == len(diameters)
+        if diameters:
+            assert float(row["D84_px"]) == pytest.approx(np.percentile(diameters, 84))
+
+
 def test_imagej_rois(halfpixel: Halfpixel, tiny_model: Path, tmp_path: Path, noise: Noise) -> None:
     roifile = pytest.importorskip("roifile")
     out = tmp_path / "out"

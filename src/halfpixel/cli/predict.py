@@ -48,7 +48,8 @@ def predict(
         limit: At most this many objects an image. Default: the model's own.
         save: What to write, separated by commas: coco (instances.json), overlay (pictures with the objects drawn in),
             labels (32-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
-            (objects.csv, all measurements), parquet (the same table), cutouts (one picture with transparency for each
+            (objects.csv, all measurements), parquet (the same table), sizes (sizes.csv, percentiles of the objects'
+            diameters as grain sizes are reported: D16, D50, D84), cutouts (one picture with transparency for each
             object), geojson (detections for QuPath), rois (regions for ImageJ), blurred (pictures with the objects made
             unrecognisable).
         classes: Of --save blurred: make objects of these classes unrecognisable, separated by commas. Default: all.

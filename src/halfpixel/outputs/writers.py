@@ -15,6 +15,7 @@ from halfpixel.outputs.imagej import write_rois
 from halfpixel.outputs.label_tiff import write_labels
 from halfpixel.outputs.parquet import write_parquet
 from halfpixel.outputs.pictures import write_blurred, write_cutouts, write_overlay
+from halfpixel.outputs.sizes import write_sizes
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ WRITERS = {
         takes="measurements",
         extra=("pyarrow", "parquet"),
         run=write_parquet,
+    ),
+    "sizes": Writer(
+        "sizes.csv",
+        "sizes.csv",
+        "percentiles of the objects' diameters (D16, D50, D84)",
+        takes="measurements",
+        run=write_sizes,
     ),
     "cutouts": Writer("cutouts", "cutouts/**/[0-9]*.png", "one picture per object", "picture", image=write_cutouts),
     "geojson": Writer(
