@@ -21,6 +21,7 @@ from halfpixel.data.images.rgb8 import from_pillow, read_image
 from halfpixel.engine.backends.base import ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
+from halfpixel.engine.size_finder import ChosenScale
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.nn.network import Outputs
@@ -137,7 +138,9 @@ def test_objects_are_brought_to_the_sizes_that_the_model_knows(predictor: Predic
 def test_each_image_at_its_own_scale(predictor: Predictor) -> None:
     scales = {0: None, 1: 0.75, 2: 1.5, 3: 2.0}
     pictures = {k: photograph(seed=k) for k in scales}
-    found = predictor.predict_in_order(scales, pictures.__getitem__, in_parallel=False, scale=scales.__getitem__)
+    found = predictor.predict_in_order(
+        scales, pictures.__getitem__, in_parallel=False, choose=lambda k, _: ChosenScale(scales[k])
+    )
     for k, future in found:
         expected = predictor if scales[k] is None else predictor.at_scale(scales[k] or 0)
         assert_same(future.result(), expected.predict(pictures[k]))
