@@ -16,7 +16,7 @@ from halfpixel.engine import size_finder
 from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.size_finder import ChosenScale, SizeFinder
-from halfpixel.nn.size_network import N_BINS, SizeNetwork, bin_diameters
+from halfpixel.nn.size_network import SizeNetwork, bin_diameters
 from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters, equivalent_diameters, typical_diameter
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
@@ -88,10 +88,8 @@ def test_of_several_sizes_the_typical_one(seed: int) -> None:
 
 
 def test_a_level_says_most_of_what_is_in_the_middle_of_what_it_knows() -> None:
-    three = [size_finder._weights(k == 0, k == 2) for k in range(3)]
-    together = np.zeros(N_BINS + 8)
-    for k, weights in enumerate(three):
-        together[4 * k :][:N_BINS] += weights
+    octaves = np.linspace(-2, 7, 91)  # of the coarsest level's smallest diameter, and beyond
+    together = sum(size_finder._weights(octaves - k, k == 0, k == 2) for k in range(3))
     assert np.allclose(together, 1)
 
 

@@ -26,7 +26,7 @@ WINDOW_PX = 128
 LEAST_SIDE_PX = 32
 """The shorter side of the coarsest level is at least half as many again: what is larger than the image is no object."""
 
-LEAST_COVERED = 0.2
+LEAST_COVERED = 0.3
 """A cell of which less is covered counts as not covered: over a whole background little becomes a lot."""
 
 LEAST_OBJECTS = 0.5
@@ -66,47 +66,54 @@ class SizeFinder:
         Returns:
             In pixels of the image; None where too little was found.
         """
-        shares, diameters = self.covered(pixels)
+        diameters, shares = self.covered(pixels)
         per_object_px2 = math.pi / 4 * diameters**2
         n_objects = float((shares / per_object_px2).sum()) * pixels.shape[0] * pixels.shape[1]
         if n_objects < LEAST_OBJECTS:
             return None
-        weights = shares / diameters  # an object weighs as much as its diameter, its area is that squared
-        reached = np.cumsum(weights)
-        k = int(np.searchsorted(reached, reached[-1] / 2))
-        part = (reached[-1] / 2 - (reached[k] - weights[k])) / weights[k]
-        return float(diameters[k] * 2 ** ((part - 0.5) / BINS_PER_OCTAVE))
+        order = np.argsort(diameters)
+        reached = np.cumsum((shares / diameters)[order])  # an object weighs as much as its diameter, its area more
+        return float(diameters[order[np.searchsorted(reached, reached[-1] / 2)]])
 
     def covered(self, pixels: Rgb8) -> tuple[Floats, Floats]:
-        """Which part of an image is covered by objects of each diameter.
+        """Where objects cover an image: cells of all the sizes that it is looked at in.
 
         Args:
             pixels: as for `diameter_px`.
 
         Returns:
-            `[n]` shares, together at most about 1, and the `[n]` diameters in pixels of the image.
+            `[n]` the diameters of the objects, in pixels of the image, and `[n]` which share of the image is covered by
+            them, together at most about 1.
         """
         gain = exposure_gain(pixels, self.info.stretch_below)
-        of_levels = [self._shares(level, gain, twice=k == 0) for k, level in enumerate(_levels(pixels))]
-        shares = np.zeros(N_BINS + BINS_PER_OCTAVE * (len(of_levels) - 1))
-        for k, found in enumerate(of_levels):
-            weights = _weights(finest=k == 0, coarsest=k == len(of_levels) - 1)
-            shares[BINS_PER_OCTAVE * k :][:N_BINS] += weights * found
-        diameters = SMALLEST_PX / 2 * 2 ** (np.arange(len(shares)) / BINS_PER_OCTAVE)
-        return shares, diameters
+        levels = list(_levels(pixels))
+        diameters, shares = [], []
+        for k, level in enumerate(levels):
+            octaves, covered = self._cells(level, gain, twice=k == 0)
+            weights = _weights(octaves, finest=k == 0, coarsest=k == len(levels) - 1)
+            diameters.append(SMALLEST_PX / 2 * 2 ** (octaves + k))
+            shares.append(weights * covered)
+        return np.concatenate(diameters), np.concatenate(shares)
 
-    def _shares(self, level: Rgb8, gain: float, twice: bool) -> Floats:
-        """`[bins]` which part of a level is covered by objects of each diameter."""
+    def _cells(self, level: Rgb8, gain: float, twice: bool) -> tuple[Floats, Floats]:
+        """What a level says of each of its cells in which there is something.
+
+        Returns:
+            `[n]` the log2 of the diameter, by the smallest that the network knows: the mean of what it holds possible;
+            and `[n]` the share of the level that is covered there.
+        """
         device = next(self.network.parameters()).device
         views = [to_float(view, gain) for view in _views(level, 2 if twice else 1)]
         with torch.inference_mode():
             images = torch.stack(views).to(device).contiguous(memory_format=torch.channels_last)
             if twice:
                 images = nn.functional.interpolate(images, scale_factor=2.0, mode="bilinear")
-            shares: Tensor = self.network(images).softmax(1)
-            shares = shares[:, 1:] * (shares[:, :1] <= 1 - LEAST_COVERED)
-            found: Floats = shares.mean((0, 2, 3)).double().cpu().numpy()
-        return found
+            says: Tensor = self.network(images).softmax(1).permute(1, 0, 2, 3).flatten(1).double().cpu()
+        nothing, of_bins = says[0].numpy(), says[1:].numpy()
+        some = nothing <= 1 - LEAST_COVERED
+        covered = of_bins[:, some].sum(0)
+        octaves: Floats = (np.arange(N_BINS) @ of_bins[:, some]) / covered / BINS_PER_OCTAVE
+        return octaves, covered / len(nothing)
 
 
 def choose_scale(
@@ -159,12 +166,12 @@ def _padded(pixels: Rgb8, divisor: int) -> Rgb8:
     return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
 
 
-def _weights(finest: bool, coarsest: bool) -> Floats:
-    """`[bins]` how much a level's word counts: most in the middle of what it knows, and with its neighbours' 1."""
-    octaves = np.arange(N_BINS) / BINS_PER_OCTAVE - (N_BINS - 1) / BINS_PER_OCTAVE / 2
-    weights: Floats = np.clip(1 - np.abs(octaves), 0, 1)
+def _weights(octaves: Floats, finest: bool, coarsest: bool) -> Floats:
+    """How much a level's word counts: most in the middle of what it knows, and with its neighbours' 1."""
+    from_middle = octaves - (N_BINS - 1) / BINS_PER_OCTAVE / 2
+    weights: Floats = np.clip(1 - np.abs(from_middle), 0, 1)
     if finest:
-        weights[octaves < 0] = 1
+        weights[from_middle < 0] = 1
     if coarsest:
-        weights[octaves > 0] = 1
+        weights[from_middle > 0] = 1
     return weights
