@@ -1,7 +1,8 @@
 """How large objects are: teaches the network that finds it, says how far off it is, and what it does to counts.
 
-Of each modality (an attribute of the images) every tenth image of the training data, or every third where there are
-few, is held out: `train` does not see it, and how far off the finder is there is written into the model files with it.
+Of each modality (an attribute of the images) every tenth image of the training data is held out, or, of data sets of
+less than 30, every third part of them: `train` does not see it, and how far off the finder is there is written into the
+model files with it.
 
     python benchmarks/sizes.py train train.json more.json --into model.safetensors --source "what it was trained on"
     python benchmarks/sizes.py errors train.json more.json --model nuclei
@@ -9,7 +10,7 @@ few, is held out: `train` does not see it, and how far off the finder is there i
 
 `counts` takes so many images, evenly spread over the sizes of their objects, reduces and enlarges them, the latter with
 noise and blur as a camera behind a stronger objective has, and counts them with the size that is found, the given one
-(that of the annotated objects) and the one that the model assumes.
+(that of the annotated objects) and, up to `--assumed-to` times the size, the one that the model assumes.
 """
 
 import argparse
@@ -41,7 +42,7 @@ from halfpixel.zoo.modelfile import load_model, read_info, save_model
 MODALITY = "modality"
 EVERY, AT_LEAST = 10, 3
 TIMES = (0.25, 0.5, 1.0, 2.0, 4.0)
-FOUND, GIVEN, ASSUMED = "found", "given", "assumed"
+FOUND, GIVEN, ASSUMED = WAYS = "found", "given", "assumed"
 NOISE = 4.0
 MOST_OCTAVES = 0.35
 """The bar: nine of ten diameters are right to so many octaves."""
@@ -59,8 +60,8 @@ def split(datasets: Sequence[Dataset]) -> tuple[Dataset, Dataset]:
         groups: dict[str, list[Sample]] = {}
         for sample in dataset.samples:
             groups.setdefault(str(sample.attributes.get(MODALITY)), []).append(sample)
+        step = min(EVERY, math.ceil(len(dataset.samples) / AT_LEAST))
         for group in groups.values():
-            step = min(EVERY, max(len(group) // AT_LEAST, 2))
             held += group[step // 2 :: step]
             kept += [sample for k, sample in enumerate(group) if k % step != step // 2]
     return dataclasses.replace(datasets[0], samples=tuple(kept)), dataclasses.replace(datasets[0], samples=tuple(held))
@@ -186,8 +187,8 @@ def spread(dataset: Dataset, n: int) -> list[Sample]:
     return [dataset.samples[sized[(2 * k + 1) * len(sized) // (2 * n)][1]] for k in range(n)]
 
 
-def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[float]) -> Iterator[Row]:
-    """The counts of rescaled images."""
+def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[float], assumed_to: float) -> Iterator[Row]:
+    """The counts of rescaled images; with the size that is assumed only up to some enlargement, as that takes long."""
     finder = model.size_finder
     assert finder is not None
     as_assumed = model.without_size_finder()
@@ -220,7 +221,7 @@ def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[floa
                 "seconds_finding": seconds_finding,
                 FOUND: look(as_assumed if chosen is None else as_assumed.at_scale(chosen)),
                 GIVEN: look(as_assumed.for_diameter(true * factor)),
-                ASSUMED: look(as_assumed),
+                ASSUMED: look(as_assumed) if factor <= assumed_to else None,
             }
 
 
@@ -230,12 +231,10 @@ def counts(arguments: argparse.Namespace) -> bool:
     _finder(arguments.model)
     samples = spread(read_dataset(arguments.data[0]), arguments.images)
     rows = []
-    for row in count_rows(model, samples, arguments.times):
+    for row in count_rows(model, samples, arguments.times, arguments.assumed_to):
         rows.append(row)
-        of_ways = ", ".join(
-            f"{way} {row[way]['count']} (at {row[way]['scale']:.3g})" for way in (FOUND, GIVEN, ASSUMED)
-        )
-        print(f"{row['image'][:8]} x {row['times']:g}, {row['annotated']} annotated: {of_ways}", flush=True)
+        counted = [f"{way} {row[way]['count']} (at {row[way]['scale']:.3g})" for way in WAYS if row[way] is not None]
+        print(f"{row['image'][:8]} x {row['times']:g}, {row['annotated']} annotated: {', '.join(counted)}", flush=True)
     _write(arguments.json, rows)
     return _summarise(rows, arguments.times)
 
@@ -248,13 +247,13 @@ def _summarise(rows: Sequence[Row], times: Sequence[float]) -> bool:
         some = [row for row in rows if row["times"] == factor]
         total = sum(usual.values())
         print(f"at {factor:g} times the size, {total} as they are")
-        for way in (FOUND, GIVEN, ASSUMED):
+        for way in WAYS if some[0][ASSUMED] is not None else WAYS[:2]:
             found = sum(row[way]["count"] for row in some)
             off = sum(abs(row[way]["count"] - usual[row["image"]]) for row in some)
             print(f"  {way}: {found} found, off by {off} added up")
             good &= way != FOUND or abs(found - total) <= COUNTS_OFF * total
-        share = sum(row["seconds_finding"] for row in some) / sum(row[ASSUMED]["seconds"] for row in some)
-        print(f"  finding sizes takes {share:.1%} of a look at the assumed size")
+        share = sum(row["seconds_finding"] for row in some) / sum(row[GIVEN]["seconds"] for row in some)
+        print(f"  finding sizes takes {share:.1%} of a look at the given size")
     return good
 
 
@@ -283,6 +282,7 @@ def main() -> int:
             of_verb.add_argument("--json", type=Path)
         if verb is counts:
             of_verb.add_argument("--images", type=int, default=8)
+            of_verb.add_argument("--assumed-to", type=float, default=1.0)
     arguments = parser.parse_args()
     return 0 if arguments.verb(arguments) else 1
 

@@ -152,7 +152,7 @@ class SizeFinderInfo:
             octaves (log2 of found / annotated): what is outside of `TrainedDiameters` by less is not.
         stretch_below: see `InputRules.stretch_below`.
         source: what it was trained on.
-        licence: of that and of its weights.
+        licence: of its weights, an SPDX name.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
