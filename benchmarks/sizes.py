@@ -10,7 +10,7 @@ model files with it.
 
 `counts` takes so many images, evenly spread over the sizes of their objects, reduces and enlarges them, the latter with
 noise and blur as a camera behind a stronger objective has, and counts them with the size that is found, the given one
-(that of the annotated objects) and, up to `--assumed-to` times the size, the one that the model assumes.
+(that of the annotated objects) and, up to `--assumed-to` times the size (at least 1), the one that the model assumes.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[floa
                 "seconds_finding": seconds_finding,
                 FOUND: look(as_assumed if chosen is None else as_assumed.at_scale(chosen)),
                 GIVEN: look(as_assumed.for_diameter(true * factor)),
-                ASSUMED: look(as_assumed) if factor <= assumed_to else None,
+                ASSUMED: look(as_assumed) if factor <= max(assumed_to, 1) else None,
             }
 
 

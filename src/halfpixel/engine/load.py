@@ -143,8 +143,8 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         if suffix not in MODEL_FILES and not is_described(path):
             others = ", ".join(MODEL_FILES[1:])
             raise ModelFileError(f"{path}: not a safetensors model file; names of others end in {others}")
-        model, info = load_model(path)
-        return Predictor(model, info, size_network=load_size_network(path, info))
+        network, info = load_model(path)
+        return Predictor(network, info, size_network=load_size_network(path, info))
     try:
         return _converted(path, named)
     except InputError as error:  # names that cannot be a class's, too: they are the file's
