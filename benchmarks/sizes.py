@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 
 import halfpixel
@@ -34,8 +35,11 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.size_finder import SizeFinder
 from halfpixel.errors import ArgumentError
+from halfpixel.evaluation.detection.error_types import classify_errors
 from halfpixel.files import write_whole
 from halfpixel.structures.diameters import SizeFinderInfo, equivalent_diameters, typical_diameter
+from halfpixel.structures.instances import Instances
+from halfpixel.structures.masks import CropMasks
 from halfpixel.train.size_training import SizeRecipe, train_size_network
 from halfpixel.zoo.modelfile import load_model, read_info, save_model
 
@@ -187,6 +191,40 @@ def spread(dataset: Dataset, n: int) -> list[Sample]:
     return [dataset.samples[sized[(2 * k + 1) * len(sized) // (2 * n)][1]] for k in range(n)]
 
 
+class Looks:
+    """What predictors find in a picture; those that look at it alike look once.
+
+    Args:
+        picture: the pixels.
+        truth: what is annotated on it; None where that is not known.
+    """
+
+    def __init__(self, picture: Rgb8, truth: Instances | None) -> None:
+        self.picture, self.truth = picture, truth
+        self.known: dict[float | None, Row] = {}
+
+    def __call__(self, predictor: Predictor) -> Row:
+        """Scale, count and seconds, and how many annotated objects are cut to pieces, where that is known."""
+        scale = predictor.info.input.scale
+        if scale not in self.known:
+            start = time.perf_counter()
+            found = predictor.predict(self.picture)
+            seconds = time.perf_counter() - start
+            splits = None if self.truth is None else len(classify_errors(self.truth, found).splits)
+            self.known[scale] = {"scale": scale, "count": len(found), "seconds": seconds, "splits": splits}
+        return self.known[scale]
+
+
+def enlarged_truth(objects: Instances, times: int) -> Instances:
+    """Annotated objects on an image so many times as large."""
+    masks = objects.masks
+    assert masks is not None
+    crops = tuple(one.repeat_interleave(times, 0).repeat_interleave(times, 1) for one in masks.crops)
+    size_hw = (masks.size_hw[0] * times, masks.size_hw[1] * times)
+    larger = CropMasks(crops, (masks.offsets_xy + torch.tensor(masks.origin_xy)) * times, size_hw)
+    return dataclasses.replace(objects, size_hw=size_hw, boxes_xyxy=objects.boxes_xyxy * times, masks=larger)
+
+
 def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[float], assumed_to: float) -> Iterator[Row]:
     """The counts of rescaled images; with the size that is assumed only up to some enlargement, as that takes long."""
     finder = model.size_finder
@@ -200,16 +238,7 @@ def count_rows(model: Predictor, samples: Sequence[Sample], times: Sequence[floa
             start = time.perf_counter()
             diameter_px = finder.diameter_px(picture)
             seconds_finding = time.perf_counter() - start
-            looked: dict[float | None, tuple[int, float]] = {}  # what is looked at alike is looked at once
-
-            def look(predictor: Predictor, picture: Rgb8 = picture, looked: dict[Any, Any] = looked) -> dict[str, Any]:
-                scale = predictor.info.input.scale
-                if scale not in looked:
-                    begun = time.perf_counter()
-                    found = len(predictor.predict(picture))
-                    looked[scale] = found, time.perf_counter() - begun
-                return {"scale": scale, "count": looked[scale][0], "seconds": looked[scale][1]}
-
+            look = Looks(picture, enlarged_truth(sample.objects, int(factor)) if factor >= 1 else None)
             chosen = model.choose_scale(picture).scale
             yield {
                 "image": sample.path.name,
@@ -250,7 +279,8 @@ def _summarise(rows: Sequence[Row], times: Sequence[float]) -> bool:
         for way in WAYS if some[0][ASSUMED] is not None else WAYS[:2]:
             found = sum(row[way]["count"] for row in some)
             off = sum(abs(row[way]["count"] - usual[row["image"]]) for row in some)
-            print(f"  {way}: {found} found, off by {off} added up")
+            splits = f", {sum(row[way]['splits'] for row in some)} annotated ones cut to pieces" if factor >= 1 else ""
+            print(f"  {way}: {found} found, off by {off} added up{splits}")
             good &= way != FOUND or abs(found - total) <= COUNTS_OFF * total
         share = sum(row["seconds_finding"] for row in some) / sum(row[GIVEN]["seconds"] for row in some)
         print(f"  finding sizes takes {share:.1%} of a look at the given size")
@@ -284,6 +314,8 @@ def main() -> int:
             of_verb.add_argument("--images", type=int, default=8)
             of_verb.add_argument("--assumed-to", type=float, default=1.0)
     arguments = parser.parse_args()
+    if arguments.verb is counts and (1 not in arguments.times or any(one > 1 and one % 1 for one in arguments.times)):
+        parser.error("--times: counts are compared with those at 1, and images enlarged by whole factors")
     return 0 if arguments.verb(arguments) else 1
 
 

@@ -70,6 +70,16 @@ def test_other_sizes_of_an_image(sizes: ModuleType) -> None:
     assert np.array_equal(large[..., 0], large[..., 2])  # grey stays grey
 
 
+def test_annotations_of_an_enlarged_image(sizes: ModuleType, cells: Path) -> None:
+    objects = read_coco(cells).samples[0].objects
+    larger = sizes.enlarged_truth(objects, 3)
+    assert objects.masks is not None
+    assert larger.masks is not None
+    expected = objects.masks.dense().repeat_interleave(3, 1).repeat_interleave(3, 2)
+    assert bool((larger.masks.dense() == expected).all())
+    assert bool((larger.boxes_xyxy == 3 * objects.boxes_xyxy).all())
+
+
 def test_how_far_off(sizes: ModuleType, cells: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     samples = read_coco(cells).samples
     true = [sizes.diameter_of(sample) for sample in samples]
@@ -120,6 +130,7 @@ def test_counts(
     assert [row["times"] for row in rows] == [0.5, 1, 0.5, 1]
     knows = TrainedDiameters(15.0, 10.0, 20.0)
     for row in rows:
+        assert (row["found"]["splits"] is None) == (row["times"] < 1)
         assert row["given"]["scale"] == pytest.approx(knows.scale_for(row["diameter_px"], 1.0))
         assert row["assumed"]["scale"] == 1
         assert row["found"]["scale"] == pytest.approx(knows.scale_for(row["found_diameter_px"], 1.0, 2**0.3))
