@@ -145,6 +145,14 @@ def test_large_objects_are_looked_at_smaller(predictor: Predictor) -> None:
     assert [one.scale for one in predictor.predict([PIXELS, PIXELS])] == [20 / 32] * 2
 
 
+def test_small_objects_are_looked_at_larger_but_not_without_end(tiny_model: Path, tmp_path: Path) -> None:
+    predictor = load(write_with_finder(tmp_path / "small.safetensors", tiny_model, 0))
+    result = predictor.predict(PIXELS)
+    assert (result.scale, result.found_diameter_px) == (size_finder.MOST_ENLARGED, pytest.approx(2))
+    near = described(predictor, diameters=TrainedDiameters(5.0, 4.0, 20.0))
+    assert near.predict(PIXELS).scale == pytest.approx(2)
+
+
 def test_what_is_right_stays_as_it_is(predictor: Predictor) -> None:
     wide = described(predictor, diameters=TrainedDiameters(25.0, 20.0, 28.0))  # 32 is not outside for sure
     result, usual = wide.predict(PIXELS), wide.without_size_finder().predict(PIXELS)

@@ -33,6 +33,11 @@ LEAST_OBJECTS = 0.5
 """With fewer objects in what was looked at nothing was found."""
 
 
+MOST_ENLARGED = 2.5
+"""Images of small objects are enlarged at most so many times as much as usual: the time grows with the square, of still
+smaller ones hardly anything is to be seen, and what is taken for them may be noise."""
+
+
 class ChosenScale(NamedTuple):
     """At which size an image is looked at.
 
@@ -131,7 +136,8 @@ def choose_scale(
     if finder is None or diameter_px is None:
         return ChosenScale()
     usual = network_size((pixels.shape[0], pixels.shape[1]), rules)[0]
-    scale = min(sizes.scale_for(diameter_px, usual, finder.info.tolerance), LARGEST_SCALE)
+    wanted = sizes.scale_for(diameter_px, usual, finder.info.tolerance)
+    scale = min(wanted, MOST_ENLARGED * usual, LARGEST_SCALE)
     return ChosenScale(None if scale == usual else scale, diameter_px)
 
 
