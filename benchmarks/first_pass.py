@@ -256,7 +256,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     given = arguments()
-    plain = halfpixel.load(given.model)
+    plain = halfpixel.load(given.model).without_size_finder()
     predictors = {WITHOUT: plain, WITH: plain.with_prefilter(halfpixel.load(given.first_pass))}
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
     report: Row = {"machine": machine(plain.device), "settings": settings}

@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write all numbers to this file as well")
     given = parser.parse_args()
-    predictor = halfpixel.load(given.model)
+    predictor = halfpixel.load(given.model).without_size_finder()
     report: Row = {"machine": describe_machine(), "model": given.model, "backend": repr(predictor.backend)}
     print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), predictor.backend, flush=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -170,7 +170,7 @@ def decisions(predictor: Predictor, pixels: Pixels) -> Decisions:
 def nuclei(given: argparse.Namespace, folder: Path) -> tuple[list[Row], list[LeftOut], str]:
     """The embedded model on fields of one size."""
     images, calibration, whose = fields(given.images, folder)
-    predictor = load()
+    predictor = load().without_size_finder()
     usual = [config for config in all_configurations(predictor) if not config.fast]
     configs = [*usual, *(config._replace(fast=True) for config in usual)]
     opened, left_out = open_wanted(predictor, configs, given.only, calibration, folder / "nuclei")

@@ -180,7 +180,8 @@ def main() -> None:
     if given.part == "train":
         compare(given.variants, given.steps, given.seeds, given.training_images, given.held_out_images)
     else:
-        print(json.dumps(clipped(halfpixel.read_coco(given.data), halfpixel.load(given.model), given.margin), indent=1))
+        model = halfpixel.load(given.model).without_size_finder()
+        print(json.dumps(clipped(halfpixel.read_coco(given.data), model, given.margin), indent=1))
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def row_of(bench: Bench, variant: str, seed: int, steps: int) -> Row:
         "precision": predictor.backend.precision,
         "seconds_per_image": seconds_per_image(predictor, timed),
         "seconds_per_image_int8": None if int8 is None else seconds_per_image(int8, timed),
-        "seconds_per_image_of_nuclei": seconds_per_image(halfpixel.load("nuclei"), timed),
+        "seconds_per_image_of_nuclei": seconds_per_image(halfpixel.load("nuclei").without_size_finder(), timed),
         "megabytes": sum(p.numel() for p in predictor.model.parameters()) * 2 / 1e6,
         "lines": len(source_of(variant).read_text().splitlines()),
         "machine": machine(torch.device("cpu")),

@@ -1,15 +1,18 @@
 """What a call of the command line gives back, and files to call it with."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from halfpixel.nn.size_network import SizeNetwork
+from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters
 from halfpixel.structures.images import InputRules
-from halfpixel.zoo.modelfile import ModelInfo, build, save_model, settings_of
+from halfpixel.zoo.modelfile import ModelInfo, build, load_model, save_model, settings_of
 
 
 class Ran(NamedTuple):
@@ -36,6 +39,27 @@ def write_model(path: Path, class_names: tuple[str, ...]) -> Path:
     facts = {"source": "random", "licence": "CC0-1.0"}
     info = ModelInfo("mask_rcnn_lite", class_names, rules, settings_of(network), 0.3, **facts)
     save_model(path, network, info)
+    return path
+
+
+def always(bin_number: int) -> SizeNetwork:
+    """Says of every cell of every image that objects of one diameter cover it, `bin_diameters()[bin_number]`.
+
+    In an image that is looked at at two sizes bin 0 comes to 2 pixels, and bin 12 to 32.
+    """
+    network = SizeNetwork().eval()
+    torch.nn.init.zeros_(network.logits.weight)
+    torch.nn.init.zeros_(network.logits.bias)
+    with torch.no_grad():
+        network.logits.bias[1 + bin_number] = 100
+    return network
+
+
+def write_with_finder(path: Path, model: Path, bin_number: int, **described: Any) -> Path:
+    """A copy of a model that knows objects of 10 to 20 pixels, and finds that all are as large as `always` says."""
+    network, info = load_model(model)
+    sizes = {"diameters": TrainedDiameters(15.0, 10.0, 20.0), "size_finder": SizeFinderInfo(0.3)}
+    save_model(path, network, replace(info, **{**sizes, **described}), size_network=always(bin_number))
     return path
 
 

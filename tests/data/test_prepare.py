@@ -10,7 +10,15 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from halfpixel.data.images import prepare as preparing
 from halfpixel.data.images.contrast import Rgb8
-from halfpixel.data.images.prepare import exposure_gain, network_size, normalise, prepare, prepare_batch, to_float
+from halfpixel.data.images.prepare import (
+    exposure_gain,
+    halved,
+    network_size,
+    normalise,
+    prepare,
+    prepare_batch,
+    to_float,
+)
 from halfpixel.structures.images import ImageBatch, InputRules
 
 RULES = InputRules()
@@ -167,3 +175,11 @@ def test_an_image_fits_inside_the_only_size_there_is(size_hw: tuple[int, int], f
     assert factor == min(384 / size_hw[0], 640 / size_hw[1])
     assert network_size(size_hw, replace(rules, stretch=True)) == (factor, (384, 640))
     assert network_size(size_hw, replace(rules, scale=2.0))[1] == (2 * size_hw[0], 2 * size_hw[1])
+
+
+@pytest.mark.parametrize("size_hw", [(2, 2), (5, 7), (191, 636), (1040, 1389)])
+def test_half_the_size(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    height, width = (side // 2 for side in size_hw)
+    means = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3))
+    assert np.array_equal(halved(image), np.floor(means + 0.5).astype(np.uint8))

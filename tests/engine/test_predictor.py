@@ -21,6 +21,7 @@ from halfpixel.data.images.rgb8 import from_pillow, read_image
 from halfpixel.engine.backends.base import ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
 from halfpixel.engine.predictor import Predictor
+from halfpixel.engine.size_finder import ChosenScale
 from halfpixel.errors import ArgumentError, ImageError, ModelFileError
 from halfpixel.models import mask_rcnn
 from halfpixel.nn.network import Outputs
@@ -137,16 +138,17 @@ def test_objects_are_brought_to_the_sizes_that_the_model_knows(predictor: Predic
 def test_each_image_at_its_own_scale(predictor: Predictor) -> None:
     scales = {0: None, 1: 0.75, 2: 1.5, 3: 2.0}
     pictures = {k: photograph(seed=k) for k in scales}
-    found = predictor.predict_in_order(scales, pictures.__getitem__, in_parallel=False, scale=scales.__getitem__)
+    chosen = {k: ChosenScale(scale) for k, scale in scales.items()}
+    found = predictor.predict_in_order(scales, pictures.__getitem__, choose=lambda k, _: chosen[k], in_parallel=False)
     for k, future in found:
         expected = predictor if scales[k] is None else predictor.at_scale(scales[k] or 0)
         assert_same(future.result(), expected.predict(pictures[k]))
 
-    def unknown(k: int) -> float:
+    def unknown(k: int, pixels: object) -> ChosenScale:
         raise ImageError(f"{k}: of unknown size")
 
     with pytest.raises(ImageError, match="1: of unknown size"):
-        next(predictor.predict_in_order([1], pictures.__getitem__, scale=unknown))[1].result()
+        next(predictor.predict_in_order([1], pictures.__getitem__, choose=unknown))[1].result()
 
 
 def test_a_calibration_stays_with_its_scale(predictor: Predictor) -> None:

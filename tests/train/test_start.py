@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calling import always
 from networks import CLASSES, enliven
 from safetensors.torch import save_file
 from test_loop import RECIPE, fresh, write_dataset
@@ -14,6 +15,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
+from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters
 from halfpixel.structures.instances import Instances
 from halfpixel.train import loop
 from halfpixel.train.loop import fit
@@ -110,6 +112,21 @@ def test_other_classes_keep_all_but_the_last_layers(dataset: Dataset) -> None:
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.startswith(("box_head.", "mask_head.")) for name in changed)
+
+
+def test_what_finds_sizes_stays_with_the_classes(dataset: Dataset, tmp_path: Path) -> None:
+    """It is not trained, and goes where the model is to find something else."""
+    start = fresh()
+    finds = dataclasses.replace(start.info, size_finder=SizeFinderInfo(0.3), diameters=TrainedDiameters(9.0, 9.0, 9.0))
+    predictor = Predictor(start.model, finds, start.device, size_network=always(2))
+    predictor.save(tmp_path / "finds.safetensors")
+    fitted = fit(tmp_path / "finds.safetensors", dataset, dataclasses.replace(RECIPE, steps=1), tmp_path / "run")
+    assert fitted.info.size_finder == finds.size_finder
+    assert fitted.size_network is not None
+    assert torch.equal(fitted.size_network.logits.bias, always(2).logits.bias)
+    assert start_from(predictor, dataset).size_network is predictor.size_network
+    other = start_from(predictor, dataclasses.replace(dataset, class_names=("a", "b")))
+    assert (other.size_network, other.info.size_finder) == (None, None)
 
 
 def test_from_scratch(dataset: Dataset) -> None:

@@ -57,17 +57,19 @@ def test_nuclei_enlarged_four_times_are_not_cut_to_pieces(shared_data: Path) -> 
     model = load("nuclei")
     dataset = read_coco(shared_data / "nuclei" / "val.json")
     chosen = ("2e172afb", "37ed50ee", "5afcbfd0", "7f556782")  # of small, middle, large and of stained nuclei
-    found, usual = [], []
+    given, found, usual = [], [], []
     for sample in (one for one in dataset.samples if one.path.name.startswith(chosen)):
         pixels = read_image(sample.path)
         assert sample.objects.masks is not None
         diameter_px = typical_diameter(equivalent_diameters(sample.objects.masks.areas_px()))
         assert diameter_px is not None
-        found.append(len(model.for_diameter(4 * diameter_px).predict(enlarged(pixels, 4))))
-        usual.append(len(model.predict(pixels)))
-    assert len(found) == len(chosen)
-    assert abs(sum(found) - sum(usual)) <= 0.05 * sum(usual)
-    assert all(abs(a - b) <= max(0.05 * b, 1) for a, b in zip(found, usual, strict=True)), (found, usual)
+        given.append(len(model.for_diameter(4 * diameter_px).predict(enlarged(pixels, 4))))
+        found.append(len(model.predict(enlarged(pixels, 4))))
+        usual.append(len(model.without_size_finder().predict(pixels)))
+    assert len(usual) == len(chosen)
+    for counts in (given, found):
+        assert abs(sum(counts) - sum(usual)) <= 0.05 * sum(usual)
+        assert all(abs(a - b) <= max(0.05 * b, 1) for a, b in zip(counts, usual, strict=True)), (counts, usual)
 
 
 @pytest.mark.parametrize(("name", "outputs"), [("nuclei-unet", 2), ("nuclei-unet-boundary", 3)])

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from halfpixel.cli.console import Listener, in_options, number, plain_table, say, say_json, say_sizes, show
 from halfpixel.cli.option_groups import Sizes
 from halfpixel.jobs.model_options import describe_model
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -26,7 +26,7 @@ def bench(
     at_most: int = 3,
     rounds: int = 3,
     as_json: Annotated[bool, Parameter("--json")] = False,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Find out which backend and precision is the fastest on this machine, and whether the objects stay the same.
 

@@ -12,7 +12,7 @@ from halfpixel.cli.option_groups import Reading, Sizes
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import describe_model
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -38,7 +38,7 @@ def calibrate(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     reading: Reading = AS_WRITTEN,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Calibrate a model on a small annotated set: a threshold, probabilities, and intervals for counts.
 

@@ -11,7 +11,7 @@ from halfpixel.cli.console import Listener, between, number, plain_table, say, s
 from halfpixel.cli.option_groups import Reading, Sizes
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compare(
     overwrite: bool = False,
     as_json: Annotated[bool, Parameter("--json")] = False,
     reading: Reading = AS_WRITTEN,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Audit two models side by side on annotated images: count errors, merges, splits, misses, areas, pictures.
 

@@ -12,7 +12,7 @@ from halfpixel.cli.option_groups import Images, Sizes, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.jobs.image_options import AS_THEY_ARE
 from halfpixel.jobs.model_options import AS_USUAL, describe_model
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -32,7 +32,7 @@ def count(
     as_json: Annotated[bool, Parameter("--json")] = False,
     images: Images = AS_THEY_ARE,
     speed: Speed = AS_USUAL,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Count the objects in images: a table of image, class and count, and a total.
 

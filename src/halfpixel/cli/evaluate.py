@@ -13,7 +13,7 @@ from halfpixel.cli.savings_text import explain_savings
 from halfpixel.data.formats.format_names import Format
 from halfpixel.jobs.annotated import AS_WRITTEN
 from halfpixel.jobs.model_options import AS_USUAL
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import COMPARED, plural
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def evaluate(
     as_json: Annotated[bool, Parameter("--json")] = False,
     speed: Speed = AS_USUAL,
     reading: Reading = AS_WRITTEN,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Compare what a model finds with annotations: average precision, accuracy, counts, and every error by its type.
 

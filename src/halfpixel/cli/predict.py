@@ -12,7 +12,7 @@ from halfpixel.cli.option_groups import Images, Sizes, Speed
 from halfpixel.cli.savings_text import explain_savings
 from halfpixel.jobs.image_options import AS_THEY_ARE
 from halfpixel.jobs.model_options import AS_USUAL, describe_model
-from halfpixel.jobs.size_options import AS_TRAINED
+from halfpixel.jobs.size_options import SIZES_FOUND
 from halfpixel.jobs.wording import plural
 from halfpixel.zoo.names import DEFAULT_MODEL
 
@@ -34,7 +34,7 @@ def predict(
     resume: bool = False,
     images: Images = AS_THEY_ARE,
     speed: Speed = AS_USUAL,
-    sizes: Sizes = AS_TRAINED,
+    sizes: Sizes = SIZES_FOUND,
 ) -> int:
     """Find every object in images and write the objects, pictures and tables to a folder.
 

@@ -21,7 +21,7 @@ from halfpixel.zoo.coco_classes import coco_classes
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.foreign.transformers_folder import is_of_transformers, read_config
 from halfpixel.zoo.foreign.transformers_models import described_as, open_transformers, runs_in_transformers
-from halfpixel.zoo.modelfile import ModelInfo, is_described, load_model, read_info
+from halfpixel.zoo.modelfile import ModelInfo, is_described, load_model, load_size_network, read_info
 from halfpixel.zoo.names import DEFAULT_MODEL, MODEL_FILES, find, locate
 from halfpixel.zoo.published import NamedModel
 from halfpixel.zoo.weight_files import read_weights
@@ -143,7 +143,8 @@ def _open(model: str | Path, progress: Progress | None) -> Predictor:
         if suffix not in MODEL_FILES and not is_described(path):
             others = ", ".join(MODEL_FILES[1:])
             raise ModelFileError(f"{path}: not a safetensors model file; names of others end in {others}")
-        return Predictor(*load_model(path))
+        network, info = load_model(path)
+        return Predictor(network, info, size_network=load_size_network(path, info))
     try:
         return _converted(path, named)
     except InputError as error:  # names that cannot be a class's, too: they are the file's

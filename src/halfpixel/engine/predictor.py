@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from pathlib import Path
 from typing import overload
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
-from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
+from halfpixel.data.images.rgb8 import AnyImage, any_rgb8
 from halfpixel.engine.backends.base import Backend, run_checked
-from halfpixel.engine.backends.batching import BatchingBackend
-from halfpixel.engine.backends.eager import TorchBackend
+from halfpixel.engine.backends.batching import BatchingBackend, alike
+from halfpixel.engine.backends.eager import TorchBackend, best_device
 from halfpixel.engine.parallel import Item, is_large, read_and_look
 from halfpixel.engine.prefilter import Prefilter
+from halfpixel.engine.size_finder import ChosenScale, SizeFinder, choose_scale
 from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, check_weights
+from halfpixel.nn.size_network import SizeNetwork
 from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.zoo.modelfile import ModelInfo, save_model
-
-AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
-"""A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
-
 
 OVERLAP_PX = 256
 """What a tile of a large image sees beyond its own part, in pixels of the network's input."""
@@ -57,6 +51,7 @@ class Predictor:
         device: where it runs.
         prefilter: looks first, and decides where the network looks; None for everywhere.
         backend: runs the network's `forward`; default torch, in the device's own precision.
+        size_network: finds how large an image's objects are, see `size_finder`; None where the model has none.
     """
 
     def __init__(
@@ -66,12 +61,14 @@ class Predictor:
         device: torch.device | None = None,
         prefilter: Prefilter | None = None,
         backend: Backend | None = None,
+        size_network: SizeNetwork | None = None,
     ) -> None:
-        self.device = device or _best_device()
+        self.device = device or best_device()
         self.model = model.eval().to(self.device)
         self.info = info
         self.prefilter = prefilter
         self.backend = backend or TorchBackend(model, self.device)
+        self.size_network = None if size_network is None else size_network.eval().to(self.device)
 
     def __repr__(self) -> str:
         return f"Predictor({self.info.variant}, classes: {', '.join(self.class_names)}, on {self.device})"
@@ -94,7 +91,7 @@ class Predictor:
     def predict(
         self, images: AnyImage | Sequence[AnyImage], *, threshold: float | None = None, limit: int | None = None
     ) -> Instances | list[Instances]:
-        """Find objects.
+        """Find objects, looking at each image at the size that `choose_scale` gives.
 
         Args:
             images: one image or several: files, Pillow pictures or arrays (uint8 as it is, floats in 0..1, anything
@@ -115,7 +112,8 @@ class Predictor:
         """
         if isinstance(images, Sequence) and not isinstance(images, str):
             return list(self.predict_many(images, threshold=threshold, limit=limit))
-        return self._predict_one(images, threshold, limit)
+        pixels = any_rgb8(images)
+        return self._predict_one(pixels, threshold, limit, self.choose_scale(pixels))
 
     def predict_many(
         self, images: Iterable[AnyImage], *, threshold: float | None = None, limit: int | None = None
@@ -137,7 +135,7 @@ class Predictor:
             ArgumentError: threshold or limit out of range.
         """
         several = not isinstance(images, Sized) or len(images) > 1
-        for _, found in self.predict_in_order(images, _pixels, threshold, limit, in_parallel=several):
+        for _, found in self.predict_in_order(images, any_rgb8, threshold, limit, in_parallel=several):
             yield found.result()
 
     def predict_in_order(
@@ -147,7 +145,7 @@ class Predictor:
         threshold: float | None = None,
         limit: int | None = None,
         in_parallel: bool = True,
-        scale: Callable[[Item], float | None] = lambda item: None,
+        choose: Callable[[Item, Rgb8], ChosenScale] | None = None,
     ) -> Iterator[tuple[Item, Future[Instances]]]:
         """The objects of images, in their order; all that fails, reading included, is raised by its image's future.
 
@@ -163,24 +161,24 @@ class Predictor:
             threshold: as for `predict`.
             limit: likewise.
             in_parallel: False looks at one image at a time, with all processors; reading still goes on beside.
-            scale: by which factor an image is to be enlarged, asked for after it was read; None for the usual one.
+            choose: at which size an image is to be looked at, asked for after it was read; default `choose_scale`.
         """
         # what a first pass saved is measured in seconds, which others' work would spoil; the other runtimes share out
         # the processors themselves
         several = in_parallel and self.prefilter is None and self.backend.name == "torch"
         looking, workers = self._beside_others() if several else (self, 1)
 
-        def read_for(item: Item) -> tuple[Predictor, Rgb8]:
-            pixels, factor = read(item), scale(item)
-            return looking if factor is None else looking.at_scale(factor), pixels
+        def read_for(item: Item) -> tuple[Rgb8, ChosenScale]:
+            pixels = read(item)
+            return pixels, self.choose_scale(pixels) if choose is None else choose(item, pixels)
 
-        def look(given: tuple[Predictor, Rgb8]) -> Instances:
-            predictor, pixels = given
-            return predictor.predict(pixels, threshold=threshold, limit=limit)
+        def look(given: tuple[Rgb8, ChosenScale]) -> Instances:
+            pixels, chosen = given
+            return looking._predict_one(pixels, threshold, limit, chosen)
 
-        def large(given: tuple[Predictor, Rgb8]) -> bool:
-            predictor, pixels = given
-            return is_large(pixels.shape[:2], predictor.info.input)
+        def large(given: tuple[Rgb8, ChosenScale]) -> bool:
+            pixels, chosen = given
+            return is_large(pixels.shape[:2], self._at(chosen).info.input)
 
         return read_and_look(items, read_for, look, large, workers)
 
@@ -191,11 +189,14 @@ class Predictor:
         looking = self.on(BatchingBackend(self.backend, self.model.layout))
         return looking, self.backend.images_at_once + WORKERS_BESIDE
 
-    def _predict_one(self, image: AnyImage, threshold: float | None, limit: int | None) -> Instances:
+    def _predict_one(self, pixels: Rgb8, threshold: float | None, limit: int | None, chosen: ChosenScale) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
         limit = self.info.detection_limit if limit is None else limit
-        limits, pixels = Limits.of(threshold, limit), _pixels(image)
-        objects, passed = None, None
+        found = self._at(chosen)._look(pixels, threshold, limit)
+        return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
+
+    def _look(self, pixels: Rgb8, threshold: float, limit: int) -> Instances:
+        limits, objects, passed = Limits.of(threshold, limit), None, None
         if self.prefilter is not None:
             objects, passed = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
         if objects is None:
@@ -210,7 +211,7 @@ class Predictor:
 
     def prepared(self, image: AnyImage) -> Iterator[ImageBatch]:
         """What the network is given for an image: a batch of one for each of its tiles."""
-        pixels = _pixels(image)
+        pixels = any_rgb8(image)
         windows, _ = self._windows([(0, 0, pixels.shape[1], pixels.shape[0])], (pixels.shape[0], pixels.shape[1]))
         gain = exposure_gain(pixels, self.info.input.stretch_below)
         return (prepare_batch(window.of(pixels), self.info.input, gain)[0] for window in windows)
@@ -237,7 +238,7 @@ class Predictor:
 
     def _look_at(self, prepared: Iterable[tuple[ImageBatch, Resized]], limits: Limits) -> Iterator[Instances]:
         """The objects in each prepared window; those of one size go through the network together, if that pays."""
-        for group in _alike(prepared, self.backend.images_at_once):
+        for group in alike(prepared, self.backend.images_at_once):
             outputs = run_checked(
                 self.backend, self.model, ImageBatch.concatenate([batch for batch, _ in group]), limits
             )
@@ -254,11 +255,11 @@ class Predictor:
         if self.info.input.scale is None:
             raise ArgumentError("a first pass needs a model that was trained with a scale, not one that fits sides")
         look = Prefilter(semantic.model, semantic.info, semantic.backend)
-        return Predictor(self.model, self.info, self.device, look, self.backend)
+        return Predictor(self.model, self.info, self.device, look, self.backend, self.size_network)
 
     def on(self, backend: Backend) -> Predictor:
         """The same predictor with its network run by something else, see `halfpixel.open_backend`."""
-        return Predictor(self.model, self.info, self.device, self.prefilter, backend)
+        return Predictor(self.model, self.info, self.device, self.prefilter, backend, self.size_network)
 
     def fast(self) -> Predictor:
         """The same predictor, looking at images at two thirds of the size: faster, worse on small objects.
@@ -275,10 +276,13 @@ class Predictor:
         else:
             sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
             rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
-        return self._described(dataclasses.replace(self.info, input=rules, calibration=None))
+        sizes = self.info.diameters
+        if sizes is not None and sizes.network_um is not None:
+            sizes = dataclasses.replace(sizes, network_um=sizes.network_um / FAST)
+        return self._described(dataclasses.replace(self.info, input=rules, calibration=None, diameters=sizes))
 
     def at_scale(self, scale: float) -> Predictor:
-        """The same predictor, looking at images enlarged by this factor; one below 1 makes them smaller.
+        """The same predictor, looking at all images enlarged by this factor; one below 1 makes them smaller.
 
         A calibration that was made at another scale, by more than a tenth, is left out.
 
@@ -291,7 +295,40 @@ class Predictor:
         if kept is not None and kept.scales is None and usual is not None:
             kept = dataclasses.replace(kept, scales=(usual, usual))  # what is usual changes
         rules = dataclasses.replace(self.info.input, scale=scale)
-        return self._described(dataclasses.replace(self.info, input=rules, calibration=kept))
+        return self._described(dataclasses.replace(self.info, input=rules, calibration=kept, size_finder=None))
+
+    def without_size_finder(self) -> Predictor:
+        """The same predictor, looking at all images as the model's `InputRules` say, whatever their objects' size."""
+        if self.info.size_finder is None:
+            return self
+        return self._described(dataclasses.replace(self.info, size_finder=None))
+
+    @property
+    def size_finder(self) -> SizeFinder | None:
+        """Finds how large an image's objects are; None where the model has no such network, or is not to use it."""
+        about = self.info.size_finder
+        return None if about is None or self.size_network is None else SizeFinder(self.size_network, about)
+
+    @property
+    def chooses_scale(self) -> bool:
+        """Whether it looks at images of objects of other sizes, or of other pixels, at another size than usual."""
+        sizes = self.info.diameters
+        return sizes is not None and (self.size_finder is not None or sizes.network_um is not None)
+
+    def choose_scale(self, pixels: Rgb8, pixel_size_um: float | None = None) -> ChosenScale:
+        """At which size to look at an image, by the size of its pixels or of the objects that are found in it.
+
+        The model's own, unless objects are clearly outside of the sizes that it was trained on, see
+        `TrainedDiameters.scale_for` and `SizeFinderInfo.error_octaves`.
+
+        Args:
+            pixels: `[h, w, 3]`, RGB.
+            pixel_size_um: of the image, where that is known: it decides where the model was trained on pixels of one.
+        """
+        return choose_scale(self.info, self.size_finder, pixels, pixel_size_um)
+
+    def _at(self, chosen: ChosenScale) -> Predictor:
+        return self if chosen.scale is None else self.at_scale(chosen.scale)
 
     def for_diameter(self, diameter_px: float) -> Predictor:
         """The same predictor, looking at images of objects of this size as large as it knows objects to be.
@@ -306,7 +343,7 @@ class Predictor:
             ArgumentError: the model does not state the sizes that it was trained on, or the diameter is out of range.
         """
         scale = self.scale_for(diameter_px)
-        return self if scale == self.info.input.scale else self.at_scale(scale)
+        return self.without_size_finder() if scale == self.info.input.scale else self.at_scale(scale)
 
     def scale_for(self, diameter_px: float) -> float:
         """By which factor images of objects of this size are best enlarged, see `TrainedDiameters.scale_for`.
@@ -344,7 +381,9 @@ class Predictor:
         check_weights(self.model, "be given other classes")
         if isinstance(class_names, str):
             raise ArgumentError(f"expected a list of class names, got {class_names!r}")
-        info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
+        info = dataclasses.replace(
+            self.info, class_names=tuple(class_names), measured={}, calibration=None, size_finder=None
+        )
         return Predictor(self.model.with_classes(class_names), info, self.device)
 
     def close(self) -> None:
@@ -358,22 +397,4 @@ class Predictor:
             ArgumentError: a network that only predicts.
         """
         check_weights(self.model, "be written as a model file")
-        save_model(Path(path), self.model, self.info)
-
-
-def _best_device() -> torch.device:
-    """The accelerator, where there is one, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def _pixels(image: AnyImage) -> npt.NDArray[np.uint8]:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    return from_pillow(image) if isinstance(image, Image.Image) else as_rgb8(image)
-
-
-def _alike(prepared: Iterable[tuple[ImageBatch, Resized]], most: int) -> Iterator[list[tuple[ImageBatch, Resized]]]:
-    """At most so many at a time of those that follow one another and have one padded size."""
-    for _, run in itertools.groupby(prepared, key=lambda one: one[0].tensor.shape):
-        while group := list(itertools.islice(run, most)):
-            yield group
+        save_model(Path(path), self.model, self.info, size_network=self.size_network)

@@ -17,7 +17,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL, locate
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CalibrateRequest:
     predictions: Path | None = None
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.goal is not None:
@@ -107,7 +107,7 @@ def calibrate(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> CalibrateResult:
     """Calibrate a model: a threshold, probabilities, and intervals for counts: `halfpixel calibrate`.

@@ -15,7 +15,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, LookedAt, SizeOptions
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset, Sample
@@ -56,7 +56,7 @@ class CompareRequest:
     slice_by: str = "modality"
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         for threshold in self.thresholds or (None,):

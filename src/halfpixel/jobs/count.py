@@ -28,7 +28,7 @@ from halfpixel.jobs.model_options import (
 from halfpixel.jobs.output_folder import check_folder
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.csv import csv_bytes
@@ -65,7 +65,7 @@ class CountRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -84,6 +84,7 @@ class ImageCount:
         intervals: of each class `low`, `high`, `level` and `estimate`; None where there are none.
         densities: of each class `counted`, `area_px`, `per_megapixel` and `per_mm2`; None where not asked for.
         scale: by which factor the image was enlarged for the network; None where it was brought to one size.
+        found_diameter_px: of its objects, as it was found before the network looked; None where it was not.
     """
 
     image: str
@@ -92,6 +93,7 @@ class ImageCount:
     intervals: Mapping[str, Mapping[str, float]] | None = None
     densities: Mapping[str, Mapping[str, float | None]] | None = None
     scale: float | None = None
+    found_diameter_px: float | None = None
 
     def numbers(self, name: str, columns: Sequence[str]) -> dict[str, Any]:
         """What a class has besides its count; those that there are not are None."""
@@ -160,7 +162,9 @@ class CountResult:
         assert self.limits is not None, "without images there is nothing to tell"
         assert self.computed is not None, "likewise"
         extras = ("intervals",) * (self.calibration is not None) + ("densities",) * (self.density is not None)
-        extras += ("scale",) * (self.outcome.looked_at is not None)
+        looked_at = self.outcome.looked_at
+        extras += ("scale",) * (looked_at is not None)
+        extras += ("found_diameter_px",) * (looked_at is not None and looked_at.found_px is not None)
         savings = {} if self.savings is None else {"first_pass": {"model": self.first_pass, **asdict(self.savings)}}
         return {
             "model": self.model,
@@ -189,7 +193,7 @@ def count(
     resume: bool = False,
     images: ImageOptions = AS_THEY_ARE,
     speed: SpeedOptions = AS_USUAL,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> CountResult:
     """Count the objects in images: `halfpixel count`.
@@ -275,9 +279,8 @@ def _result(
 
 def _image_count(facts: Facts, class_names: Sequence[str]) -> ImageCount:
     counts = {name: facts["counts"].get(name, 0) for name in class_names}
-    saturated = facts["note"]["saturated"]
-    scale = facts["note"]["scale"]
-    return ImageCount(facts["image"], counts, saturated, facts.get("intervals"), facts.get("densities"), scale)
+    note, more = facts["note"], (facts.get("intervals"), facts.get("densities"))
+    return ImageCount(facts["image"], counts, note["saturated"], *more, note["scale"], note["found_diameter_px"])
 
 
 def _for_resuming(request: CountRequest, limits: DetectionLimits) -> dict[str, object]:

@@ -22,7 +22,7 @@ from halfpixel.jobs.model_options import (
 )
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class EvaluateRequest:
     overwrite: bool = False
     speed: SpeedOptions = AS_USUAL
     reading: ReadingOptions = AS_WRITTEN
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.events import Progress, Tell, ignore
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions, scale_range
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions, scale_range
 from halfpixel.zoo.names import DEFAULT_MODEL, check_model
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def check_models(model: str, first_pass: str | None = None) -> None:
         check_model(name)
 
 
-def open_model(model: str, tell: Tell = ignore, sizes: SizeOptions = AS_TRAINED) -> Predictor:
+def open_model(model: str, tell: Tell = ignore, sizes: SizeOptions = SIZES_FOUND) -> Predictor:
     """Load a named model or a file; it is downloaded if need be.
 
     Raises:
@@ -117,7 +117,7 @@ def open_with_prefilter(
     first_pass: str | None,
     speed: SpeedOptions = AS_USUAL,
     tell: Tell = ignore,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
 ) -> Predictor:
     """A model that looks only where another one, if there is one, sees something in the reduced image.
 

@@ -38,7 +38,7 @@ from halfpixel.jobs.result_folder import (
 )
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns, label_of
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.writers import WRITERS
@@ -74,7 +74,7 @@ class PredictRequest:
     resume: bool = False
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
@@ -123,7 +123,7 @@ def predict_folder(
     resume: bool = False,
     images: ImageOptions = AS_THEY_ARE,
     speed: SpeedOptions = AS_USUAL,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> PredictResult:
     """Find every object in images and write the objects, pictures and tables to a folder: `halfpixel predict`.
@@ -182,7 +182,8 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
         remove_earlier(request.out, kinds)
         remove_journal(request.out / HIDDEN)
     calibration = calibration_in_use(predictor, limits.threshold)
-    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, request.sizes.are_given)
+    with_scale = request.sizes.may_differ(predictor)
+    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, with_scale)
     with resumable():
         _look(request, runner, predictor, limits, journal, folder)
         found = journal.facts()

@@ -53,7 +53,7 @@ class ResultFolder:
         blurred: names of the classes to make unrecognisable; None for all.
         gzip: compress what is text.
         calibration: gives tables the probability of each object, where there is one for the threshold.
-        with_scale: say of each image by which factor it was enlarged.
+        with_scale: say of each image by which factor it was enlarged, and the diameter that was found.
     """
 
     out: Path
@@ -110,9 +110,10 @@ class ResultFolder:
         """Write the files that span all images; what is where."""
         self.out.mkdir(parents=True, exist_ok=True)
         found = journal.facts()
+        looked_at = ("scale", "found_diameter_px") if self.with_scale else ()
         run = RunResult(
             images=[
-                ImageEntry(one["name"], one["size_hw"], one["note"]["scale"] if self.with_scale else None)
+                ImageEntry(one["name"], one["size_hw"], **{name: one["note"][name] for name in looked_at})
                 for one in found
             ],
             class_names=class_names,

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from halfpixel.errors import ImageError, ModelFileError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
-from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, LookedAt, SizeOptions
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
 
 if TYPE_CHECKING:
+    from halfpixel.data.images.contrast import Rgb8
     from halfpixel.data.images.picture import Picture, Reading
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.engine.size_finder import ChosenScale
     from halfpixel.jobs.image_options import ImageOptions
     from halfpixel.structures.instances import Instances
 
@@ -32,6 +34,7 @@ class Note:
         channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
         remarks: what may surprise in the picture, and for each the details, as in `Picture.remarks`.
         scale: by which factor it was enlarged, as in `Instances.scale`.
+        found_diameter_px: of its objects, as in `Instances.found_diameter_px`.
     """
 
     saturated: bool = False
@@ -40,6 +43,7 @@ class Note:
     channels: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)
     scale: float | None = None
+    found_diameter_px: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Outcome:
         images: that were used, by their labels.
         failures: what could not be used, and why.
         warnings: what may surprise, each in one line.
-        looked_at: at which size, where that was asked for.
+        looked_at: at which size, where that was asked for or the model decided it.
     """
 
     images: tuple[str, ...]
@@ -76,7 +80,7 @@ class Outcome:
         return [{"path": one.path, "error": one.error} for one in self.failures]
 
     def to_json(self) -> dict[str, Any]:
-        """What results say of a run besides what they are: its failures, and `looked_at` where that was asked for."""
+        """What results say of a run besides what they are: its failures, and `looked_at` where there is one."""
         looked_at = {} if self.looked_at is None else {"looked_at": self.looked_at.to_json()}
         return {**looked_at, "failed": self.failures_json()}
 
@@ -106,9 +110,10 @@ class Runner:
     notes: dict[str, Note] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
     images: ImageOptions | None = None
     usual_scale: float | None = field(default=None, init=False)
+    sizes_differ: bool = field(default=False, init=False)
 
     def find(self, patterns: Iterable[str], skip: Callable[[Path], bool] = lambda path: False) -> list[Path]:
         """The images that files, folders and globs stand for, each once, but those to be left out."""
@@ -151,13 +156,10 @@ class Runner:
         lowest = limits.threshold if lowest is None else lowest
         planes = read_planes(paths, reading, skip)
         broken = -1
-        self.usual_scale = predictor.info.input.scale
-
-        def scale(plane: Plane) -> float | None:
-            return self.sizes.scale_for(predictor, plane.picture(), self.images)
-
+        self.looks_with(predictor)
+        choose = self._chooser(predictor)
         self.tell(Progress("predict", 0, len(paths)))
-        for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel, scale):
+        for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel, choose):
             self.tell(Progress("predict", plane.number, len(paths)))
             if plane.number == broken:  # the rest of a file of which one plane failed
                 continue
@@ -172,10 +174,39 @@ class Runner:
             frames = picture.n_planes if reading.planes == "first" else 1
             channels = "" if reading.channels is not None else false_colours(picture)
             saturated = objects.above(limits.threshold).saturated
-            note = Note(saturated, frames, channels=channels, remarks=picture.remarks, scale=objects.scale)
-            self.notes[label_of(picture.path, picture.plane)] = note
+            self.notes[label_of(picture.path, picture.plane)] = Note(
+                saturated,
+                frames,
+                channels=channels,
+                remarks=picture.remarks,
+                scale=objects.scale,
+                found_diameter_px=objects.found_diameter_px,
+            )
             yield picture, objects
         self.tell(Progress("predict", len(paths), len(paths)))
+
+    def looks_with(self, predictor: Predictor) -> None:
+        """Keep what `outcome` needs to know of a model."""
+        self.usual_scale = predictor.info.input.scale
+        self.sizes_differ = self.sizes.may_differ(predictor)
+
+    def _chooser(self, predictor: Predictor) -> Callable[[Plane, Rgb8], ChosenScale]:
+        """Says at which size to look at each image; sizes are found once a file, in the middle one of its planes."""
+        of_file: dict[int, ChosenScale] = {}
+
+        def choose(plane: Plane, pixels: Rgb8) -> ChosenScale:
+            from halfpixel.data.images.picture import middle_rgb
+
+            picture = plane.picture()
+            if not picture.plane or not self.sizes.are_found or predictor.size_finder is None:
+                return self.sizes.choose(predictor, picture, pixels, self.images)
+            if plane.number not in of_file:
+                of_file.clear()
+                middle = middle_rgb(picture.path, self.reading)
+                of_file[plane.number] = self.sizes.choose(predictor, picture, middle, self.images)
+            return of_file[plane.number]
+
+        return choose
 
     def facts(self, picture: Picture, objects: Instances, doubt: str = "") -> dict[str, Any]:
         """What summaries need of an image that was predicted, as plain JSON values."""
@@ -193,8 +224,8 @@ class Runner:
 
     def outcome(self, *warnings: str) -> Outcome:
         """What came of it, with what is to be said at the end."""
-        scales = [note.scale for note in self.notes.values()]
-        looked_at = LookedAt.of(self.sizes, scales, self.usual_scale)
+        chosen = [(note.scale, note.found_diameter_px) for note in self.notes.values()]
+        looked_at = LookedAt.of(self.sizes, chosen, self.usual_scale) if self.sizes_differ else None
         return Outcome(tuple(self.notes), tuple(self.failures.values()), (*self.warnings, *warnings), looked_at)
 
 

@@ -11,13 +11,19 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.jobs.wording import plural
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from halfpixel.data.images.contrast import Rgb8
     from halfpixel.data.images.picture import Picture
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.engine.size_finder import ChosenScale
     from halfpixel.jobs.image_options import ImageOptions
+
+AS_FOUND = "found"
+"""Instead of a diameter: that of each image is found first, by a model that can."""
 
 AS_MODEL = "model"
 """Instead of a diameter: every image is looked at as the model says."""
@@ -38,15 +44,15 @@ class SizeOptions:
 
     Attributes:
         diameter: How large the objects are: 30 is in pixels, 8um in micrometres. Images of objects of other sizes than
-            the model was trained on are enlarged or reduced until it knows them. model: all images at the
-            model's own scale.
+            the model was trained on are enlarged or reduced until it knows them. found: a quick look at each image
+            says how large they are, where the model can tell. model: all images at the model's own scale.
         scale: Enlarge images by this factor instead of the model's; below 1 they are reduced.
 
     Raises:
         ArgumentError: no such diameter, a factor that is out of range, or both.
     """
 
-    diameter: str | float = AS_MODEL
+    diameter: str | float = AS_FOUND
     scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -60,9 +66,18 @@ class SizeOptions:
         """Whether anything is asked for."""
         return self.scale is not None or self._length() is not None
 
+    @property
+    def are_found(self) -> bool:
+        """Whether the model is to find how large objects are, where it can."""
+        return self.scale is None and str(self.diameter).strip() == AS_FOUND
+
+    def may_differ(self, predictor: Predictor) -> bool:
+        """Whether images may be looked at at another size than usual, so that results say at which."""
+        return self.are_given or (self.are_found and predictor.chooses_scale)
+
     def _length(self) -> Length | None:
         text = str(self.diameter).strip()
-        if text == AS_MODEL:
+        if text in (AS_FOUND, AS_MODEL):
             return None
         try:
             found = LENGTH.fullmatch(text)
@@ -71,7 +86,8 @@ class SizeOptions:
             found = None
         if found is None or not 0 < value < float("inf"):
             raise ArgumentError(
-                f"`diameter` must be above 0 and like 30 (pixels) or 8um (micrometres), or model; got '{self.diameter}'"
+                f"`diameter` must be above 0 and like 30 (pixels) or 8um (micrometres), or found or model; "
+                f"got '{self.diameter}'"
             )
         return Length(value, "px" if found[2] in (None, "px") else "um")
 
@@ -112,10 +128,7 @@ class SizeOptions:
         length = self._length()
         if length is None or length.unit == "px":
             return None if length is None else length.value
-        try:
-            pixel_size_um = picture.pixel_size_um if images is None else images.pixel_size(picture)[0]
-        except ArgumentError as error:
-            raise ImageError(str(error)) from error
+        pixel_size_um = _pixel_size_um(picture, images)
         if pixel_size_um is None:
             instead = "give `diameter` in pixels" + ("" if images is None else ", or `pixel_size_um`")
             raise ImageError(
@@ -124,8 +137,28 @@ class SizeOptions:
             )
         return length.value / pixel_size_um
 
+    def choose(
+        self, predictor: Predictor, picture: Picture, shown: Rgb8, images: ImageOptions | None = None
+    ) -> ChosenScale:
+        """At which size to look at an image.
+
+        Args:
+            predictor: the model.
+            picture: the image.
+            shown: pixels of it, or of another plane of its file, in which sizes are found.
+            images: see `diameter_px`.
+
+        Raises:
+            ImageError: see `scale_for`.
+        """
+        from halfpixel.engine.size_finder import ChosenScale
+
+        if not self.are_found:
+            return ChosenScale(self.scale_for(predictor, picture, images))
+        return predictor.choose_scale(shown, _pixel_size_um(picture, images))
+
     def scale_for(self, predictor: Predictor, picture: Picture, images: ImageOptions | None = None) -> float | None:
-        """By which factor to enlarge an image; None for the model's own way.
+        """By which factor to enlarge an image for what was given; None for the model's own way.
 
         Raises:
             ImageError: see `diameter_px`; or the image would have to be enlarged beyond all sense.
@@ -146,7 +179,14 @@ class SizeOptions:
         return asdict(self)
 
 
-AS_TRAINED = SizeOptions()
+def _pixel_size_um(picture: Picture, images: ImageOptions | None) -> float | None:
+    try:
+        return picture.pixel_size_um if images is None else images.pixel_size(picture)[0]
+    except ArgumentError as error:
+        raise ImageError(str(error)) from error
+
+
+SIZES_FOUND = SizeOptions()
 
 
 def scale_range(scales: tuple[float, float]) -> str:
@@ -157,25 +197,44 @@ def scale_range(scales: tuple[float, float]) -> str:
 
 @dataclass(frozen=True)
 class LookedAt:
-    """At which size images were looked at, where that was asked for.
+    """At which size images were looked at, where that was asked for or the model decided it.
 
     Attributes:
         diameter: of the objects, as it was given; None where a factor was given.
         scale: the smallest and the largest factor that images were enlarged by.
         usual_scale: the model's own; None where it brings images to one size.
+        found_px: the smallest and the largest diameter that was found, in pixels of an image; None where none was.
+        not_found: of so many images none was found, and they were looked at as usual.
     """
 
     diameter: str | None
     scale: tuple[float, float]
     usual_scale: float | None
+    found_px: tuple[float, float] | None = None
+    not_found: int = 0
 
     @classmethod
-    def of(cls, options: SizeOptions, scales: Sequence[float | None], usual: float | None) -> LookedAt | None:
-        """What options came to; None where there are none, or no images."""
-        used = [one for one in scales if one is not None]
-        if not options.are_given or not used:
+    def of(
+        cls, options: SizeOptions, chosen: Sequence[tuple[float | None, float | None]], usual: float | None
+    ) -> LookedAt | None:
+        """What options came to; None where there are no images.
+
+        Args:
+            options: that were given.
+            chosen: for each image by which factor it was enlarged and the diameter that was found, as in `Instances`.
+            usual: the model's own factor.
+        """
+        used = [scale for scale, _ in chosen if scale is not None]
+        found = [diameter for _, diameter in chosen if diameter is not None]
+        if not used:
             return None
-        return cls(None if options.scale is not None else str(options.diameter), (min(used), max(used)), usual)
+        return cls(
+            None if options.scale is not None else str(options.diameter),
+            (min(used), max(used)),
+            usual,
+            (min(found), max(found)) if found else None,
+            sum(scale == usual and diameter is None for scale, diameter in chosen) if options.are_found else 0,
+        )
 
     def __str__(self) -> str:
         text = f"at {scale_range(self.scale)} times their size"
@@ -187,8 +246,22 @@ class LookedAt:
             text += f" instead of {self.usual_scale:.3g}"
         if self.diameter is None:
             return text
+        if self.diameter == AS_FOUND:
+            return f"{text} ({self._found()})"
         return f"{text} (objects of {self.diameter}{' px' if self.diameter.strip()[-1:].isdigit() else ''})"
+
+    def _found(self) -> str:
+        """The diameters that were found, in words."""
+        unknown = f"in {plural(self.not_found, 'image')} too few objects to tell their size"
+        if self.found_px is None:
+            return unknown if self.not_found else "by the size of the pixels"
+        found = f"found: objects of {scale_range(self.found_px)} px"
+        return f"{found}; {unknown}" if self.not_found else found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "scale": list(self.scale)}
+        plain = {"diameter": self.diameter, "scale": list(self.scale), "usual_scale": self.usual_scale}
+        if self.diameter != AS_FOUND:
+            return plain
+        found = None if self.found_px is None else list(self.found_px)
+        return {**plain, "found_px": found, "not_found": self.not_found}

@@ -17,7 +17,7 @@ from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import check_models, describe_model, open_model
 from halfpixel.jobs.output_folder import check_folder, refuse_to_overwrite
 from halfpixel.jobs.runner import Outcome, Runner, image_warnings
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns
 from halfpixel.outputs.csv import csv_bytes
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -48,7 +48,7 @@ class SweepRequest:
     predictions: Path | None = None
     overwrite: bool = False
     reading: ReadingOptions = AS_WRITTEN
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         check_limits(None, self.limit)
@@ -120,7 +120,7 @@ def sweep(
     predictions: str | Path | None = None,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> SweepResult:
     """Show what each score threshold does to counts and accuracy, and recommend one: `halfpixel sweep`.

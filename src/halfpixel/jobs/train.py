@@ -220,9 +220,10 @@ def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:
 
 
 def _halve(file: Path) -> None:
-    from halfpixel.zoo.modelfile import load_model, save_model
+    from halfpixel.zoo.modelfile import load_model, load_size_network, save_model
 
-    save_model(file, *load_model(file), half=True)
+    model, info = load_model(file)
+    save_model(file, model, info, half=True, size_network=load_size_network(file, info))
 
 
 def _measure(runner: Runner, file: Path, held_out: Dataset) -> TrainResult:

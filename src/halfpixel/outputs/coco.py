@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FILE = "instances.json"
 
+LOOKED_AT = ("scale", "found_diameter_px")
+"""What is said of how a network looked at an image, fields of `ImageEntry`."""
+
 
 def write_coco_entries(
     path: Path, images: Iterable[Entry], annotations: Iterable[Entry], categories: Iterable[Entry]
@@ -98,7 +101,8 @@ def write_coco_run(path: Path, run: RunResult) -> None:
     write_coco_entries(
         path,
         (
-            image_entry(k, one.name, one.size_hw) | ({} if one.scale is None else {"scale": one.scale})
+            image_entry(k, one.name, one.size_hw)
+            | {name: getattr(one, name) for name in LOOKED_AT if getattr(one, name) is not None}
             for k, one in enumerate(run.images, start=1)
         ),
         (

@@ -40,11 +40,13 @@ class ImageEntry(NamedTuple):
         name: of the image.
         size_hw: its size in pixels.
         scale: by which factor it was enlarged for the network; None where that is not to be told.
+        found_diameter_px: of its objects, as it was found before the network looked; None where it was not.
     """
 
     name: str
     size_hw: tuple[int, int]
     scale: float | None = None
+    found_diameter_px: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

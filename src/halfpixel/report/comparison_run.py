@@ -11,7 +11,7 @@ from halfpixel.jobs import compare as job
 from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.compare import CompareRequest, CompareResult
 from halfpixel.jobs.events import Tell, ignore
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.wording import plural
 
 
@@ -29,7 +29,7 @@ def compare(
     pictures: int = 8,
     overwrite: bool = False,
     reading: ReadingOptions = AS_WRITTEN,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> CompareResult:
     """Compare two models on annotated images, and write a page about it: `halfpixel compare`.

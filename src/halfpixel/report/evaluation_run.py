@@ -11,7 +11,7 @@ from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions
 from halfpixel.jobs.evaluate import EvaluateRequest, EvaluateResult
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.model_options import AS_USUAL, SpeedOptions
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.wording import plural
 
 
@@ -32,7 +32,7 @@ def evaluate_model(
     overwrite: bool = False,
     speed: SpeedOptions = AS_USUAL,
     reading: ReadingOptions = AS_WRITTEN,
-    sizes: SizeOptions = AS_TRAINED,
+    sizes: SizeOptions = SIZES_FOUND,
     tell: Tell = ignore,
 ) -> EvaluateResult:
     """Compare what a model finds with annotations, and write a page about it: `halfpixel evaluate`.

@@ -12,7 +12,7 @@ from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.jobs.events import Progress, Tell, ignore
 from halfpixel.jobs.model_options import check_models, open_model
 from halfpixel.jobs.runner import Note, Outcome, Runner
-from halfpixel.jobs.size_options import AS_TRAINED, SizeOptions
+from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class BenchRequest:
     calibrate: Sequence[str] = ()
     at_most: int = 3
     rounds: int = 3
-    sizes: SizeOptions = AS_TRAINED
+    sizes: SizeOptions = SIZES_FOUND
 
     def __post_init__(self) -> None:
         if self.at_most < 1 or self.rounds < 1:
@@ -113,9 +113,9 @@ def run(request: BenchRequest, tell: Tell = ignore) -> BenchResult:
     from halfpixel.report.machine import describe_machine
     from halfpixel.report.speed import Configuration, all_configurations, example_image
 
-    predictor = open_model(request.model, tell, request.sizes)
+    predictor = open_model(request.model, tell, request.sizes).without_size_finder()
     configs = all_configurations(predictor)
-    runner.usual_scale = predictor.info.input.scale
+    runner.looks_with(predictor)
     for name, one in shown.items():
         own = predictor if one.diameter_px is None else predictor.for_diameter(one.diameter_px)
         runner.notes[name] = Note(scale=request.sizes.scale or own.info.input.scale)

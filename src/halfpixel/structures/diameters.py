@@ -12,7 +12,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from halfpixel.errors import ArgumentError
-from halfpixel.structures.field_check import check_fields
+from halfpixel.structures.field_check import Share, Text, check_fields
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,15 +104,16 @@ class TrainedDiameters:
         of_three = float(np.median(ascending)), float(lows[shortest]), float(highs[shortest])
         return cls(*(float(f"{one:.3g}") for one in of_three))
 
-    def scale_for(self, diameter_px: float, usual: float | None) -> float:
+    def scale_for(self, diameter_px: float, usual: float | None, tolerance: float = SAME_SIZE) -> float:
         """By which factor to enlarge an image whose objects have some diameter.
 
-        The usual one as long as the network then sees objects within the range that it was trained on, or at most a
-        tenth outside; else the one that brings them to the nearest end of the range.
+        The usual one as long as the network then sees objects within the range that it was trained on, or a little
+        outside; else the one that brings them to the nearest end of the range.
 
         Args:
             diameter_px: of the objects, in pixels of the image, above 0.
             usual: the model's own factor; None where it brings images to one size: objects then become typical ones.
+            tolerance: how many times larger or smaller than the range is still in it; default a tenth.
 
         Raises:
             ArgumentError: the diameter is not above 0.
@@ -122,6 +123,50 @@ class TrainedDiameters:
         if usual is None:
             return self.typical_px / diameter_px
         seen = diameter_px * usual
-        if self.low_px / SAME_SIZE <= seen <= self.high_px * SAME_SIZE:
+        if self.low_px / tolerance <= seen <= self.high_px * tolerance:
             return usual
         return min(max(usual, self.low_px / diameter_px), self.high_px / diameter_px)
+
+    def scale_for_pixel_size(self, pixel_size_um: float, usual: float | None) -> float | None:
+        """By which factor to enlarge an image whose pixels are so large that the network sees those it was trained on.
+
+        Args:
+            pixel_size_um: side of the image's pixels, in micrometres.
+            usual: the model's own factor, which is kept where it is right within a tenth; None where there is none.
+
+        Returns:
+            None where the model was not trained on pixels of one size.
+        """
+        if self.network_um is None:
+            return None
+        wanted = pixel_size_um / self.network_um
+        return usual if usual is not None and 1 / SAME_SIZE <= wanted / usual <= SAME_SIZE else wanted
+
+
+@dataclass(frozen=True)
+class SizeFinderInfo:
+    """What a model file says of the small network in it that finds how large objects are.
+
+    Attributes:
+        error_octaves: nine of ten diameters that it found on images that it was not trained on were right to so many
+            octaves (log2 of found / annotated): what is outside of `TrainedDiameters` by less is not.
+        stretch_below: see `InputRules.stretch_below`.
+        source: what it was trained on.
+        licence: of its weights, an SPDX name.
+
+    Raises:
+        ArgumentError: a value of another type or out of its range.
+    """
+
+    error_octaves: Annotated[float, Meta(ge=0, le=8)]
+    stretch_below: Share = 0.3
+    source: Text = ""
+    licence: Text = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def tolerance(self) -> float:
+        """How many times a found diameter may be off."""
+        return max(2**self.error_octaves, SAME_SIZE)

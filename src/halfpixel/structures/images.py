@@ -14,7 +14,8 @@ from torch import Tensor
 from halfpixel.errors import ArgumentError
 from halfpixel.structures.field_check import LARGEST_COUNT, Share, check_fields
 
-Scale = Annotated[float, Meta(ge=1e-3, le=32)]
+LARGEST_SCALE = 32
+Scale = Annotated[float, Meta(ge=1e-3, le=LARGEST_SCALE)]
 """Enlarged by more, an image would have less than a pixel for each cell of a network's coarsest map."""
 
 ShortSide = Annotated[int, Meta(ge=1, le=1 << 14)]

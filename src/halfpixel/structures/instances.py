@@ -52,6 +52,8 @@ class Instances:
         prefilter: where the network looked, where a first pass decided that.
         scale: by which factor the image was enlarged for the network; None where it was brought to one size, or where
             no network looked.
+        found_diameter_px: of the objects, in pixels of the image, as a `SizeFinder` found it before the network
+            looked; None where none did, or it found too little.
     """
 
     size_hw: tuple[int, int]
@@ -65,6 +67,7 @@ class Instances:
     candidates: Mapping[str, int] | None = None
     prefilter: PrefilterPass | None = None
     scale: float | None = None
+    found_diameter_px: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)

@@ -32,7 +32,7 @@ from halfpixel.train.resume import begun_with, check_same, check_start
 from halfpixel.train.run_log import MODEL, Report, RunLog, tensorboard_writer
 from halfpixel.train.start import Start, start_from, suited
 from halfpixel.train.state import CHECKPOINT, Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
-from halfpixel.zoo.modelfile import ModelInfo, load_model
+from halfpixel.zoo.modelfile import ModelInfo, load_model, load_size_network
 
 LOADING_PROCESSES = 8
 """At most, for each GPU."""
@@ -79,7 +79,8 @@ def fit(
     start = start_from(model, dataset, settings=settings, seed=0 if recipe is None else recipe.seed)
     recipe = recipe or suited(start.network)
     train_network(start, dataset, recipe, out, val=val, report=report, resume=resume, tensorboard=tensorboard)
-    return Predictor(*load_model(out / MODEL), start.device)
+    network, info = load_model(out / MODEL)
+    return Predictor(network, info, start.device, size_network=load_size_network(out / MODEL, info))
 
 
 def train_network(
@@ -136,7 +137,8 @@ def train_network(
     if fabric.is_global_zero:
         if not resumed:
             run.begin()
-        run.log = RunLog(out, _described(start, dataset, recipe), val, run.progress.step, report, writer)
+        described = _described(start, dataset, recipe)
+        run.log = RunLog(out, described, val, run.progress.step, report, writer, start.size_network)
     with Interrupt() as interrupt:
         run.train(dataset, start, interrupt)
     run.close()

@@ -15,6 +15,7 @@ from halfpixel.data.images.rgb8 import png_bytes
 from halfpixel.errors import MissingDependencyError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
+from halfpixel.nn.size_network import SizeNetwork
 from halfpixel.plots.training_curves import draw_curves
 from halfpixel.train.csv_log import CsvLog
 from halfpixel.train.state import Progress
@@ -63,10 +64,12 @@ class RunLog:
         last_step: int,
         report: Report | None,
         writer: Any,
+        size_network: SizeNetwork | None = None,
     ) -> None:
         self.out = out
         self.info = info
         self.val = val
+        self.size_network = size_network
         self.report = report or (lambda event: None)
         self.losses = CsvLog(out / "log.csv", last_step)
         self.validations = CsvLog(out / "validation.csv", last_step) if val is not None else None
@@ -80,7 +83,8 @@ class RunLog:
 
     def save(self, network: Network, measured: dict[str, object] | None = None) -> None:
         """Write the model file."""
-        save_model(self.out / MODEL, network, dataclasses.replace(self.info, measured=measured or {}))
+        info = dataclasses.replace(self.info, measured=measured or {})
+        save_model(self.out / MODEL, network, info, size_network=self.size_network)
 
     def draw(self) -> None:
         """Write `curves.png`."""

@@ -16,6 +16,7 @@ from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, check_weights
+from halfpixel.nn.size_network import SizeNetwork
 from halfpixel.train.recipe import Recipe
 from halfpixel.zoo.download import Progress
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of, variant_names
@@ -32,6 +33,8 @@ class Start:
         device: where the trained network is to predict; None for the best there is.
         new_layers: the last layers are new, as the data has other classes than the start model.
         from_scratch: all layers are, but for a backbone that was given.
+        size_network: finds how large objects are, for the trained model as it did for the start, which had the same
+            classes; it is not trained.
     """
 
     network: Network
@@ -39,6 +42,7 @@ class Start:
     device: torch.device | None = None
     new_layers: bool = False
     from_scratch: bool = False
+    size_network: SizeNetwork | None = None
 
 
 def start_from(
@@ -95,7 +99,7 @@ def start_from(
     if settings:
         network = with_settings(network, info.variant, settings)
         info = dataclasses.replace(info, settings=settings_of(network))
-    return Start(network, info, predictor.device, new_layers)
+    return Start(network, info, predictor.device, new_layers, size_network=predictor.size_network)
 
 
 def with_settings(network: Network, variant: str, settings: Mapping[str, Any]) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 from halfpixel.errors import ModelFileError
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
-from halfpixel.nn.network import Network
 from halfpixel.ops.finite import all_finite
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str) -> Network:
+
+def filled(make: Callable[[], AnyModule], weights: Mapping[str, Tensor], what: str) -> AnyModule:
     """A network with weights under our names, in evaluation mode.
 
     Args:
@@ -43,7 +44,7 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], what: str
     return model.eval()
 
 
-def outline(make: Callable[[], Network]) -> Network:
+def outline(make: Callable[[], AnyModule]) -> AnyModule:
     """A network without memory: what is described may be larger than any."""
     with torch.device("meta"), _NoFreshWeights():
         return make()

@@ -23,9 +23,10 @@ from halfpixel import models
 from halfpixel.errors import ArgumentError, ModelFileError, reason
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
+from halfpixel.nn.size_network import SizeNetwork
 from halfpixel.ops.finite import all_finite
 from halfpixel.structures.calibration import Calibration
-from halfpixel.structures.diameters import TrainedDiameters
+from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters
 from halfpixel.structures.field_check import AnyDataclass, Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
 from halfpixel.zoo.fitting import filled, outline
@@ -39,6 +40,9 @@ MOST_CLASSES = 100_000
 
 DESCRIPTION = "halfpixel"
 """The name under which a file holds what its model says of itself."""
+
+SIZE_FINDER = "size_finder"
+"""The names of the weights of the network that finds sizes begin with this and a dot."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class ModelInfo:
         calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
             holds at this `score_threshold` only.
         diameters: the sizes of objects that it was trained on, None where nobody measured them.
+        size_finder: of the small network in the file that finds how large an image's objects are, None without one.
 
     Raises:
         ArgumentError: a value of another type or out of its range, or two classes of one name.
@@ -76,6 +81,7 @@ class ModelInfo:
     measured: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     diameters: TrainedDiameters | None = None
+    size_finder: SizeFinderInfo | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -161,7 +167,9 @@ def build_described(info: ModelInfo, path: Path) -> Network:
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = False) -> None:
+def save_model(
+    path: Path, model: nn.Module, info: ModelInfo, *, half: bool = False, size_network: SizeNetwork | None = None
+) -> None:
     """Write a model file, whole or not at all.
 
     Args:
@@ -169,8 +177,15 @@ def save_model(path: Path, model: nn.Module, info: ModelInfo, *, half: bool = Fa
         model: its weights.
         info: its description.
         half: store floating-point weights in float16, but for variances and what it cannot hold.
+        size_network: what finds the sizes of objects, where the description has an entry of it; without it the entry
+            is left out.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    named = dict(model.state_dict())
+    if size_network is None or info.size_finder is None:
+        info = dataclasses.replace(info, size_finder=None)
+    else:
+        named |= {f"{SIZE_FINDER}.{name}": tensor for name, tensor in size_network.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
     if half:
         state = {name: _halved(name, tensor) for name, tensor in state.items()}
     write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
@@ -198,7 +213,13 @@ def save_described(path: Path, source: Path, info: ModelInfo) -> None:
     read_info(source)
     with safe_open(source, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if info.size_finder is None:
+        state = {name: tensor for name, tensor in state.items() if not _is_of_size_finder(name)}
     write_whole(path, save(state, metadata={DESCRIPTION: description_of(info)}))
+
+
+def _is_of_size_finder(name: str) -> bool:
+    return name.startswith(f"{SIZE_FINDER}.")
 
 
 def description_of(info: ModelInfo) -> str:
@@ -206,7 +227,7 @@ def description_of(info: ModelInfo) -> str:
     description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
     if info.calibration is not None:
         description["calibration"] = info.calibration.to_json()
-    for name in ("calibration", "diameters"):
+    for name in ("calibration", "diameters", SIZE_FINDER):
         if description[name] is None:  # versions that know nothing of it read all other files
             del description[name]
     return json.dumps(description)
@@ -259,6 +280,8 @@ def parse_info(text: str, path: Path) -> ModelInfo:
             description["calibration"] = Calibration.from_json(description["calibration"])
         if "diameters" in description:
             description["diameters"] = _part(TrainedDiameters, "diameters", description["diameters"])
+        if SIZE_FINDER in description:
+            description[SIZE_FINDER] = _part(SizeFinderInfo, SIZE_FINDER, description[SIZE_FINDER])
         return from_plain(ModelInfo, description)
     except ModelFileError:
         raise
@@ -281,13 +304,37 @@ def load_model(path: Path) -> tuple[Network, ModelInfo]:
     """
     info = read_info(path)
     with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = [name for name in file.keys() if info.size_finder is None or not _is_of_size_finder(name)]  # noqa: SIM118
+        weights = {name: file.get_tensor(name) for name in names}
     what = f"the weights of {info.variant}"
     try:
         model = filled(lambda: build(info.variant, info.class_names, info.settings or None), weights, what)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     return model, info
+
+
+def load_size_network(path: Path, info: ModelInfo) -> SizeNetwork | None:
+    """The network in a model file that finds the sizes of objects, ready to predict; None where there is none.
+
+    Args:
+        path: the file.
+        info: its description.
+
+    Raises:
+        ModelFileError: its weights are not those of such a network, or not finite.
+    """
+    if info.size_finder is None:
+        return None
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys() if _is_of_size_finder(name)}  # noqa: SIM118
+    try:
+        found = filled(lambda: nn.ModuleDict({SIZE_FINDER: SizeNetwork()}), weights, "the weights of the size finder")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    network = found[SIZE_FINDER]
+    assert isinstance(network, SizeNetwork)
+    return network
 
 
 def settings_of(model: Network) -> dict[str, Any]:

@@ -134,6 +134,17 @@ def first_rgb(path: Path, reading: Reading) -> tuple[Rgb8, dict[str, str]]:
         return rendering.render(*rendering.stack.read(0, rendering.chosen))
 
 
+def middle_rgb(path: Path, reading: Reading) -> Rgb8:
+    """What the network sees of the middle one of a file's planes, of an even number the one after the middle."""
+    with open_stacks(path) as stacks:
+        before = sum(len(stack.planes) for stack in stacks) // 2
+        for rendering in _renderings(stacks, reading):
+            if before < len(rendering.stack.planes):
+                return rendering.render(*rendering.stack.read(before, rendering.chosen))[0]
+            before -= len(rendering.stack.planes)
+    raise ImageError(f"{path}: the file has no planes")
+
+
 @contextmanager
 def open_stacks(path: Path) -> Iterator[list[Stack]]:
     """The images of a file, mostly one, to be decoded while it is open.

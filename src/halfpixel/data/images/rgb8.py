@@ -28,6 +28,9 @@ from halfpixel.errors import ImageError, ImageWarning
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """The files of a folder that count as images."""
 
+AnyImage = str | Path | npt.NDArray[np.generic] | Image.Image
+"""A file, a numpy array `[h, w]` or `[h, w, channels]`, or a Pillow image."""
+
 PNG_LEVEL = 3
 """How hard a PNG file is compressed: with the usual 6, it takes three times as long, for 8% less."""
 
@@ -50,6 +53,13 @@ def read_image(path: Path) -> Rgb8:
     rgb, remarks = first_rgb(Path(path), FIRST_PLANE)
     _warn(remarks, f"{path}: ")
     return rgb
+
+
+def any_rgb8(image: AnyImage) -> Rgb8:
+    """As `read_image`, `from_pillow` or `as_rgb8`, whichever it takes."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return from_pillow(image) if isinstance(image, Image.Image) else as_rgb8(image)
 
 
 def _warn(remarks: Mapping[str, str], where: str = "") -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 
@@ -10,7 +11,7 @@ import torch
 
 from halfpixel.engine.backends.base import Backend
 from halfpixel.nn.network import Axis, Outputs
-from halfpixel.structures.images import ImageBatch, Limits
+from halfpixel.structures.images import ImageBatch, Limits, Resized
 
 
 class BatchingBackend(Backend):
@@ -92,3 +93,10 @@ def of_images(outputs: Outputs, layout: Mapping[str, Axis], start: int, n: int) 
         name: tensor[rows] if layout[name] == "row" else tensor[start : start + n] for name, tensor in outputs.items()
     }
     return {**chosen, "image_index": chosen["image_index"] - start}
+
+
+def alike(prepared: Iterable[tuple[ImageBatch, Resized]], most: int) -> Iterator[list[tuple[ImageBatch, Resized]]]:
+    """At most so many at a time of those that follow one another and have one padded size."""
+    for _, run in itertools.groupby(prepared, key=lambda one: one[0].tensor.shape):
+        while group := list(itertools.islice(run, most)):
+            yield group

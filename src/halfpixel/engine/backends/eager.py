@@ -19,6 +19,11 @@ from halfpixel.zoo.fitting import check_finite
 DTYPES: dict[ComputePrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def best_device() -> torch.device:
+    """The accelerator, where there is one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 class TorchBackend(Backend):
     """Runs a copy of a network that computes the same, faster.
 

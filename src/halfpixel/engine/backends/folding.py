@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d
 
@@ -18,15 +18,18 @@ def folded(model: AnyModule) -> AnyModule:
     for parent in list(faster.modules()):
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
-                _fold(conv, norm)
+                weight, bias = fold(conv.weight, conv.bias, norm)
+                conv.weight.copy_(weight)
+                conv.bias = nn.Parameter(bias, requires_grad=False)
                 setattr(parent, name, nn.Identity())
     return faster
 
 
-def _fold(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
-    """Give a convolution the scale and shift of the normalisation that follows it."""
+def fold(weight: Tensor, bias: Tensor | None, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The weight and bias of a convolution that does what the normalisation after it did, its statistics fixed."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = torch.zeros_like(scale) if conv.bias is None else conv.bias.double()
-    conv.weight.copy_(conv.weight * scale[:, None, None, None])
-    shift = norm.bias + (bias - norm.running_mean) * scale
-    conv.bias = nn.Parameter(shift.float(), requires_grad=False)
+    before = torch.zeros_like(scale) if bias is None else bias.double()
+    shift = norm.bias + (before - norm.running_mean) * scale
+    return weight * scale[:, None, None, None], shift.float()

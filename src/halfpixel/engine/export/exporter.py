@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halfpixel.data.images.rgb8 import read_image
+from halfpixel.data.images.rgb8 import AnyImage, read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.backends.base import Backend, ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
@@ -18,7 +18,7 @@ from halfpixel.engine.backends.graph_backend import PRECISION, graph_inputs
 from halfpixel.engine.backends.openvino import import_openvino
 from halfpixel.engine.export.int8 import CALIBRATION_IMAGES, choose, quantise
 from halfpixel.engine.export.trace import HINT, onnx_graph
-from halfpixel.engine.predictor import AnyImage, Predictor
+from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError, ModelFileError
 from halfpixel.nn.network import check_weights
 from halfpixel.ops import boxes
@@ -89,7 +89,8 @@ def export(
     chosen = None if int8_images is None else choose(int8_images, most_images, seed)
     precision: ComputePrecision = "fp32" if int8_images is None else "int8"
     graph = onnx_graph(predictor.model, predictor.info.input.divisor)
-    info = dataclasses.replace(predictor.info, settings=settings_of(predictor.model))  # for readers without halfpixel
+    settings = settings_of(predictor.model)  # for readers without halfpixel
+    info = dataclasses.replace(predictor.info, settings=settings, size_finder=None)
     described = {DESCRIPTION: description_of(info), PRECISION: precision}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name

@@ -161,7 +161,7 @@ class Batches:
             raise ArgumentError(f"images_per_step {recipe.images_per_step} is not a multiple of {processes} processes")
         self.dataset, self.rules, self.recipe = dataset, rules, recipe
         self.places = range(rank * share, (rank + 1) * share)
-        self.weights = _balance(dataset, recipe.balance)
+        self.weights = image_weights(dataset, recipe.balance)
 
     def __getitem__(self, step: int) -> Batch:
         samples, crops = [], []
@@ -195,7 +195,7 @@ def _donors(dataset: Dataset, sample: Sample, recipe: Recipe) -> Sequence[Sample
     return [one for one in others if one.attributes.get(recipe.balance) == kind]
 
 
-def _balance(dataset: Dataset, attribute: str | None) -> Tensor:
+def image_weights(dataset: Dataset, attribute: str | None) -> Tensor:
     """How often to draw each image, relatively.
 
     Raises:

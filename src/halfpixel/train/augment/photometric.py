@@ -28,7 +28,7 @@ def photometric(image: Tensor, generator: torch.Generator, strength: float = 1.0
     out = out + uniform(-0.08, 0.08, 1) * strength
     if float(uniform(0, 1, 1)) < 0.25 * strength:
         sigma = float(uniform(0.4, 1.2, 1))
-        out = _blur(out, sigma)
+        out = blur(out, sigma)
     if float(uniform(0, 1, 1)) < 0.25 * strength:
         noise = torch.randn(1 if grey else 3, *out.shape[1:], generator=generator)
         out = out + noise * float(uniform(0.005, 0.03, 1))
@@ -42,7 +42,8 @@ def _restain(image: Tensor, log_gains: Tensor, mixing: Tensor) -> Tensor:
     return torch.exp(-(mix @ absorbance.flatten(1)).clamp(min=0)).reshape(image.shape)
 
 
-def _blur(image: Tensor, sigma: float) -> Tensor:
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """An image `[c, h, w]` seen through a Gaussian, in pixels."""
     radius = max(int(3 * sigma), 1)
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).repeat(image.shape[0], 1, 1, 1)
