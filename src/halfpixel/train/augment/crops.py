@@ -161,6 +161,9 @@ def _paste(
     return torch.lerp(image, seen[:3], seen[3:]), targets.pasted_over(pasted)
 
 
+SOURCE = "source"
+"""The attribute that all images of combined data sets have: which of them they are of."""
+
 Batch = tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]
 
 
@@ -220,8 +223,8 @@ def _donors(dataset: Dataset, sample: Sample, recipe: Recipe) -> Sequence[Sample
     others = [one for one in dataset.samples if one is not sample]
     if recipe.balance is None:
         return others
-    kind = sample.attributes.get(recipe.balance)
-    return [one for one in others if one.attributes.get(recipe.balance) == kind]
+    kind = _kind(sample, recipe.balance)
+    return [one for one in others if _kind(one, recipe.balance) == kind]
 
 
 def _balance(dataset: Dataset, attribute: str | None) -> Tensor:
@@ -232,11 +235,17 @@ def _balance(dataset: Dataset, attribute: str | None) -> Tensor:
     """
     if attribute is None:
         return torch.ones(len(dataset.samples))
-    values = [str(sample.attributes.get(attribute)) for sample in dataset.samples]
-    if not any(attribute in sample.attributes for sample in dataset.samples):
+    by_source = attribute == SOURCE and dataset.sources
+    if not by_source and not any(attribute in sample.attributes for sample in dataset.samples):
         raise AnnotationError(f"{dataset.path}: no image has the attribute {attribute!r} to balance by")
-    numbers = Counter(values)
-    return torch.tensor([numbers[value] ** -0.5 for value in values])
+    kinds = [_kind(sample, attribute) for sample in dataset.samples]
+    numbers = Counter(kinds)
+    return torch.tensor([numbers[kind] ** -0.5 for kind in kinds])
+
+
+def _kind(sample: Sample, attribute: str) -> str:
+    """An image's value of an attribute; its data set's name where it states none."""
+    return str(sample.attributes.get(attribute, sample.source))
 
 
 def _generator(seed: int, step: int, place: int, purpose: str) -> torch.Generator:
