@@ -267,6 +267,19 @@ def test_training_may_start(tmp_path: Path) -> None:
         check_before_training([read_coco(write(tmp_path / "data", content))])
 
 
+def test_the_same_image_in_two_data_sets(tmp_path: Path) -> None:
+    """Of those that are trained on together; within one it is not looked for."""
+    one, other = (read_coco(write(tmp_path / name, clean())) for name in ("one", "other"))
+    found = check_before_training([one, other])
+    assert [issue.kind for issue in found] == ["repeated_image"] * len(other.samples)
+    assert [issue.path for issue in found] == [sample.path for sample in other.samples]
+    assert check_before_training([one]) == []
+    turned = clean()
+    turned["annotations"] = []
+    with pytest.raises(AnnotationError, match=r"empty.*no annotated objects"):
+        check_before_training([one, read_coco(write(tmp_path / "empty", turned))])
+
+
 def test_the_same_image_in_train_and_val(tmp_path: Path) -> None:
     content = clean()
     train = read_coco(write(tmp_path / "data", content))
