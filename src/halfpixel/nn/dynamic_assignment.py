@@ -75,9 +75,8 @@ def assign(
 
 def _near(points_xy: Tensor, strides: Tensor, objects_xyxy: Tensor, centres_xy: Tensor) -> Bool[Tensor, "p"]:
     """Points in any box, and for boxes without a point the nearest of the finest level."""
-    low = points_xy[:, None] - objects_xyxy[None, :, :2]
-    high = objects_xyxy[None, :, 2:] - points_xy[:, None]
-    inside = ((low > 0) & (high > 0)).all(2)
+    (x, y), (left, top, right, bottom) = points_xy[:, :, None].unbind(1), objects_xyxy.unbind(1)
+    inside = (x > left) & (x < right) & (y > top) & (y < bottom)
     near = inside.any(1)
     alone = torch.nonzero(~inside.any(0)).ravel()
     if len(alone):
