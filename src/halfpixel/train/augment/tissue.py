@@ -8,7 +8,7 @@ from torch import Tensor
 
 from halfpixel.train.augment.texture import clouds, fibres
 
-FREE = 0.2
+FREE = 0.08
 """Nothing else lies on objects, nor closer to one than this share of a diameter."""
 MOST_CLUTTER = 0.12
 """Things that are not nuclei, for each square of a nucleus's diameter, at most."""
