@@ -1,6 +1,7 @@
 """What `halfpixel` gives; each name is loaded when it is first asked for (see `__init__.py`)."""
 
 from .data.checks.dataset_check import check_dataset as check_dataset
+from .data.combine import combine_datasets as combine_datasets
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Sample as Sample
 from .data.formats.coco import read_coco as read_coco

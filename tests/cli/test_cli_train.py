@@ -1,11 +1,14 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from calling import Halfpixel
+from PIL import Image
 
 from halfpixel.train.run_log import RunLog
 from halfpixel.zoo.modelfile import load_model, read_info
@@ -192,3 +195,81 @@ def test_another_format(halfpixel: Halfpixel, tiny_model: Path, annotated: Path,
     ran = halfpixel("train", converted, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
     assert ran.code == 0
     assert "3 images, 6 objects" in ran.out
+
+
+@pytest.fixture
+def another(annotated: Path, tmp_path: Path) -> Path:
+    """The same annotations of other pictures, in another folder."""
+    folder = tmp_path / "another"
+    shutil.copytree(annotated.parent, folder)
+    for k, path in enumerate(sorted((folder / "images").iterdir())):
+        with Image.open(path) as picture:
+            noise = np.random.default_rng(100 + k).integers(0, 256, (picture.height, picture.width, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+    return folder / annotated.name
+
+
+def test_several_data_sets(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, another: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = ("train", annotated, another, "--model", tiny_model, "--out", out, *SHORT, "--balance", "source")
+    ran = halfpixel(*command, "--hold-out", 2, "--copy-paste", 1)
+    assert ran.code == 0
+    assert f"Training on {annotated}, {another}: 4 images, " in ran.out
+    assert ": 2 images, " in ran.out
+    assert "shown by another one" not in ran.err
+    info = read_info(out / "model.safetensors")
+    names = f"{annotated.parent.name}/instances.json, another/instances.json"
+    assert info.source.startswith(f"trained on {names}, starting from tiny.safetensors")
+    assert info.measured["data"] == names
+    # it goes on with the same files in the same order, and no others
+    last = (out / "last.safetensors").read_bytes()
+    assert halfpixel(*command, "--hold-out", 2, "--copy-paste", 1, "--resume").code == 0
+    assert (out / "last.safetensors").read_bytes() == last
+    fewer = halfpixel("train", another, *command[3:], "--hold-out", 1, "--copy-paste", 1, "--resume")
+    assert fewer.code == 2
+    one = halfpixel("train", annotated, *command[3:-2], "--copy-paste", 1, "--resume")
+    assert (one.code, "this run was begun with" in one.err) == (2, True)
+
+
+def test_several_to_measure_on_and_a_class_by_another_name(
+    halfpixel: Halfpixel, tiny_model: Path, annotated: Path, another: Path, tmp_path: Path
+) -> None:
+    content = json.loads(another.read_text())
+    content["categories"] = [{**one, "name": "cell"} for one in content["categories"]]
+    another.write_text(json.dumps(content))
+    command = ("train", annotated, another, "--model", tiny_model, *SHORT)
+    refused = halfpixel(*command, "--out", tmp_path / "run")
+    assert (refused.code, refused.err.count("error")) == (2, 1)
+    assert f"{another}: its classes (cell) are not those of {annotated} (nucleus); say with --class-map" in refused.err
+    assert not (tmp_path / "run").exists()
+    unknown = halfpixel(*command, "--out", tmp_path / "run", "--class-map", "bolt=nucleus")
+    assert (unknown.code, "no class 'bolt'" in unknown.err) == (2, True)
+    done = halfpixel(
+        *command, "--out", tmp_path / "run", "--class-map", "cell=nucleus", "--val", annotated, "--val", another
+    )
+    assert done.code == 0
+    assert ": 6 images, " in done.out
+    assert "6 images to measure on are trained on, too" in done.err
+    assert read_info(tmp_path / "run" / "model.safetensors").class_names == ("nucleus",)
+
+
+def test_the_same_pictures_twice(halfpixel: Halfpixel, tiny_model: Path, annotated: Path, tmp_path: Path) -> None:
+    shutil.copytree(annotated.parent, tmp_path / "copy")
+    copy = tmp_path / "copy" / annotated.name
+    command = ("train", annotated, copy, "--model", tiny_model, "--out", tmp_path / "run", *SHORT)
+    ran = halfpixel(*command)
+    assert ran.code == 0
+    assert "of a data set shown by another one, too, e.g. " in ran.err
+    twice = halfpixel("train", annotated, annotated, *command[3:5], "--out", tmp_path / "again", *SHORT)
+    assert (twice.code, "its image" in twice.err) == (2, True)
+
+
+def test_help_tells_of_several_data_sets_and_of_stains(halfpixel: Halfpixel) -> None:
+    ran = halfpixel("train", "--help")
+    assert ran.code == 0
+    text = " ".join(ran.out.split())
+    assert "DATA" in text
+    assert "--stain" in text
+    assert "haematoxylin, eosin and DAB" in text.replace("│", "").replace("  ", " ")

@@ -251,18 +251,33 @@ def test_image_files(tmp_path: Path) -> None:
     assert smaller.what == "40 x 30 pixels, but annotated as 80 x 60"
     assert kinds(check_dataset(data, images=False)) == {"missing_image": 1}
     with pytest.raises(AnnotationError, match=r"not there.*gone\.png.*cut\.png.*2 images"):
-        check_before_training(data)
+        check_before_training([data])
 
 
 def test_training_may_start(tmp_path: Path) -> None:
     content = clean()
     added(TWICE)(content)  # a warning does not stop it
     told: list[tuple[int, int]] = []
-    check_before_training(read_coco(write(tmp_path / "data", content)), lambda done, total: told.append((done, total)))
+    check_before_training(
+        [read_coco(write(tmp_path / "data", content))], lambda done, total: told.append((done, total))
+    )
     assert told == [(1, 2), (2, 2)]
     content["annotations"] = []
     with pytest.raises(AnnotationError, match=r"no annotated objects"):
-        check_before_training(read_coco(write(tmp_path / "data", content)))
+        check_before_training([read_coco(write(tmp_path / "data", content))])
+
+
+def test_the_same_image_in_two_data_sets(tmp_path: Path) -> None:
+    """Of those that are trained on together; within one it is not looked for."""
+    one, other = (read_coco(write(tmp_path / name, clean())) for name in ("one", "other"))
+    found = check_before_training([one, other])
+    assert [issue.kind for issue in found] == ["repeated_image"] * len(other.samples)
+    assert [issue.path for issue in found] == [sample.path for sample in other.samples]
+    assert check_before_training([one]) == []
+    turned = clean()
+    turned["annotations"] = []
+    with pytest.raises(AnnotationError, match=r"empty.*no annotated objects"):
+        check_before_training([one, read_coco(write(tmp_path / "empty", turned))])
 
 
 def test_the_same_image_in_train_and_val(tmp_path: Path) -> None:

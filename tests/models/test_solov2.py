@@ -118,3 +118,23 @@ def test_windows_show_what_the_whole_shows(reach: int) -> None:
         seen.append(model._look(maps, kernels, centres, level, size_hw))
     for window, whole in zip(*seen, strict=True):
         torch.testing.assert_close(window, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_masks_are_trained_on_some_cells_of_a_crowded_level() -> None:
+    """Which ones depends on the image's seed; classes are always learnt from all."""
+    scenes = [scene(objects=4, seed=seed) for seed in (0, 1)]
+    images, targets = batch_of(*(image for image, _ in scenes)), [target for _, target in scenes]
+
+    def losses(seed: int, samples: int) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model = solov2_lite(CLASSES, Settings(mask_samples=samples))
+        return model.losses(images, [dataclasses.replace(target, seed=seed) for target in targets])
+
+    every, again, few, same, others = (losses(*told) for told in ((1, 400), (2, 400), (1, 2), (1, 2), (2, 2)))
+    for name, value in every.items():
+        torch.testing.assert_close(value, again[name])
+        torch.testing.assert_close(few[name], same[name])
+    torch.testing.assert_close(every["class"], few["class"])
+    torch.testing.assert_close(few["class"], others["class"])
+    assert not torch.isclose(few["cross_entropy"], others["cross_entropy"], rtol=1e-4)
+    assert not torch.isclose(few["cross_entropy"], every["cross_entropy"], rtol=1e-4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from halfpixel.nn import dynamic_assignment
 from halfpixel.nn.dynamic_assignment import assign
 
 STRIDES = (8, 16)
@@ -119,3 +120,16 @@ def test_nothing_to_assign() -> None:
     points_xy, strides = points()
     found = assign(*said(points_xy, strides, 0), points_xy, strides, *objects(0, 0))
     assert [len(one) for one in found] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crowded_images_are_looked_at_in_parts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    points_xy, strides = points()
+    told = (*said(points_xy, strides, seed), points_xy, strides, *objects(40, seed))
+    whole = assign(*told)
+    monkeypatch.setattr(dynamic_assignment, "PAIRS_AT_ONCE", 300)
+    parts = assign(*told)
+    assert len(whole.points) > 20
+    assert len(set(whole.objects.tolist())) > 10
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.equal(one, other)

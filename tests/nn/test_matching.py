@@ -6,6 +6,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou
 
+from halfpixel.nn import matching
 from halfpixel.nn.matching import BACKGROUND, IGNORED, BalancedSampler, match
 
 NONE = torch.zeros(0, 4)
@@ -94,3 +95,19 @@ def test_the_sampler_follows_the_seed_and_equals_torchvision() -> None:
     positive, negative = BalancedPositiveNegativeSampler(64, 0.5)([labels])
     assert sorted(chosen[0][0]) == torch.nonzero(positive[0]).ravel().tolist()
     assert sorted(chosen[0][1]) == torch.nonzero(negative[0]).ravel().tolist()
+
+
+@pytest.mark.parametrize("pairs", [1, 700, 4000])
+def test_crowded_images_are_looked_at_in_parts(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties among them: the first object has a box that two overlap equally, wherever a part ends."""
+    generator = torch.Generator().manual_seed(4)
+    corners = torch.randint(0, 60, (330, 2), generator=generator).float()
+    references = torch.cat([corners, corners + 12], 1)
+    objects = torch.cat([references[:40] + 1, references[:40] + 1, references[40:60]])
+    whole = [match(references, objects, NONE, 0.7, 0.3, low_quality=low) for low in (True, False)]
+    monkeypatch.setattr(matching, "PAIRS_AT_ONCE", pairs)
+    parts = [match(references, objects, NONE, 0.7, 0.3, low_quality=low) for low in (True, False)]
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])
+    assert not ((whole[0] >= 40) & (whole[0] < 80)).any()
+    assert (whole[0] >= 80).any()

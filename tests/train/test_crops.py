@@ -8,6 +8,7 @@ import torch
 from test_loop import RECIPE, write_dataset
 from torch import Tensor
 
+from halfpixel.data.combine import combine_datasets
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.images.prepare import normalise, to_float
@@ -168,3 +169,26 @@ def test_images_of_a_rare_kind_are_drawn_more_often(dataset: Dataset) -> None:
     assert drawn.count("a") / len(drawn) == pytest.approx(1 / 3, abs=0.03)
     with pytest.raises(AnnotationError, match="'colour'"):
         Batches(data, RULES, dataclasses.replace(RECIPE, balance="colour"))
+
+
+def test_images_without_the_attribute_are_of_their_data_set_s_kind(dataset: Dataset, tmp_path: Path) -> None:
+    """Two modalities of the first data set, and a second one that states none: three kinds."""
+    for name in ("other", "third"):
+        (tmp_path / name).mkdir()
+    kinds = [{"modality": "dark"}, {"modality": "dark"}, {"modality": "bright"}]
+    first = dataclasses.replace(
+        dataset,
+        samples=tuple(dataclasses.replace(s, attributes=kind) for s, kind in zip(dataset.samples, kinds, strict=True)),
+    )
+    data = combine_datasets([first, *(read_coco(write_dataset(tmp_path / name)) for name in ("other", "third"))])
+
+    def weights(attribute: str) -> list[float]:
+        return [float(w) for w in Batches(data, RULES, dataclasses.replace(RECIPE, balance=attribute)).weights]
+
+    assert weights("modality") == pytest.approx([2**-0.5, 2**-0.5, 1, *[3**-0.5] * 6])
+    assert weights("source") == pytest.approx([3**-0.5] * 9)
+    recipe = dataclasses.replace(RECIPE, copy_paste=1.0, balance="modality")
+    assert [s.image_id for s in crops._donors(data, data.samples[0], recipe)] == [2]
+    assert [s.image_id for s in crops._donors(data, data.samples[4], recipe)] == [4, 6]
+    with pytest.raises(AnnotationError, match="'source'"):
+        Batches(dataset, RULES, dataclasses.replace(RECIPE, balance="source"))

@@ -58,11 +58,9 @@ NOTHING_GIVEN = RecipeOptions()
 
 
 def train(
-    data: Path,
-    /,
-    *,
+    *data: Annotated[Path, Parameter("DATA", required=True)],
     out: Path,
-    val: Path | None = None,
+    val: tuple[Path, ...] = (),
     hold_out: int | None = None,
     resume: bool = False,
     model: str = DEFAULT_MODEL,
@@ -84,10 +82,11 @@ def train(
     Several GPUs or machines: torchrun --nproc-per-node=2 -m halfpixel train ...
 
     Args:
-        data: Annotated images: a file or a folder, in any format that `halfpixel data convert` reads.
+        data: Annotated images: files or folders, in any format that `halfpixel data convert` reads. Several, which must
+            have the same classes, are trained on together.
         out: The folder for model.safetensors and the record of the run; runs are never overwritten.
-        val: Annotated images (as DATA) to measure on while training; the best averaged weights are kept. Default: the
-            split val of a data.yaml that names one.
+        val: Annotated images (as DATA) to measure on while training; several times for several. The best averaged
+            weights are kept. Default: the split val of a data.yaml that names one.
         hold_out: Instead of --val: take this many images, chosen by the seed, out of DATA.
         resume: Go on with the run in --out, if it was begun: give the same command again.
         model: Where to start: a named model, a model file, or a network to train from scratch, such as mask_rcnn_lite

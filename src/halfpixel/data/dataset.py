@@ -33,6 +33,7 @@ class Sample:
         annotation_ids: the file's number for each object.
         ignored: crowd regions, which are neither objects nor background.
         attributes: whatever else the file says of the image, for example its modality.
+        source: the name of the data set that it comes from, where several were combined.
     """
 
     image_id: int
@@ -43,6 +44,7 @@ class Sample:
     annotation_ids: tuple[int, ...]
     ignored: Instances
     attributes: Mapping[str, object] = field(default_factory=dict)
+    source: str = ""
 
 
 def annotated_sample(
@@ -126,11 +128,12 @@ class Dataset:
     """Annotated images that share their classes.
 
     Attributes:
-        path: the annotation file or folder they came from.
+        path: the annotation file or folder they came from; the folder that holds all of several.
         class_names: names; labels index into them.
         category_ids: the file's number for each class.
         samples: the images.
         warnings: what was wrong and left out or mended.
+        sources: names of the data sets that were combined, see `halfpixel.data.combine`; empty where it is one.
     """
 
     path: Path
@@ -138,3 +141,9 @@ class Dataset:
     category_ids: tuple[int, ...]
     samples: tuple[Sample, ...]
     warnings: tuple[Issue, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file or folder without where it is, or the names of all that were combined."""
+        return ", ".join(self.sources) or self.path.name

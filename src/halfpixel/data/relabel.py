@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,16 +28,36 @@ def rename_classes(dataset: Dataset, new_names: Mapping[str, str]) -> Dataset:
         raise AnnotationError(f"{dataset.path}: it has no class '{unknown[0]}' to rename (its classes: {known})")
     names = [new_names.get(name, name) for name in dataset.class_names]
     kept = list(dict.fromkeys(names))
-    labels = torch.tensor([kept.index(name) for name in names], dtype=torch.int64)
     numbers = [dataset.category_ids[names.index(name)] for name in kept]
+    return _relabelled(dataset, names, tuple(kept), tuple(numbers))
 
-    def renamed(objects: Instances) -> Instances:
-        return replace(objects, labels=labels[objects.labels], class_names=tuple(kept))
+
+def order_classes(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
+    """The same with its classes in another order.
+
+    Args:
+        dataset: annotated images.
+        class_names: its classes, each once.
+    """
+    assert sorted(class_names) == sorted(dataset.class_names), "no class may be gained or lost"
+    numbers = [dataset.category_ids[dataset.class_names.index(name)] for name in class_names]
+    return _relabelled(dataset, dataset.class_names, class_names, tuple(numbers))
+
+
+def _relabelled(
+    dataset: Dataset, names: Sequence[str], class_names: tuple[str, ...], category_ids: tuple[int, ...]
+) -> Dataset:
+    """Labels by other names: which one of `class_names` each old label has."""
+    labels = torch.tensor([class_names.index(name) for name in names], dtype=torch.int64)
+
+    def relabelled(objects: Instances) -> Instances:
+        return replace(objects, labels=labels[objects.labels], class_names=class_names)
 
     samples = tuple(
-        replace(sample, objects=renamed(sample.objects), ignored=renamed(sample.ignored)) for sample in dataset.samples
+        replace(sample, objects=relabelled(sample.objects), ignored=relabelled(sample.ignored))
+        for sample in dataset.samples
     )
-    return replace(dataset, class_names=tuple(kept), category_ids=tuple(numbers), samples=samples)
+    return replace(dataset, class_names=class_names, category_ids=category_ids, samples=samples)
 
 
 def take_crowd_as_objects(dataset: Dataset) -> Dataset:

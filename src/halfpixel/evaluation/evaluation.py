@@ -211,7 +211,7 @@ def _sum_up(
     box_ap_100, box_ap = aps["box"]
     ap = aps[how.compared_by][1]
     return Evaluation(
-        data=dataset.path.name,
+        data=dataset.name,
         class_names=dataset.class_names,
         threshold=how.threshold,
         max_detections=how.max_detections,

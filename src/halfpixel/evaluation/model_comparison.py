@@ -256,7 +256,7 @@ def compare(
 
     groups = images_by(dataset, slice_by)
     return Comparison(
-        data=dataset.path.name,
+        data=dataset.name,
         class_names=dataset.class_names,
         seed=seed,
         ap_resamples=ap_resamples,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,6 +68,20 @@ class ReadingOptions:
             pairs = (pair.partition("=") for pair in self.class_map)
             dataset = rename_classes(dataset, {old: new for old, _, new in pairs})
         return take_crowd_as_objects(dataset) if self.crowd == "objects" else dataset
+
+    def apply_together(self, datasets: Sequence[Dataset]) -> list[Dataset]:
+        """Several data sets taken so: a name in `class_map` need not be in all of them.
+
+        Raises:
+            AnnotationError: none has a class of a name in `class_map`.
+        """
+        known = {name for dataset in datasets for name in dataset.class_names}
+        taken = []
+        for dataset in datasets:
+            foreign = known - set(dataset.class_names)
+            own = tuple(pair for pair in self.class_map if pair.partition("=")[0] not in foreign)
+            taken.append(replace(self, class_map=own).apply(dataset))
+        return taken
 
 
 AS_WRITTEN = ReadingOptions()

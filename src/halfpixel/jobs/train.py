@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfpixel.data.formats.format_names import Format, Split
+from halfpixel.data.formats.format_names import Format
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.annotated import AS_WRITTEN, ReadingOptions, check_data, matched_names, open_dataset
 from halfpixel.jobs.detection_limits import DetectionLimits
@@ -31,10 +31,11 @@ class TrainRequest:
     """What to train on what, and how; `halfpixel.fit` does the same with objects in memory.
 
     Attributes:
-        data: annotated images: a file or a folder, in any format that `read_dataset` reads.
+        data: annotated images: files or folders, in any format that `read_dataset` reads. Several are trained on
+            together (`halfpixel.combine_datasets`).
         out: the folder for model.safetensors and the record of the run, see `halfpixel.train.loop.train_network`.
-        val: annotated images to measure on while training; the best averaged weights are kept. Default: the split
-            `val` of data that name one, unless images are held out.
+        val: annotated images to measure on while training, likewise; the best averaged weights are kept. Default: the
+            splits `val` of data that name one, unless images are held out.
         hold_out: instead of `val`: take this many images, chosen by the seed, out of `data`.
         resume: go on with the run in `out`, if it was begun, with the same request.
         model: where to start: a named model, a model file, or a network to train from scratch.
@@ -50,9 +51,9 @@ class TrainRequest:
         reading: how the annotations are taken.
     """
 
-    data: Path
+    data: Sequence[Path]
     out: Path
-    val: Path | None = None
+    val: Sequence[Path] = ()
     hold_out: int | None = None
     resume: bool = False
     model: str = DEFAULT_MODEL
@@ -72,7 +73,7 @@ class TrainRequest:
         threshold = self.score_threshold
         if threshold is not None and not 0 <= threshold < 1:
             raise ArgumentError(f"`score_threshold` must be from 0 up to, but not including, 1; got {threshold}")
-        if self.val is not None and self.hold_out is not None:
+        if self.val and self.hold_out is not None:
             raise ArgumentError("`val` and `hold_out`: give one of the two")
         if self.hold_out is not None and self.hold_out < 1:
             raise ArgumentError(f"`hold_out` must be at least 1, got {self.hold_out}")
@@ -122,7 +123,8 @@ def run(request: TrainRequest, tell: Tell = ignore) -> TrainResult:
     objects = sum(len(sample.objects) for sample in dataset.samples)
     tell(
         Announced(
-            f"Training on {dataset.path}: {plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
+            f"Training on {', '.join(map(str, request.data))}: "
+            f"{plural(len(dataset.samples), 'image')}, {plural(objects, 'object')}, "
             f"{plural(len(dataset.class_names), 'class', 'classes')} ({name_some(dataset.class_names)})."
         )
     )
@@ -152,47 +154,70 @@ def _check_files(request: TrainRequest) -> None:
     check_folder(out)
     if not request.resume and out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"`out` {out}: the folder is not empty; runs are never overwritten (`resume` goes on)")
-    check_data(request.data, request.images)
-    if request.val is not None:
-        check_data(request.val, request.images)
+    for data in (*request.data, *request.val):
+        check_data(data, request.images)
     check_start(request.model)
 
 
 def _open(request: TrainRequest, runner: Runner) -> tuple[Dataset, Dataset | None]:
     """The images to train on, and those to measure on."""
-    from halfpixel.data.formats.detect import detect, splits_of
+    from halfpixel.data.combine import combine_datasets
+    from halfpixel.data.formats.detect import detect
     from halfpixel.data.relabel import rename_classes
     from halfpixel.data.split import hold_out
 
-    format = request.format or detect(request.data, request.images)
-    dataset = _open_sound(request, request.data, runner, format, "train")
+    formats = [request.format or detect(data, request.images) for data in request.data]
+    training = [
+        open_dataset(data, request.images, format, runner.warn, split="train")
+        for data, format in zip(request.data, formats, strict=True)
+    ]
+    measuring = _open_measuring(request, formats, runner)
+    taken = request.reading.apply_together([*training, *measuring])
+    dataset = combine_datasets(taken[: len(training)])
+    _check_sound(taken[: len(training)], runner)
     if request.hold_out is not None:
         return hold_out(dataset, request.hold_out, request.seed)
-    if request.val is not None:
-        held_out = _open_sound(request, request.val, runner, request.format, "val")
-    elif request.images is None and "val" in splits_of(request.data, format):
-        held_out = _open_sound(request, request.data, runner, format, "val")
-        n = plural(len(held_out.samples), "image")
-        runner.tell(Announced(f"Measuring on the split `val` of {held_out.path}: {n}."))
-    else:
+    if not measuring:
         return dataset, None
+    held_out = combine_datasets(taken[len(training) :])
+    _check_sound(taken[len(training) :], runner)
+    if not request.val:
+        n = plural(len(held_out.samples), "image")
+        runner.tell(Announced(f"Measuring on the split `val` of {_paths(measuring)}: {n}."))
     twice = {one.path.resolve() for one in dataset.samples} & {one.path.resolve() for one in held_out.samples}
     if twice:
         runner.warn(f"{plural(len(twice), 'image')} to measure on are trained on, too: accuracy will look too good")
-    names = matched_names(held_out, dataset.class_names, str(dataset.path), runner.warn)
+    names = matched_names(held_out, dataset.class_names, _paths(training), runner.warn)
     return dataset, rename_classes(
         held_out, {old: new for old, new in zip(names, dataset.class_names, strict=True) if old != new}
     )
 
 
-def _open_sound(request: TrainRequest, data: Path, runner: Runner, format: Format | None, split: Split) -> Dataset:
-    """A data set on which a long run will not stop in the middle."""
+def _open_measuring(request: TrainRequest, formats: Sequence[Format], runner: Runner) -> list[Dataset]:
+    """The data sets to measure on: those that were named, else the splits `val` of the others."""
+    from halfpixel.data.formats.detect import splits_of
+
+    if request.hold_out is not None:
+        return []
+    named: list[tuple[Path, Format | None]] = [(data, request.format) for data in request.val]
+    if not named and request.images is None:
+        of_data = zip(request.data, formats, strict=True)
+        named = [(data, format) for data, format in of_data if "val" in splits_of(data, format)]
+    return [open_dataset(data, request.images, format, runner.warn, split="val") for data, format in named]
+
+
+def _check_sound(datasets: Sequence[Dataset], runner: Runner) -> None:
+    """Refuse data on which a long run would stop in the middle; tells of images that several data sets show."""
     from halfpixel.data.checks.dataset_check import check_before_training
 
-    dataset = open_dataset(data, request.images, format, runner.warn, request.reading, split)
-    name = dataset.path.name
-    check_before_training(dataset, lambda done, total: runner.tell(Progress("check", done, total, name)))
-    return dataset
+    name = ", ".join(dataset.name for dataset in datasets)
+    repeats = check_before_training(datasets, lambda done, total: runner.tell(Progress("check", done, total, name)))
+    if repeats:
+        runner.warn(f"{plural(len(repeats), 'image')} of a data set shown by another one, too, e.g. {repeats[0]}")
+
+
+def _paths(datasets: Sequence[Dataset]) -> str:
+    return ", ".join(str(dataset.path) for dataset in datasets)
 
 
 def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:

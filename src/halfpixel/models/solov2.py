@@ -40,7 +40,8 @@ for key. They run on the paper's grid.
 Deviations from the paper: masks whose boxes share no pixel are not compared; the IoU of two that do is taken on 28 x 28
 points; boxes come from logits between the cells' centres; masks are trained on soft targets, and by cross-entropy
 beside Dice, which says nothing to a mask that has vanished; of several objects in one cell the smallest has it; there
-is no object too small or too large for all levels. `solov2_lite`: the table above.
+is no object too small or too large for all levels; of more than 400 cells of an image's level that answer for objects,
+400 chosen at random are trained to draw masks, so that memory is bounded. `solov2_lite`: the table above.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ from halfpixel.ops.interpolate import sample_boxes
 from halfpixel.ops.logit_extent import logit_extents
 from halfpixel.ops.matrix_nms import matrix_nms
 from halfpixel.ops.rows import in_chunks
-from halfpixel.structures.field_check import Share, check_fields
+from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.targets import Targets
 
@@ -101,6 +102,7 @@ class Settings:
         mask_iou: after that, suppress by the overlap of the pasted masks; None to leave it out.
         class_weight: of the focal loss.
         dice_weight: of the Dice loss.
+        mask_samples: cells of an image's level that the mask losses are taken on.
 
     Raises:
         ArgumentError: a value of another type or out of its range.
@@ -111,6 +113,7 @@ class Settings:
     mask_iou: Share | None = None
     class_weight: float = 2.0
     dice_weight: float = 3.0
+    mask_samples: Count = 400
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -260,7 +263,7 @@ class SOLOv2(KernelNetwork):
         """`class`, a focal loss over all cells; of every cell that answers for an object `dice` and `cross_entropy`."""
         said = self._say(images.tensor)
         input_hw = (images.tensor.shape[2], images.tensor.shape[3])
-        focal, of_masks = [zero_of(said.maps, *said.kernels)], list[Tensor]()
+        focal, of_masks, answering = [zero_of(said.maps, *said.kernels)], list[Tensor](), 0
         for k, target in enumerate(targets):
             truth, middles_xy = (one.to(said.maps.device) for one in (target.boxes_xyxy, middles(target)))
             labels = target.labels.to(truth.device)
@@ -277,13 +280,17 @@ class SOLOv2(KernelNetwork):
                 cells = torch.nonzero(owners != NOBODY).ravel()
                 wanted[cells, labels[owners[cells]]] = 1
                 focal.append(focal_sum(logits.flatten(1).T[known], wanted[known]))
+                answering += len(cells)
+                if len(cells) > self.settings.mask_samples:
+                    chosen = torch.randperm(len(cells), generator=target.generator(n)).to(cells.device)
+                    cells = cells[chosen[: self.settings.mask_samples]]
                 kernels = said.kernels[n][k].flatten(1).T[cells]
                 rows = self._placed(kernels, centres[cells], torch.full_like(cells, n))
                 of_masks.append(
                     self._mask_losses(said.maps[k : k + 1], rows, centres[cells], owners[cells], target, level)
                 )
-        count = mean_count(sum(len(one) for one in of_masks), said.maps.device)
-        dice, cross_entropy = torch.cat(of_masks).sum(0) / count
+        count, masks = (mean_count(k, said.maps.device) for k in (answering, sum(map(len, of_masks))))
+        dice, cross_entropy = torch.cat(of_masks).sum(0) / masks
         return {
             "class": self.settings.class_weight * torch.stack(focal).sum() / count,
             "dice": self.settings.dice_weight * dice,

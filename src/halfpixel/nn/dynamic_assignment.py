@@ -15,6 +15,8 @@ CENTRE_RADIUS = 3.0
 MOST_POINTS = 13
 """Of each object, at most."""
 TINY = 1e-7
+PAIRS_AT_ONCE = 1 << 18
+"""So many pairs of point and object are looked at together: memory does not grow with the objects' number."""
 
 
 class Assignment(NamedTuple):
@@ -56,28 +58,39 @@ def assign(
         return Assignment(none, none, logits.new_zeros(0))
     taking_part = torch.nonzero(_near(points_xy, strides, objects_xyxy, centres_xy)).ravel()
     logits, boxes_xyxy = logits[taking_part], boxes_xyxy[taking_part]
-    overlaps = boxes.iou(boxes_xyxy, objects_xyxy)
-    distance = _distances(points_xy[taking_part], centres_xy) / strides[taking_part, None]
-    cost = _class_cost(logits, labels, overlaps)
-    cost = cost - IOU_WEIGHT * torch.log(overlaps + TINY) + 10 ** (distance - CENTRE_RADIUS)
+    points_xy, strides = points_xy[taking_part], strides[taking_part, None]
+    least = logits.new_full((len(taking_part),), torch.inf)  # the cost for the object that a point costs least
+    cheapest, overlap = torch.zeros_like(taking_part), torch.zeros_like(least)
+    taken = []
+    step = max(PAIRS_AT_ONCE // len(taking_part), 1)
+    for first in range(0, len(objects_xyxy), step):
+        some = slice(first, first + step)
+        overlaps = boxes.iou(boxes_xyxy, objects_xyxy[some])
+        cost = _class_cost(logits, labels[some], overlaps) - IOU_WEIGHT * torch.log(overlaps + TINY)
+        cost = cost + 10 ** (_distances(points_xy, centres_xy[some]) / strides - CENTRE_RADIUS)
+        most = min(MOST_POINTS, len(cost))
+        wanted = overlaps.topk(most, dim=0).values.sum(0).int().clamp(min=1)
+        best = cost.topk(most, dim=0, largest=False).indices
+        rank, column = torch.nonzero(torch.arange(most, device=cost.device)[:, None] < wanted, as_tuple=True)
+        taken.append((best[rank, column], column + first, overlaps[best[rank, column], column]))
+        lowest, which = cost.min(1)
+        better = (lowest < least) | (first == 0)
+        cheapest = torch.where(better, which + first, cheapest)
+        overlap = torch.where(better, overlaps.gather(1, which[:, None])[:, 0], overlap)
+        least = least.minimum(lowest)
 
-    most = min(MOST_POINTS, len(cost))
-    wanted = overlaps.topk(most, dim=0).values.sum(0).int().clamp(min=1)
-    best = cost.topk(most, dim=0, largest=False).indices
-    taken = torch.zeros_like(cost, dtype=torch.bool)
-    taken.scatter_(0, best, torch.arange(most, device=cost.device)[:, None] < wanted)
-
-    rows = torch.nonzero(taken.any(1)).ravel()
-    several = taken[rows].sum(1) > 1
-    owner = torch.where(several, cost[rows].argmin(1), taken[rows].int().argmax(1))
-    return Assignment(taking_part[rows], owner, overlaps[rows, owner])
+    points, takers, overlaps = (torch.cat(part) for part in zip(*taken, strict=True))
+    times = torch.bincount(points, minlength=len(taking_part))
+    alone = times[points] == 1
+    cheapest[points[alone]], overlap[points[alone]] = takers[alone], overlaps[alone]
+    rows = torch.nonzero(times).ravel()
+    return Assignment(taking_part[rows], cheapest[rows], overlap[rows])
 
 
 def _near(points_xy: Tensor, strides: Tensor, objects_xyxy: Tensor, centres_xy: Tensor) -> Bool[Tensor, "p"]:
     """Points in any box, and for boxes without a point the nearest of the finest level."""
-    low = points_xy[:, None] - objects_xyxy[None, :, :2]
-    high = objects_xyxy[None, :, 2:] - points_xy[:, None]
-    inside = ((low > 0) & (high > 0)).all(2)
+    (x, y), (left, top, right, bottom) = points_xy[:, :, None].unbind(1), objects_xyxy.unbind(1)
+    inside = (x > left) & (x < right) & (y > top) & (y < bottom)
     near = inside.any(1)
     alone = torch.nonzero(~inside.any(0)).ravel()
     if len(alone):

@@ -11,6 +11,9 @@ from halfpixel.ops import boxes
 BACKGROUND = -1
 IGNORED = -2
 
+PAIRS_AT_ONCE = 1 << 20
+"""So many overlaps are looked at together: of a crowded image they would fill the memory, and each pass the cache."""
+
 
 def match(
     references_xyxy: Float[Tensor, "n 4"],
@@ -34,18 +37,21 @@ def match(
     Returns:
         The object's index, or BACKGROUND or IGNORED.
     """
-    if len(objects_xyxy) == 0:
-        matches = references_xyxy.new_full((len(references_xyxy),), BACKGROUND, dtype=torch.int64)
-    else:
-        overlaps = boxes.iou(objects_xyxy, references_xyxy)
-        best, nearest = overlaps.max(dim=0)
-        matches = nearest.clone()
-        matches[best < foreground_iou] = IGNORED
-        matches[best < background_iou] = BACKGROUND
+    count = len(references_xyxy)
+    best, nearest = references_xyxy.new_zeros(count), references_xyxy.new_zeros(count, dtype=torch.int64)
+    lifted = torch.zeros_like(nearest, dtype=torch.bool)
+    step = max(PAIRS_AT_ONCE // max(count, 1), 1)
+    for first in range(0, len(objects_xyxy), step):
+        overlaps = boxes.iou(objects_xyxy[first : first + step], references_xyxy)
+        highest, which = overlaps.max(dim=0)
+        nearest = torch.where(highest > best, which + first, nearest)
+        best = best.maximum(highest)
         if low_quality:
-            most = overlaps.max(dim=1, keepdim=True).values
-            lifted = ((overlaps == most) & (most > 0)).any(dim=0)
-            matches[lifted] = nearest[lifted]
+            most = overlaps.amax(dim=1, keepdim=True)
+            lifted |= ((overlaps == most) & (most > 0)).any(dim=0)
+    matches = torch.where(best < foreground_iou, IGNORED, nearest)
+    matches = torch.where(best < background_iou, BACKGROUND, matches)
+    matches = torch.where(lifted, nearest, matches)
     if len(ignored_xyxy):
         low = torch.maximum(references_xyxy[:, None, :2], ignored_xyxy[None, :, :2])
         high = torch.minimum(references_xyxy[:, None, 2:], ignored_xyxy[None, :, 2:])

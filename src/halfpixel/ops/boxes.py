@@ -22,9 +22,11 @@ def area(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 
 def iou(a_xyxy: Float[Tensor, "n 4"], b_xyxy: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
     """Intersection over union of all pairs, in 0..1 (0 where both boxes are empty)."""
-    low = torch.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = torch.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(dim=2)
+    width, height = (
+        (torch.minimum(a_xyxy[:, None, k + 2], b_xyxy[:, k + 2]) - torch.maximum(a_xyxy[:, None, k], b_xyxy[:, k]))
+        for k in (0, 1)
+    )
+    overlap = width.clamp(min=0) * height.clamp(min=0)
     union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - overlap
     return torch.where(union > 0, overlap / union, torch.zeros_like(overlap))
 

@@ -25,8 +25,8 @@ LOWEST = {
     "patience": 0,
 }
 ABOVE_ZERO = ("learning_rate", "clip_norm")
-RANGES = {"photometric": 1, "rotation": 180, "copy_paste": 1, "frozen_stages": 5}
-"""From 0 up to this; `rotation` in degrees, `copy_paste` is a probability."""
+RANGES = {"photometric": 1, "rotation": 180, "copy_paste": 1, "stain": 1, "frozen_stages": 5}
+"""From 0 up to this; `rotation` in degrees, `copy_paste` and `stain` are probabilities."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,13 @@ class Recipe:
         clip_norm: Gradients longer than this are shortened.
         ema_decay: The weights that are kept are a running average with this decay.
         balance: An attribute of the images, such as their modality: images with rarer values of it are drawn more
-            often, each value in proportion to the square root of its number. Default: every image once in each pass.
+            often, each value in proportion to the square root of its number. Of several data sets, an image that does
+            not state the attribute counts as of its data set's kind; `source` is stated by none, unless by its own
+            file. Default: every image once in each pass.
         photometric: Strength of random exposure and stain, 0 to 1.
+        stain: Probability that a dark, grey image (fluorescence) is shown as a stained section: its brightness becomes
+            an amount of dye, in random colours around those of haematoxylin, eosin and DAB, with random tissue around
+            its objects. Other images stay as they are.
         precision: How numbers are computed, in the terms of lightning-fabric: "32-true" or "bf16-mixed".
         checkpoint_every: Steps between two checkpoints.
         validate_every: Steps between two validations; 0 is ten validations in a run.
@@ -84,6 +89,7 @@ class Recipe:
     ema_decay: float = 0.995
     balance: str | None = None
     photometric: float = 1.0
+    stain: float = 0.0
     precision: TrainingPrecision = "32-true"
     checkpoint_every: int = 100
     validate_every: int = 0

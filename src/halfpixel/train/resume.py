@@ -50,7 +50,7 @@ def begun_with(info: ModelInfo, dataset: Dataset, recipe: Recipe) -> dict[str, A
         "class_names": info.class_names,
         "settings": dict(info.settings),
         "input": info.input.to_plain(),
-        DATA: [[sample.path.name, _digest(sample)] for sample in dataset.samples],
+        DATA: [[_name(sample), _digest(sample)] for sample in dataset.samples],
     }
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
@@ -85,6 +85,11 @@ def _difference(before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]
         if names
     ]
     return "; ".join(found) or "in another order"
+
+
+def _name(sample: Sample) -> str:
+    """Its file, and of which data set it is, where there are several."""
+    return f"{sample.path.name} of {sample.source}" if sample.source else sample.path.name
 
 
 def _digest(sample: Sample) -> str:

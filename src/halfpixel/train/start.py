@@ -94,7 +94,7 @@ def start_from(
         predictor = predictor.with_classes(dataset.class_names)
     network = copy.deepcopy(predictor.model) if given and not new_layers else predictor.model
     before = f" ({predictor.info.source})" if predictor.info.source else ""
-    source = f"trained on {dataset.path.name}, starting from {name}{before}"
+    source = f"trained on {dataset.name}, starting from {name}{before}"
     info = dataclasses.replace(predictor.info, source=source, measured={}, calibration=None)
     if settings:
         network = with_settings(network, info.variant, settings)
@@ -133,9 +133,9 @@ def _from_scratch(variant: str, dataset: Dataset, backbone: Path | None, setting
     network = build(variant, dataset.class_names)
     if settings:
         network = with_settings(network, variant, settings)
-    source = f"trained from scratch on {dataset.path.name}"
+    source = f"trained from scratch on {dataset.name}"
     if backbone is not None:
         load_backbone(network, backbone)
-        source = f"trained on {dataset.path.name}, the backbone starting from {backbone.name}"
+        source = f"trained on {dataset.name}, the backbone starting from {backbone.name}"
     info = ModelInfo(variant, dataset.class_names, settings=settings_of(network), source=source)
     return Start(network, info, from_scratch=True)

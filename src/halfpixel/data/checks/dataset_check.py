@@ -64,28 +64,40 @@ def check_dataset(
     return DatasetCheck(dataset.path, summary, _group(chain.from_iterable(found), dataset))
 
 
-def check_before_training(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> None:
-    """Refuse a data set on which training would stop: every image is read once, nothing else is looked at.
+def check_before_training(
+    datasets: Sequence[Dataset], progress: Callable[[int, int], None] | None = None
+) -> list[Issue]:
+    """Refuse data sets on which training would stop: every image is read once, nothing else is looked at.
 
     Args:
-        dataset: what is to be trained on.
+        datasets: what is to be trained on.
         progress: is told the number of images done and of all.
+
+    Returns:
+        The images of a data set that show what one of another shows.
 
     Raises:
         AnnotationError: no images, no objects, images that are missing, unreadable or of another size than annotated;
             names how many, and the first file.
     """
-    found: list[Issue] = []
-    for k, sample in enumerate(dataset.samples):
-        issue, _ = _check_image(sample, read=True)
+    whose = [k for k, dataset in enumerate(datasets) for _ in dataset.samples]
+    samples = [sample for dataset in datasets for sample in dataset.samples]
+    found: list[list[Issue]] = [[] for _ in datasets]
+    prints: list[Fingerprint | None] = []
+    for n, (k, sample) in enumerate(zip(whose, samples, strict=True), 1):
+        issue, picture = _check_image(sample, read=True)
+        prints.append(None if picture is None or len(datasets) == 1 else fingerprint(picture))
         if issue is not None:
-            found.append(issue)
+            found[k].append(issue)
         if progress is not None:
-            progress(k + 1, len(dataset.samples))
-    errors = [one for one in _group(found, dataset) if one.severity == "error"]
-    if errors:
-        causes = [f"{one.n:,} {one.what}, e.g. {one.issues[0].brief}" if one.n else one.what for one in errors]
-        raise AnnotationError(f"{dataset.path}: training would fail: {'; '.join(causes)}")
+            progress(n, len(samples))
+    for dataset, issues in zip(datasets, found, strict=True):
+        errors = [one for one in _group(issues, dataset) if one.severity == "error"]
+        if errors:
+            causes = [f"{one.n:,} {one.what}, e.g. {one.issues[0].brief}" if one.n else one.what for one in errors]
+            raise AnnotationError(f"{dataset.path}: training would fail: {'; '.join(causes)}")
+    apart = [(one, other) for one, other in find_repeats(prints) if whose[one] != whose[other]]
+    return [_repeated(samples[one], samples[other], "repeated_image") for one, other in apart]
 
 
 def _group(issues: Iterable[Issue], dataset: Dataset) -> tuple[IssueGroup, ...]:
@@ -193,9 +205,11 @@ def _check_images(
             progress(k + 1, len(samples))
     for earlier, later in find_repeats(prints):
         apart = earlier < len(dataset.samples) <= later
-        what = f"shows the same as {samples[earlier].path.name}"
-        kind = "in_train_and_val" if apart else "repeated_image"
-        yield Issue(kind, samples[later].path, "", what, samples[later].path)
+        yield _repeated(samples[earlier], samples[later], "in_train_and_val" if apart else "repeated_image")
+
+
+def _repeated(earlier: Sample, later: Sample, kind: str) -> Issue:
+    return Issue(kind, later.path, "", f"shows the same as {earlier.path.name}", later.path)
 
 
 def _check_image(sample: Sample, read: bool) -> tuple[Issue | None, npt.NDArray[np.uint8] | None]:

@@ -16,8 +16,10 @@ from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ArgumentError, ImageError
 from halfpixel.ops import affine
 from halfpixel.structures.images import ImageBatch, InputRules
+from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.photometric import photometric
+from halfpixel.train.augment.stain import Stain, draw_stain, is_fluorescence, stained
 from halfpixel.train.augment.warp import resample, shrink
 from halfpixel.train.recipe import Recipe
 
@@ -32,7 +34,7 @@ def random_crop(
     generator: torch.Generator,
     donors: Sequence[Sample] = (),
 ) -> tuple[Tensor, Targets]:
-    """A random crop of one image, randomly scaled, turned, mirrored and exposed, and perhaps pasted into.
+    """A random crop of one image, randomly scaled, turned, mirrored and exposed, perhaps stained and pasted into.
 
     All that is geometric becomes one map, through which the image is resampled once and masks are never resampled at
     all: targets are read off the annotated masks.
@@ -51,11 +53,14 @@ def random_crop(
         ImageError: an image cannot be read or has another size than annotated.
     """
     to_source, size_hw = _random_map(sample.size_hw, rules, recipe, generator)
-    image = _resampled(sample, to_source, size_hw, rules, recipe, generator)
+    stain = None
+    if recipe.stain and float(torch.rand(1, generator=generator)) < recipe.stain:
+        stain = draw_stain(generator)
+    image = _resampled(sample, to_source, size_hw, rules, recipe, generator, stain)
     targets = Targets.seen(sample.objects, sample.ignored, to_source, size_hw)
     if donors and recipe.copy_paste and float(torch.rand(1, generator=generator)) < recipe.copy_paste:
         donor = donors[int(torch.randint(len(donors), (1,), generator=generator))]
-        image, targets = _paste(image, targets, donor, rules, recipe, generator)
+        image, targets = _paste(image, targets, donor, rules, recipe, generator, stain)
     return image, replace(targets, seed=int(torch.randint(2**31, (1,), generator=generator)))
 
 
@@ -97,9 +102,13 @@ def _resampled(
     rules: InputRules,
     recipe: Recipe,
     generator: torch.Generator,
+    stain: Stain | None,
     cover: Tensor | None = None,
 ) -> Tensor:
-    """The image (and a fourth channel `cover [h, w]`, where given) through a map, of random exposure, normalised."""
+    """The image (and a fourth channel `cover [h, w]`, where given) through a map, of random exposure, normalised.
+
+    Fluorescence is stained, where there is a stain, before all else that a slide or a camera may do to a picture.
+    """
     pixels = read_image(sample.path)
     if pixels.shape[:2] != sample.size_hw:
         raise ImageError(f"{sample.path}: {pixels.shape[:2]} pixels high and wide, annotated as {sample.size_hw}")
@@ -109,13 +118,33 @@ def _resampled(
         window = torch.cat([window, cover[None, rows, columns].float()])
     window, to_window = shrink(window, affine.compose(affine.shift(-columns.start, -rows.start), to_source))
     colours = window[:3]
+    if stain is not None and is_fluorescence(colours, float(pixels.mean()) / 255):
+        labels = _labels(sample.objects, rows, columns, (colours.shape[1], colours.shape[2]))
+        colours = stained(colours, labels, stain, generator)
     if recipe.photometric > 0:
         colours = photometric(colours, generator, recipe.photometric)
     return resample(torch.cat([normalise(colours, rules), window[3:]]), to_window, size_hw)
 
 
+def _labels(objects: Instances, rows: slice, columns: slice, size_hw: tuple[int, int]) -> Tensor:
+    """Which object each pixel of a window shows, from 1 (0 for none), after the window was resized."""
+    assert objects.masks is not None, "training needs masks"
+    window_hw = (rows.stop - rows.start, columns.stop - columns.start)
+    labels = objects.masks.translate(-columns.start, -rows.start, window_hw).label_image()
+    if window_hw == size_hw:
+        return labels
+    resized = torch.nn.functional.interpolate(labels[None, None].double(), size=size_hw, mode="nearest-exact")
+    return resized[0, 0].to(labels.dtype)
+
+
 def _paste(
-    image: Tensor, targets: Targets, donor: Sample, rules: InputRules, recipe: Recipe, generator: torch.Generator
+    image: Tensor,
+    targets: Targets,
+    donor: Sample,
+    rules: InputRules,
+    recipe: Recipe,
+    generator: torch.Generator,
+    stain: Stain | None,
 ) -> tuple[Tensor, Targets]:
     """Some objects of another image on top of this one (Ghiasi et al. 2021, arXiv:2012.07177)."""
     to_source, _ = _random_map(donor.size_hw, rules, recipe, generator)
@@ -128,9 +157,12 @@ def _paste(
         (x, y), (height, width) = mask.offset_xy, mask.crop.shape
         cover[y : y + height, x : x + width] |= mask.crop
     # interpolating the cover together with the pixels gives the soft edge
-    seen = _resampled(donor, to_source, targets.size_hw, rules, recipe, generator, cover)
+    seen = _resampled(donor, to_source, targets.size_hw, rules, recipe, generator, stain, cover)
     return torch.lerp(image, seen[:3], seen[3:]), targets.pasted_over(pasted)
 
+
+SOURCE = "source"
+"""The attribute that all images of combined data sets have: which of them they are of."""
 
 Batch = tuple[ImageBatch, Sequence[Targets], Sequence[Sample]]
 
@@ -191,8 +223,8 @@ def _donors(dataset: Dataset, sample: Sample, recipe: Recipe) -> Sequence[Sample
     others = [one for one in dataset.samples if one is not sample]
     if recipe.balance is None:
         return others
-    kind = sample.attributes.get(recipe.balance)
-    return [one for one in others if one.attributes.get(recipe.balance) == kind]
+    kind = _kind(sample, recipe.balance)
+    return [one for one in others if _kind(one, recipe.balance) == kind]
 
 
 def image_weights(dataset: Dataset, attribute: str | None) -> Tensor:
@@ -203,11 +235,17 @@ def image_weights(dataset: Dataset, attribute: str | None) -> Tensor:
     """
     if attribute is None:
         return torch.ones(len(dataset.samples))
-    values = [str(sample.attributes.get(attribute)) for sample in dataset.samples]
-    if not any(attribute in sample.attributes for sample in dataset.samples):
+    by_source = attribute == SOURCE and dataset.sources
+    if not by_source and not any(attribute in sample.attributes for sample in dataset.samples):
         raise AnnotationError(f"{dataset.path}: no image has the attribute {attribute!r} to balance by")
-    numbers = Counter(values)
-    return torch.tensor([numbers[value] ** -0.5 for value in values])
+    kinds = [_kind(sample, attribute) for sample in dataset.samples]
+    numbers = Counter(kinds)
+    return torch.tensor([numbers[kind] ** -0.5 for kind in kinds])
+
+
+def _kind(sample: Sample, attribute: str) -> str:
+    """An image's value of an attribute; its data set's name where it states none."""
+    return str(sample.attributes.get(attribute, sample.source))
 
 
 def _generator(seed: int, step: int, place: int, purpose: str) -> torch.Generator:
