@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from halfpixel.data.images.appearance import appearance
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import as_rgb8, from_pillow, read_image
@@ -242,7 +243,16 @@ class Predictor:
                 self.backend, self.model, ImageBatch.concatenate([batch for batch, _ in group]), limits
             )
             with torch.inference_mode():
-                yield from self.model.decode(outputs, [size for _, size in group], limits)
+                found = self.model.decode(outputs, [size for _, size in group], limits)
+                for objects, (batch, size) in zip(found, group, strict=True):
+                    yield dataclasses.replace(objects, novelty=self._novelty(batch, size))
+
+    def _novelty(self, batch: ImageBatch, size: Resized) -> float | None:
+        """How unlike the known images a prepared one is, where the model's file says what those looked like."""
+        if (known := self.info.novelty) is None:
+            return None
+        height, width = size.network_hw
+        return known.of(appearance(batch.tensor[0, :, :height, :width], self.info.input, known.cell_px))
 
     def with_prefilter(self, semantic: Predictor) -> Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
@@ -275,7 +285,10 @@ class Predictor:
         else:
             sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
             rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
-        return self._described(dataclasses.replace(self.info, input=rules, calibration=None))
+        novelty = self.info.novelty
+        if novelty is not None:  # of the same parts of the image
+            novelty = dataclasses.replace(novelty, cell_px=novelty.cell_px * FAST)
+        return self._described(dataclasses.replace(self.info, input=rules, calibration=None, novelty=novelty))
 
     def at_scale(self, scale: float) -> Predictor:
         """The same predictor, looking at images enlarged by this factor; one below 1 makes them smaller.
@@ -344,7 +357,9 @@ class Predictor:
         check_weights(self.model, "be given other classes")
         if isinstance(class_names, str):
             raise ArgumentError(f"expected a list of class names, got {class_names!r}")
-        info = dataclasses.replace(self.info, class_names=tuple(class_names), measured={}, calibration=None)
+        info = dataclasses.replace(
+            self.info, class_names=tuple(class_names), measured={}, calibration=None, novelty=None
+        )
         return Predictor(self.model.with_classes(class_names), info, self.device)
 
     def close(self) -> None:

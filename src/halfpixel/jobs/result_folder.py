@@ -112,7 +112,12 @@ class ResultFolder:
         found = journal.facts()
         run = RunResult(
             images=[
-                ImageEntry(one["name"], one["size_hw"], one["note"]["scale"] if self.with_scale else None)
+                ImageEntry(
+                    name=one["name"],
+                    size_hw=one["size_hw"],
+                    scale=one["note"]["scale"] if self.with_scale else None,
+                    novelty=one["note"]["novelty"],
+                )
                 for one in found
             ],
             class_names=class_names,

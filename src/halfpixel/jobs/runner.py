@@ -13,6 +13,7 @@ from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.size_options import AS_TRAINED, LookedAt, SizeOptions
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
+from halfpixel.structures.novelty import is_unlike
 
 if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture, Reading
@@ -32,6 +33,7 @@ class Note:
         channels: the file and its channels, where these are no colours and were taken as such for want of a choice.
         remarks: what may surprise in the picture, and for each the details, as in `Picture.remarks`.
         scale: by which factor it was enlarged, as in `Instances.scale`.
+        novelty: how unlike the images it is that the model knows, as in `Instances.novelty`.
     """
 
     saturated: bool = False
@@ -40,6 +42,12 @@ class Note:
     channels: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)
     scale: float | None = None
+    novelty: float | None = None
+
+    @property
+    def unlike_training(self) -> bool | None:
+        """As in `Instances.unlike_training`."""
+        return is_unlike(self.novelty)
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,9 @@ class Runner:
             frames = picture.n_planes if reading.planes == "first" else 1
             channels = "" if reading.channels is not None else false_colours(picture)
             saturated = objects.above(limits.threshold).saturated
-            note = Note(saturated, frames, channels=channels, remarks=picture.remarks, scale=objects.scale)
+            note = Note(
+                saturated, frames, "", channels, remarks=picture.remarks, scale=objects.scale, novelty=objects.novelty
+            )
             self.notes[label_of(picture.path, picture.plane)] = note
             yield picture, objects
         self.tell(Progress("predict", len(paths), len(paths)))
@@ -224,6 +234,10 @@ def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> l
         found.append(
             f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise `limit`"
         )
+    strange = [image for image, note in notes.items() if note.unlike_training]
+    if strange:
+        of_all = f"{len(strange):,} of {plural(len(notes), 'image')} ({name_some(strange)})"
+        found.append(f"{of_all}: unlike those that the model was trained or calibrated on, counts may be far off")
     doubts: dict[str, list[str]] = {}
     for image, note in notes.items():
         for about, details in note.remarks.items():

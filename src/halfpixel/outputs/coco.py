@@ -11,7 +11,8 @@ from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.files import open_whole
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
-from halfpixel.outputs.image_result import RunResult
+from halfpixel.outputs.image_result import ImageEntry, RunResult
+from halfpixel.structures.novelty import is_unlike
 
 if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
@@ -97,10 +98,7 @@ def write_coco_run(path: Path, run: RunResult) -> None:
     """Write the predictions of a run as a COCO data set; ids of images, annotations and categories count from 1."""
     write_coco_entries(
         path,
-        (
-            image_entry(k, one.name, one.size_hw) | ({} if one.scale is None else {"scale": one.scale})
-            for k, one in enumerate(run.images, start=1)
-        ),
+        (image_entry(k, one.name, one.size_hw) | _looked_at(one) for k, one in enumerate(run.images, start=1)),
         (
             {"image_id": k} | entry | {"category_id": 1 + entry["category_id"]}
             for k, entries in enumerate(run.annotations(), start=1)
@@ -108,6 +106,14 @@ def write_coco_run(path: Path, run: RunResult) -> None:
         ),
         [{"id": k, "name": name} for k, name in enumerate(run.class_names, start=1)],
     )
+
+
+def _looked_at(image: ImageEntry) -> Entry:
+    """What the file says of how the network saw an image, as far as that is to be told."""
+    scale = {} if image.scale is None else {"scale": image.scale}
+    if image.novelty is None:
+        return scale
+    return scale | {"unlike_training": is_unlike(image.novelty), "novelty": image.novelty}
 
 
 def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:

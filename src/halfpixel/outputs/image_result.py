@@ -40,11 +40,13 @@ class ImageEntry(NamedTuple):
         name: of the image.
         size_hw: its size in pixels.
         scale: by which factor it was enlarged for the network; None where that is not to be told.
+        novelty: how unlike the known images it is, as in `Instances.novelty`.
     """
 
     name: str
     size_hw: tuple[int, int]
     scale: float | None = None
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.field_check import AnyDataclass, Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
+from halfpixel.structures.novelty import Novelty
 from halfpixel.zoo.fitting import filled, outline
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
@@ -59,6 +60,7 @@ class ModelInfo:
         calibration: what scores and counts are worth on a user's own images, None if nobody calibrated the model; it
             holds at this `score_threshold` only.
         diameters: the sizes of objects that it was trained on, None where nobody measured them.
+        novelty: what the images looked like that it was trained or, later, calibrated on; None likewise.
 
     Raises:
         ArgumentError: a value of another type or out of its range, or two classes of one name.
@@ -76,6 +78,7 @@ class ModelInfo:
     measured: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     diameters: TrainedDiameters | None = None
+    novelty: Novelty | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -206,7 +209,7 @@ def description_of(info: ModelInfo) -> str:
     description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
     if info.calibration is not None:
         description["calibration"] = info.calibration.to_json()
-    for name in ("calibration", "diameters"):
+    for name in ("calibration", "diameters", "novelty"):
         if description[name] is None:  # versions that know nothing of it read all other files
             del description[name]
     return json.dumps(description)
@@ -259,6 +262,8 @@ def parse_info(text: str, path: Path) -> ModelInfo:
             description["calibration"] = Calibration.from_json(description["calibration"])
         if "diameters" in description:
             description["diameters"] = _part(TrainedDiameters, "diameters", description["diameters"])
+        if "novelty" in description:
+            description["novelty"] = _part(Novelty, "novelty", description["novelty"])
         return from_plain(ModelInfo, description)
     except ModelFileError:
         raise
