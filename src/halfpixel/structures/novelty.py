@@ -34,7 +34,7 @@ FEWEST = 10
 """Of fewer images nobody can say how much such images differ."""
 
 SAME = 0.1
-"""Appearances that differ by no more than this are the same: a tenth in contrast, where they hold logarithms. Known
+"""Appearances that differ by no more than this are the same: a tenth in contrast, where they are logarithms. Known
 images may well be more alike, as those of a film are; one must not be called strange for that."""
 
 STATED_DIGITS = 3
@@ -88,13 +88,13 @@ class Novelty:
         themselves; where many are alike (fields of one slide), others are flagged more often.
 
         Args:
-            appearances: of the images.
+            appearances: of the images, all in as many numbers.
             made_on: what they are for.
             false_alarm_rate: what is wanted, 0..1. The stated one is larger where there are too few images for it.
         """
-        if len(appearances) < FEWEST:
-            return None
         known = np.round(np.asarray(appearances, dtype=np.float64), STATED_DIGITS)
+        if len(known) < FEWEST:
+            return None
         spreads = np.round(np.hypot(known.std(axis=0), SAME), STATED_DIGITS)
         n, scaled = len(known), known / spreads
         to_others = np.sort([_nearest(np.delete(scaled, k, axis=0), one) for k, one in enumerate(scaled)])
