@@ -18,6 +18,7 @@ from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import InputRules
+from halfpixel.structures.novelty import Novelty
 from halfpixel.zoo.modelfile import (
     ModelInfo,
     build,
@@ -33,6 +34,7 @@ from halfpixel.zoo.modelfile import (
 )
 
 DIAMETERS = TrainedDiameters(60.0, 30.0, 80.0, 0.25)
+NOVELTY = Novelty(((0.125, -3.5), (0.5, -2.0)), (0.5, 1.5), 0.75, 0.05, "training")
 VARIANT = "mask_rcnn_lite"
 CLASSES = ("nucleus", "Zellkern ß")
 CALIBRATION = Calibration(
@@ -112,6 +114,12 @@ def test_sizes_come_along_where_they_are_known(model: MaskRCNN, info: ModelInfo,
     save_model(tmp_path / "m.safetensors", model, dataclasses.replace(info, diameters=DIAMETERS))
     assert load_model(tmp_path / "m.safetensors")[1].diameters == DIAMETERS
     assert "diameters" not in json.loads(description_of(info))  # older versions would not know what it is
+
+
+def test_what_images_looked_like_comes_along(model: MaskRCNN, info: ModelInfo, tmp_path: Path) -> None:
+    save_model(tmp_path / "m.safetensors", model, dataclasses.replace(info, novelty=NOVELTY))
+    assert load_model(tmp_path / "m.safetensors")[1].novelty == NOVELTY
+    assert "novelty" not in json.loads(description_of(info))
 
 
 def test_half_the_size(model: MaskRCNN, info: ModelInfo, written: Path) -> None:
@@ -258,6 +266,13 @@ WRONG: dict[str, tuple[object, ...]] = {
         for name in ("typical_px", "low_px", "high_px")
     },
     "diameters.network_um": ("abc", -1, 0, [1], True, math.nan),
+    "novelty": ([], None, {}, {"threshold": 1}, 60, dataclasses.asdict(NOVELTY) | {"smell": 1}),
+    "novelty.references": ("abc", None, [], [1, 2], [[1]], [[1, 2], [1, 2, 3]], [["a", "b"]], [[1, math.nan]], [[]]),
+    "novelty.spreads": ("abc", None, [], [1], [0, 1], [-1, 1], [math.nan, 1], [1, 2, 3]),
+    "novelty.threshold": ("abc", None, 0, -1, math.nan, math.inf, [1], True),
+    "novelty.false_alarm_rate": ("abc", None, -1, 1.5, math.nan, True),
+    "novelty.made_on": ("weather", None, 1, "\x1b[2J"),
+    "novelty.cell_px": ("abc", None, 0, 1e9, math.nan),
     "input.scale": (0, -1, "abc", 1e9, 100, 1e-9, math.nan, math.inf, [1, 2], True),
     "input.divisor": (0, -32, "a", 10**9, 1, 1.5, 7, 48),
     "input.longest_side": (0, -5, 10**9, 1, 31, "a"),
@@ -287,7 +302,7 @@ def test_every_field_is_held_to_its_type_and_range(place: str, value: object, de
 
 @pytest.fixture
 def description(info: ModelInfo) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(description_of(dataclasses.replace(info, diameters=DIAMETERS)))
+    plain: dict[str, Any] = json.loads(description_of(dataclasses.replace(info, diameters=DIAMETERS, novelty=NOVELTY)))
     return plain
 
 

@@ -144,6 +144,8 @@ def _for_people(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _description(info: ModelInfo) -> dict[str, Any]:
     facts = dataclasses.asdict(info)
+    if info.novelty is not None:
+        facts["novelty"]["references"] = len(info.novelty.references)  # numbers that tell nobody anything
     return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
 
 

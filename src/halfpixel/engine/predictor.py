@@ -12,12 +12,14 @@ from typing import overload
 
 import torch
 
+from halfpixel.data.images.appearance import appearance
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, prepare_batch
 from halfpixel.data.images.rgb8 import AnyImage, any_rgb8
 from halfpixel.engine.backends.base import Backend, run_checked
 from halfpixel.engine.backends.batching import BatchingBackend, alike
 from halfpixel.engine.backends.eager import TorchBackend, best_device
+from halfpixel.engine.other_sizes import enlarging, faster
 from halfpixel.engine.parallel import Item, is_large, read_and_look
 from halfpixel.engine.prefilter import Prefilter
 from halfpixel.engine.size_finder import ChosenScale, SizeFinder, choose_scale
@@ -37,9 +39,6 @@ CPU_WORKERS = 4
 
 WORKERS_BESIDE = 2
 """So many more than a device runs at once prepare images and draw masks around it."""
-
-FAST = 2 / 3
-"""How large `Predictor.fast` looks at images, by their usual side."""
 
 
 class Predictor:
@@ -243,7 +242,16 @@ class Predictor:
                 self.backend, self.model, ImageBatch.concatenate([batch for batch, _ in group]), limits
             )
             with torch.inference_mode():
-                yield from self.model.decode(outputs, [size for _, size in group], limits)
+                found = self.model.decode(outputs, [size for _, size in group], limits)
+                for objects, (batch, size) in zip(found, group, strict=True):
+                    yield dataclasses.replace(objects, novelty=self._novelty(batch, size))
+
+    def _novelty(self, batch: ImageBatch, size: Resized) -> float | None:
+        """How unlike the known images a prepared one is, where the model's file says what those looked like."""
+        if (known := self.info.novelty) is None:
+            return None
+        height, width = size.network_hw
+        return known.of(appearance(batch.tensor[0, :, :height, :width], self.info.input, known.cell_px))
 
     def with_prefilter(self, semantic: Predictor) -> Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
@@ -269,17 +277,7 @@ class Predictor:
         Raises:
             ArgumentError: the network takes images of one size only.
         """
-        rules = self.info.input
-        self._refuse_one_size("`fast`")
-        if rules.scale is not None:
-            rules = dataclasses.replace(rules, scale=rules.scale * FAST)
-        else:
-            sides = round(rules.shortest_side * FAST), round(rules.longest_side * FAST)
-            rules = dataclasses.replace(rules, shortest_side=sides[0], longest_side=sides[1])
-        sizes = self.info.diameters
-        if sizes is not None and sizes.network_um is not None:
-            sizes = dataclasses.replace(sizes, network_um=sizes.network_um / FAST)
-        return self._described(dataclasses.replace(self.info, input=rules, calibration=None, diameters=sizes))
+        return self._described(faster(self.info))
 
     def at_scale(self, scale: float) -> Predictor:
         """The same predictor, looking at all images enlarged by this factor; one below 1 makes them smaller.
@@ -289,13 +287,7 @@ class Predictor:
         Raises:
             ArgumentError: a factor out of range, or the network takes images of one size only.
         """
-        self._refuse_one_size("`scale`")
-        before, usual = self.info.calibration, self.info.input.scale
-        kept = before if before is not None and before.holds_at(scale, usual) else None
-        if kept is not None and kept.scales is None and usual is not None:
-            kept = dataclasses.replace(kept, scales=(usual, usual))  # what is usual changes
-        rules = dataclasses.replace(self.info.input, scale=scale)
-        return self._described(dataclasses.replace(self.info, input=rules, calibration=kept, size_finder=None))
+        return self._described(enlarging(self.info, scale))
 
     def without_size_finder(self) -> Predictor:
         """The same predictor, looking at all images as the model's `InputRules` say, whatever their objects' size."""
@@ -358,14 +350,6 @@ class Predictor:
             )
         return self.info.diameters.scale_for(diameter_px, self.info.input.scale)
 
-    def _refuse_one_size(self, option: str) -> None:
-        rules = self.info.input
-        if rules.exact_hw is not None and rules.scale is None:
-            height, width = rules.exact_hw
-            raise ArgumentError(
-                f"{option}: this network takes {width} x {height} pixels, and nothing smaller or larger"
-            )
-
     def _described(self, info: ModelInfo) -> Predictor:
         """The same predictor with another description; may be called while others use this one."""
         changed = copy.copy(self)
@@ -382,7 +366,12 @@ class Predictor:
         if isinstance(class_names, str):
             raise ArgumentError(f"expected a list of class names, got {class_names!r}")
         info = dataclasses.replace(
-            self.info, class_names=tuple(class_names), measured={}, calibration=None, size_finder=None
+            self.info,
+            class_names=tuple(class_names),
+            measured={},
+            calibration=None,
+            size_finder=None,
+            novelty=None,
         )
         return Predictor(self.model.with_classes(class_names), info, self.device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from halfpixel.evaluation.counts.calibration_fit import CalibrationReport
     from halfpixel.structures.calibration import Calibration
     from halfpixel.structures.instances import Instances
+    from halfpixel.structures.novelty import Novelty
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     if outcome.looked_at is not None:
         report = replace(report, calibration=replace(report.calibration, scales=outcome.looked_at.scale))
     result = CalibrateResult(outcome, about, len(found), report, out, plot, numbers)
-    _store(out, request.model, predictor, report.calibration)
+    _store(out, request.model, predictor, report.calibration, _novelty(predictor, dataset, found))
     write_with_folder(plot, _draw(report))
     write_with_folder(numbers, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
     return result
@@ -224,12 +226,21 @@ def _check_files(request: CalibrateRequest) -> None:
     check_models(request.model)
 
 
-def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration) -> None:
+def _novelty(predictor: Predictor, dataset: Dataset, found: Sequence[Instances]) -> Novelty | None:
+    """What the images look like that intervals are for; None where they are not there, or too few."""
+    from halfpixel.train.novelty_fit import measure_novelty
+
+    usual = predictor.info.input
+    rules = [usual if one.scale is None else replace(usual, scale=one.scale) for one in found]
+    return measure_novelty([(one.path, each) for one, each in zip(dataset.samples, rules, strict=True)], "calibration")
+
+
+def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration, novelty: Novelty | None) -> None:
     """Write a copy of the model with its calibration."""
     from halfpixel.zoo.modelfile import save_described, save_model
 
     path = locate(model)
-    info = replace(predictor.info, calibration=calibration, score_threshold=calibration.threshold)
+    info = replace(predictor.info, calibration=calibration, score_threshold=calibration.threshold, novelty=novelty)
     out.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_described(out, path, info)

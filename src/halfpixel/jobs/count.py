@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from halfpixel.errors import ArgumentError
 from halfpixel.files import write_with_folder
+from halfpixel.jobs.counting import DENSITY, INTERVAL, Counting, Frame
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.image_options import AS_THEY_ARE, ImageOptions
 from halfpixel.jobs.journal import Facts, Journal, resumable
 from halfpixel.jobs.model_options import (
     AS_USUAL,
-    CalibrationInUse,
     Computed,
     SpeedOptions,
     calibration_in_use,
@@ -30,25 +30,20 @@ from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
 from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns
-from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.csv import csv_bytes
+from halfpixel.structures.novelty import is_unlike
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.prefilter_savings import Savings
     from halfpixel.structures.calibration import Calibration
-    from halfpixel.structures.instances import Instances
 
 MANY_CLASSES = 10
 """With more classes than this, those that were found nowhere are left out of tables."""
 
 OURS = ("image", "class", "count")
 """The columns that every table of counts begins with."""
-INTERVAL = ("low", "high", "level", "estimate")
-DENSITY = ("counted", "area_px", "per_megapixel", "per_mm2")
-
-Frame = Literal["plain", "unbiased"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,7 @@ class ImageCount:
         densities: of each class `counted`, `area_px`, `per_megapixel` and `per_mm2`; None where not asked for.
         scale: by which factor the image was enlarged for the network; None where it was brought to one size.
         found_diameter_px: of its objects, as it was found before the network looked; None where it was not.
+        novelty: how unlike the images it is that the model was trained or calibrated on, as in `Instances.novelty`.
     """
 
     image: str
@@ -94,6 +90,12 @@ class ImageCount:
     densities: Mapping[str, Mapping[str, float | None]] | None = None
     scale: float | None = None
     found_diameter_px: float | None = None
+    novelty: float | None = None
+
+    @property
+    def unlike_training(self) -> bool | None:
+        """As in `Instances.unlike_training`; where it is true, there are no intervals."""
+        return is_unlike(self.novelty)
 
     def numbers(self, name: str, columns: Sequence[str]) -> dict[str, Any]:
         """What a class has besides its count; those that there are not are None."""
@@ -144,18 +146,23 @@ class CountResult:
         """What a class of an image has besides its count."""
         return (INTERVAL if self.calibration is not None else ()) + (DENSITY if self.density is not None else ())
 
+    @property
+    def tells_unlike(self) -> bool:
+        """Whether the model can say that an image is unlike those that it knows."""
+        return any(one.novelty is not None for one in self.images)
+
     def csv_bytes(self) -> bytes:
         """A table with a row for each class of each image."""
         assert self.limits is not None, "without images there is no table"
-        rows = []
+        rows, flags = [], ("limit_reached", *(("unlike_training",) * self.tells_unlike))
         for one in self.images:
-            reached = "yes" if one.limit_reached else "no"
+            said = ["yes" if getattr(one, flag) else "no" for flag in flags]
             for name in self.shown:
                 numbers = one.numbers(name, self.columns).values()
                 cells = ["" if value is None else f"{value:.10g}" for value in numbers]
                 count = one.counts.get(name, 0)
-                rows.append((one.image, name, count, *cells, f"{self.limits.threshold:g}", reached))
-        return csv_bytes((*OURS, *self.columns, "score_threshold", "limit_reached"), rows)
+                rows.append((one.image, name, count, *cells, f"{self.limits.threshold:g}", *said))
+        return csv_bytes((*OURS, *self.columns, "score_threshold", *flags), rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -165,6 +172,7 @@ class CountResult:
         looked_at = self.outcome.looked_at
         extras += ("scale",) * (looked_at is not None)
         extras += ("found_diameter_px",) * (looked_at is not None and looked_at.found_px is not None)
+        extras += ("unlike_training", "novelty") * self.tells_unlike
         savings = {} if self.savings is None else {"first_pass": {"model": self.first_pass, **asdict(self.savings)}}
         return {
             "model": self.model,
@@ -239,7 +247,7 @@ def run(request: CountRequest, tell: Tell = ignore) -> CountResult:
         return CountResult(runner.outcome(), model)
     predictor = open_with_prefilter(model, request.first_pass, request.speed, tell, request.sizes)
     limits = DetectionLimits.resolve(request.threshold, request.limit, predictor.info)
-    counting = _Counting(limits, calibration_in_use(predictor, limits.threshold), request.density, request.images)
+    counting = Counting(limits, calibration_in_use(predictor, limits.threshold), request.density, request.images)
     folder = None if csv is None else csv.with_name(f".{csv.name}.halfpixel-run")
     journal = Journal(folder, _for_resuming(request, limits), {path: str(path) for path in files})
     if request.resume:
@@ -258,7 +266,7 @@ def run(request: CountRequest, tell: Tell = ignore) -> CountResult:
 
 
 def _result(
-    request: CountRequest, runner: Runner, predictor: Predictor, counting: _Counting, found: Sequence[Facts]
+    request: CountRequest, runner: Runner, predictor: Predictor, counting: Counting, found: Sequence[Facts]
 ) -> CountResult:
     names, of_model = predictor.class_names, predictor.info.calibration
     warnings = image_warnings(runner.notes, counting.limits.limit, request.images.advice)
@@ -280,7 +288,8 @@ def _result(
 def _image_count(facts: Facts, class_names: Sequence[str]) -> ImageCount:
     counts = {name: facts["counts"].get(name, 0) for name in class_names}
     note, more = facts["note"], (facts.get("intervals"), facts.get("densities"))
-    return ImageCount(facts["image"], counts, note["saturated"], *more, note["scale"], note["found_diameter_px"])
+    looked_at = note["scale"], note["found_diameter_px"], note["novelty"]
+    return ImageCount(facts["image"], counts, note["saturated"], *more, *looked_at)
 
 
 def _for_resuming(request: CountRequest, limits: DetectionLimits) -> dict[str, object]:
@@ -316,83 +325,3 @@ def _is_ours(path: Path) -> bool:
     start = f"{','.join(OURS)},".encode()
     with path.open("rb") as file:
         return file.read(len(start)) == start
-
-
-@dataclass(frozen=True)
-class _Counting:
-    """How the objects of an image become facts.
-
-    Attributes:
-        limits: objects that are counted.
-        calibration: for the intervals, if there are any.
-        density: which kind of it, if any.
-        images: what is known of the pixels.
-    """
-
-    limits: DetectionLimits
-    calibration: CalibrationInUse | None
-    density: Frame | None
-    images: ImageOptions
-
-    def look(self, runner: Runner, predictor: Predictor, journal: Journal) -> None:
-        """Count on each image that is not in the journal, then put it there."""
-        todo = journal.unfinished(runner.reading)
-        # intervals look at doubtful objects, too
-        lowest = None if self.calibration is None else self.calibration.calibration.lowest_score
-        in_parallel = journal.in_parallel(runner.reading)
-        for picture, objects in runner.predict(
-            predictor, todo, self.limits, lowest=lowest, skip=journal.knows, in_parallel=in_parallel
-        ):
-            pixel_size_um, doubt = (None, "") if self.density is None else self.images.pixel_size(picture)
-            listed = objects.above(self.limits.threshold)
-            facts = runner.facts(picture, listed, doubt)
-            try:
-                facts |= self._more(objects, listed, pixel_size_um)
-            except ArgumentError as error:  # too small for the counting frame
-                runner.fail(facts["image"], f"{facts['image']}: {error}")
-                continue
-            journal.add(picture, facts)
-
-    def _more(self, objects: Instances, listed: Instances, pixel_size_um: float | None) -> Facts:
-        """Intervals and densities, as far as they are wanted."""
-        more: Facts = {}
-        if self.calibration is not None:
-            more["intervals"] = self._intervals(self.calibration.at(objects.scale), objects)
-        if self.density is not None:
-            more["densities"] = self._densities(listed, pixel_size_um)
-        return more
-
-    @staticmethod
-    def _intervals(calibration: Calibration | None, objects: Instances) -> Facts | None:
-        """For each class; none at all without calibration, or where the limit cut off objects that they need."""
-        if calibration is None or objects.saturated:
-            return None
-        of_classes = [objects.scores[objects.labels == k].numpy() for k in range(len(objects.class_names))]
-        names_and_intervals = zip(objects.class_names, calibration.intervals(of_classes), strict=True)
-        return {name: {key: getattr(one, key) for key in INTERVAL} for name, one in names_and_intervals}
-
-    def _densities(self, listed: Instances, pixel_size_um: float | None) -> Facts:
-        """For each class."""
-        from halfpixel.measure.density import density
-
-        found = {}
-        for k, name in enumerate(listed.class_names):
-            one = density(listed[listed.labels == k], unbiased=self.density == "unbiased", pixel_size_um=pixel_size_um)
-            found[name] = {key: getattr(one, key) for key in DENSITY}
-        return found
-
-    def warnings(self, found: Sequence[Facts]) -> list[str]:
-        """The images that could not get an interval."""
-        if self.calibration is None:
-            return []
-        cut = "the detection limit cut off doubtful objects that it needs; raise `limit`"
-        of_other_size = f"the model is calibrated for images {self.calibration.made_at}, not for this size"
-        without: dict[str, list[str]] = {}
-        for facts in found:
-            if facts["intervals"] is None:
-                why = cut if self.calibration.at(facts["note"]["scale"]) else of_other_size
-                without.setdefault(why, []).append(facts["image"])
-        return [
-            f"no interval for {plural(len(images), 'image')} ({name_some(images)}): {why}"
-            for why, images in without.items()
-        ]

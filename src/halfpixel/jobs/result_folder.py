@@ -110,7 +110,7 @@ class ResultFolder:
         """Write the files that span all images; what is where."""
         self.out.mkdir(parents=True, exist_ok=True)
         found = journal.facts()
-        looked_at = ("scale", "found_diameter_px") if self.with_scale else ()
+        looked_at = ("novelty", *(("scale", "found_diameter_px") if self.with_scale else ()))
         run = RunResult(
             images=[
                 ImageEntry(one["name"], one["size_hw"], **{name: one["note"][name] for name in looked_at})

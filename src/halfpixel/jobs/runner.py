@@ -13,6 +13,7 @@ from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.size_options import SIZES_FOUND, LookedAt, SizeOptions
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
+from halfpixel.structures.novelty import is_unlike
 
 if TYPE_CHECKING:
     from halfpixel.data.images.contrast import Rgb8
@@ -35,6 +36,7 @@ class Note:
         remarks: what may surprise in the picture, and for each the details, as in `Picture.remarks`.
         scale: by which factor it was enlarged, as in `Instances.scale`.
         found_diameter_px: of its objects, as in `Instances.found_diameter_px`.
+        novelty: how unlike the images it is that the model knows, as in `Instances.novelty`.
     """
 
     saturated: bool = False
@@ -44,6 +46,12 @@ class Note:
     remarks: Mapping[str, str] = field(default_factory=dict)
     scale: float | None = None
     found_diameter_px: float | None = None
+    novelty: float | None = None
+
+    @property
+    def unlike_training(self) -> bool | None:
+        """As in `Instances.unlike_training`."""
+        return is_unlike(self.novelty)
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,7 @@ class Runner:
                 remarks=picture.remarks,
                 scale=objects.scale,
                 found_diameter_px=objects.found_diameter_px,
+                novelty=objects.novelty,
             )
             yield picture, objects
         self.tell(Progress("predict", len(paths), len(paths)))
@@ -257,6 +266,10 @@ def image_warnings(notes: Mapping[str, Note], limit: int, advice: str = "") -> l
         found.append(
             f"the detection limit ({limit:,}) cut objects off on {where}: counts may be too low, raise `limit`"
         )
+    strange = [image for image, note in notes.items() if note.unlike_training]
+    if strange:
+        of_all = f"{len(strange):,} of {plural(len(notes), 'image')} ({name_some(strange)})"
+        found.append(f"{of_all}: unlike those that the model was trained or calibrated on, counts may be far off")
     doubts: dict[str, list[str]] = {}
     for image, note in notes.items():
         for about, details in note.remarks.items():

@@ -11,15 +11,13 @@ from halfpixel.data.dataset import Dataset, Issue, Sample
 from halfpixel.data.formats.coco_entries import Entry
 from halfpixel.files import open_whole
 from halfpixel.outputs.dataset_writer import DatasetWriter, copy_image
-from halfpixel.outputs.image_result import RunResult
+from halfpixel.outputs.image_result import ImageEntry, RunResult
+from halfpixel.structures.novelty import is_unlike
 
 if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
 
 FILE = "instances.json"
-
-LOOKED_AT = ("scale", "found_diameter_px")
-"""What is said of how a network looked at an image, fields of `ImageEntry`."""
 
 
 def write_coco_entries(
@@ -100,11 +98,7 @@ def write_coco_run(path: Path, run: RunResult) -> None:
     """Write the predictions of a run as a COCO data set; ids of images, annotations and categories count from 1."""
     write_coco_entries(
         path,
-        (
-            image_entry(k, one.name, one.size_hw)
-            | {name: getattr(one, name) for name in LOOKED_AT if getattr(one, name) is not None}
-            for k, one in enumerate(run.images, start=1)
-        ),
+        (image_entry(k, one.name, one.size_hw) | _looked_at(one) for k, one in enumerate(run.images, start=1)),
         (
             {"image_id": k} | entry | {"category_id": 1 + entry["category_id"]}
             for k, entries in enumerate(run.annotations(), start=1)
@@ -112,6 +106,17 @@ def write_coco_run(path: Path, run: RunResult) -> None:
         ),
         [{"id": k, "name": name} for k, name in enumerate(run.class_names, start=1)],
     )
+
+
+def _looked_at(image: ImageEntry) -> Entry:
+    """What the file says of how the network saw an image, as far as that is to be told."""
+    told = {
+        "scale": image.scale,
+        "found_diameter_px": image.found_diameter_px,
+        "unlike_training": is_unlike(image.novelty),
+        "novelty": image.novelty,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def write_coco_dataset(dataset: Dataset, out: Path, stems: Sequence[str]) -> list[Issue]:

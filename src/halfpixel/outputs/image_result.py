@@ -41,12 +41,14 @@ class ImageEntry(NamedTuple):
         size_hw: its size in pixels.
         scale: by which factor it was enlarged for the network; None where that is not to be told.
         found_diameter_px: of its objects, as it was found before the network looked; None where it was not.
+        novelty: how unlike the known images it is, as in `Instances.novelty`.
     """
 
     name: str
     size_hw: tuple[int, int]
     scale: float | None = None
     found_diameter_px: float | None = None
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfpixel.structures.masks import CropMasks, Index, rows_of
+from halfpixel.structures.novelty import is_unlike
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,9 @@ class Instances:
             no network looked.
         found_diameter_px: of the objects, in pixels of the image, as a `SizeFinder` found it before the network
             looked; None where none did, or it found too little.
+        novelty: how unlike the image is to those that the model was trained or calibrated on, see
+            `halfpixel.structures.novelty.Novelty.of`; of an image in tiles the median of theirs. None where the model
+            cannot tell.
     """
 
     size_hw: tuple[int, int]
@@ -68,6 +73,7 @@ class Instances:
     prefilter: PrefilterPass | None = None
     scale: float | None = None
     found_diameter_px: float | None = None
+    novelty: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)
@@ -96,6 +102,7 @@ class Instances:
         if 0 < len(masks) < len(parts):
             raise ValueError("some results have masks and some have none")
         counted = [one.candidates for one in parts if one.candidates is not None]
+        told = [one.novelty for one in parts if one.novelty is not None]
         return replace(
             first,
             boxes_xyxy=torch.cat([one.boxes_xyxy for one in parts]),
@@ -104,10 +111,16 @@ class Instances:
             masks=CropMasks.concatenate(masks) if masks else None,
             saturated=any(one.saturated for one in parts),
             candidates=dict(sum((Counter(one) for one in counted), Counter())) if counted else None,
+            novelty=median(told) if told else None,
         )
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
+
+    @property
+    def unlike_training(self) -> bool | None:
+        """Whether the image is unlike those that the model was trained or calibrated on; None where it cannot tell."""
+        return is_unlike(self.novelty)
 
     def __getitem__(self, index: Index) -> Instances:
         """Select by a boolean or integer tensor, a slice or one number, e.g. `objects[objects.scores > 0.7]`."""

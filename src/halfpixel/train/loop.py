@@ -25,6 +25,7 @@ from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.crops import Batch, Batches
 from halfpixel.train.ema import WeightAverage
 from halfpixel.train.interrupt import Interrupt
+from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.train.object_sizes import measure_diameters
 from halfpixel.train.optimiser import freeze_stages, parameter_groups, schedule
 from halfpixel.train.recipe import Recipe
@@ -147,8 +148,13 @@ def train_network(
 
 def _described(start: Start, dataset: Dataset, recipe: Recipe) -> ModelInfo:
     """What the trained model says of itself, but for what is measured on other images."""
-    sizes = measure_diameters(dataset, start.info.input)
-    return dataclasses.replace(start.info, recipe=dataclasses.asdict(recipe), diameters=sizes)
+    rules = start.info.input
+    return dataclasses.replace(
+        start.info,
+        recipe=dataclasses.asdict(recipe),
+        diameters=measure_diameters(dataset, rules),
+        novelty=measure_novelty([(sample.path, rules) for sample in dataset.samples], "training"),
+    )
 
 
 class _Run:

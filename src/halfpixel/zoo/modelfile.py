@@ -29,6 +29,7 @@ from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters
 from halfpixel.structures.field_check import AnyDataclass, Count, Name, Text, check_fields, from_plain
 from halfpixel.structures.images import InputRules
+from halfpixel.structures.novelty import Novelty
 from halfpixel.zoo.fitting import filled, outline
 
 MODEL_MODULES = tuple(import_module(f"halfpixel.models.{one.name}") for one in iter_modules(models.__path__))
@@ -64,6 +65,7 @@ class ModelInfo:
             holds at this `score_threshold` only.
         diameters: the sizes of objects that it was trained on, None where nobody measured them.
         size_finder: of the small network in the file that finds how large an image's objects are, None without one.
+        novelty: what the images looked like that it was trained or, later, calibrated on; None likewise.
 
     Raises:
         ArgumentError: a value of another type or out of its range, or two classes of one name.
@@ -82,6 +84,7 @@ class ModelInfo:
     calibration: Calibration | None = None
     diameters: TrainedDiameters | None = None
     size_finder: SizeFinderInfo | None = None
+    novelty: Novelty | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -227,7 +230,7 @@ def description_of(info: ModelInfo) -> str:
     description = {"format": FORMAT, **dataclasses.asdict(info), "input": info.input.to_plain()}
     if info.calibration is not None:
         description["calibration"] = info.calibration.to_json()
-    for name in ("calibration", "diameters", SIZE_FINDER):
+    for name in ("calibration", "diameters", SIZE_FINDER, "novelty"):
         if description[name] is None:  # versions that know nothing of it read all other files
             del description[name]
     return json.dumps(description)
@@ -282,6 +285,8 @@ def parse_info(text: str, path: Path) -> ModelInfo:
             description["diameters"] = _part(TrainedDiameters, "diameters", description["diameters"])
         if SIZE_FINDER in description:
             description[SIZE_FINDER] = _part(SizeFinderInfo, SIZE_FINDER, description[SIZE_FINDER])
+        if "novelty" in description:
+            description["novelty"] = _part(Novelty, "novelty", description["novelty"])
         return from_plain(ModelInfo, description)
     except ModelFileError:
         raise
