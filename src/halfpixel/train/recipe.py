@@ -55,8 +55,8 @@ class Recipe:
         ema_decay: The weights that are kept are a running average with this decay.
         balance: An attribute of the images, such as their modality: images with rarer values of it are drawn more
             often, each value in proportion to the square root of its number. Of several data sets, an image that does
-            not state the attribute counts as of its data set's kind; `source` is stated by none, unless by its own
-            file. Default: every image once in each pass.
+            not state the attribute counts as of its data set's own kind; `source` draws from data sets as wholes.
+            Default: every image once in each pass.
         photometric: Strength of random exposure and stain, 0 to 1.
         stain: Probability that a dark, grey image (fluorescence) is shown as a stained section: its brightness becomes
             an amount of dye, in random colours around those of haematoxylin, eosin and DAB, with random tissue around
