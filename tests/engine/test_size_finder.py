@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.engine import size_finder
+from halfpixel.engine.export import exporter
 from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
 from halfpixel.engine.size_finder import ChosenScale, SizeFinder
@@ -20,6 +21,7 @@ from halfpixel.nn.size_network import SizeNetwork, bin_diameters
 from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters, equivalent_diameters, typical_diameter
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
+from halfpixel.zoo.modelfile import parse_info
 
 INFO = SizeFinderInfo(error_octaves=0.3, stretch_below=0.0)
 OCTAVES = 10
@@ -211,6 +213,23 @@ def test_it_stays_with_the_model(predictor: Predictor, tmp_path: Path) -> None:
     assert load(tmp_path / "fixed.safetensors").size_network is None
     other = predictor.with_classes(["seed"])
     assert (other.size_network, other.info.size_finder) == (None, None)
+
+
+def test_an_exported_file_does_not_find_sizes(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: dict[str, str] = {}
+
+    def write(graph: object, about: dict[str, str], path: Path) -> None:
+        described.update(about)
+        raise InterruptedError
+
+    monkeypatch.setattr(exporter, "onnx_graph", lambda network, divisor: None)  # which takes a minute
+    monkeypatch.setattr(exporter, "_write_onnx", write)
+    with pytest.raises(InterruptedError):
+        exporter.export(predictor, tmp_path / "m.onnx", "onnx")
+    info = parse_info(described["halfpixel"], tmp_path / "m.onnx")
+    assert (info.size_finder, info.diameters) == (None, SIZES)
 
 
 def test_a_network_of_random_weights_finds_a_number_or_nothing() -> None:

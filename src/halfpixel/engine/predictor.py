@@ -112,7 +112,9 @@ class Predictor:
         if isinstance(images, Sequence) and not isinstance(images, str):
             return list(self.predict_many(images, threshold=threshold, limit=limit))
         pixels = any_rgb8(images)
-        return self._predict_one(pixels, threshold, limit, self.choose_scale(pixels))
+        chosen = self.choose_scale(pixels)
+        found = self._at(chosen)._look(pixels, threshold, limit)
+        return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
 
     def predict_many(
         self, images: Iterable[AnyImage], *, threshold: float | None = None, limit: int | None = None
@@ -173,7 +175,8 @@ class Predictor:
 
         def look(given: tuple[Rgb8, ChosenScale]) -> Instances:
             pixels, chosen = given
-            return looking._predict_one(pixels, threshold, limit, chosen)
+            found = looking._at(chosen).predict(pixels, threshold=threshold, limit=limit)
+            return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
 
         def large(given: tuple[Rgb8, ChosenScale]) -> bool:
             pixels, chosen = given
@@ -188,13 +191,9 @@ class Predictor:
         looking = self.on(BatchingBackend(self.backend, self.model.layout))
         return looking, self.backend.images_at_once + WORKERS_BESIDE
 
-    def _predict_one(self, pixels: Rgb8, threshold: float | None, limit: int | None, chosen: ChosenScale) -> Instances:
+    def _look(self, pixels: Rgb8, threshold: float | None, limit: int | None) -> Instances:
         threshold = self.info.score_threshold if threshold is None else threshold
         limit = self.info.detection_limit if limit is None else limit
-        found = self._at(chosen)._look(pixels, threshold, limit)
-        return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
-
-    def _look(self, pixels: Rgb8, threshold: float, limit: int) -> Instances:
         limits, objects, passed = Limits.of(threshold, limit), None, None
         if self.prefilter is not None:
             objects, passed = self.prefilter.look(pixels, lambda regions: self._in(pixels, regions, limits))
@@ -320,7 +319,7 @@ class Predictor:
         return choose_scale(self.info, self.size_finder, pixels, pixel_size_um)
 
     def _at(self, chosen: ChosenScale) -> Predictor:
-        return self if chosen.scale is None else self.at_scale(chosen.scale)
+        return self.without_size_finder() if chosen.scale is None else self.at_scale(chosen.scale)
 
     def for_diameter(self, diameter_px: float) -> Predictor:
         """The same predictor, looking at images of objects of this size as large as it knows objects to be.
