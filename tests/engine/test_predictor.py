@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from halfpixel import load
-from halfpixel.data.images.appearance import appearance
 from halfpixel.data.images.rgb8 import from_pillow, read_image
 from halfpixel.engine.backends.base import ComputePrecision
 from halfpixel.engine.backends.eager import TorchBackend
@@ -31,7 +29,6 @@ from halfpixel.structures.calibration import Calibration
 from halfpixel.structures.diameters import TrainedDiameters
 from halfpixel.structures.images import ImageBatch, InputRules, Limits
 from halfpixel.structures.instances import Instances
-from halfpixel.structures.novelty import CELL_PX, Novelty
 from halfpixel.zoo.modelfile import ModelInfo, settings_of
 
 CPU = torch.device("cpu")
@@ -161,46 +158,6 @@ def test_a_calibration_stays_with_its_scale(predictor: Predictor) -> None:
     assert near.info.calibration == replace(CALIBRATION, scales=(1.5, 1.5))
     assert near.at_scale(1.3).info.calibration is None  # a tenth of a tenth is no tenth any more
     assert near.at_scale(1.6).info.calibration == near.info.calibration
-
-
-def seen(predictor: Predictor, image: npt.NDArray[np.uint8]) -> list[tuple[float, ...]]:
-    """The appearance of each of an image's tiles."""
-    sizes = [(batch, batch.sizes_hw[0].tolist()) for batch in predictor.prepared(image)]
-    return [appearance(batch.tensor[0, :, :h, :w], predictor.info.input, CELL_PX) for batch, (h, w) in sizes]
-
-
-def test_an_image_is_told_from_those_that_the_model_knows(predictor: Predictor) -> None:
-    known = [seen(predictor, photograph(seed=k))[0] for k in range(20)]
-    knowing = described(predictor, novelty=Novelty.of_images(known, "training"))
-    assert predictor.predict(photograph(seed=3)).unlike_training is None
-    found = knowing.predict(photograph(seed=3))
-    assert_same(found, predictor.predict(photograph(seed=3)))
-    assert found.novelty == pytest.approx(0, abs=0.01)
-    assert found.unlike_training is found[:0].unlike_training is False
-    assert sum(bool(knowing.predict(photograph(seed=k)).unlike_training) for k in range(20, 40)) <= 4
-    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-    images = [noise, photograph(seed=3), np.zeros((60, 50, 3), np.uint8)]
-    assert [one.unlike_training for one in knowing.predict(images)] == [True, False, True]
-    assert knowing.with_classes(["other"]).info.novelty is None
-
-
-def test_of_an_image_in_tiles_the_middle_one_counts(predictor: Predictor) -> None:
-    known = [seen(predictor, photograph(seed=k))[0] for k in range(20)]
-    novelty = Novelty.of_images(known, "training")
-    assert novelty is not None
-    image = photograph(300, 400)
-    each = [novelty.of(one) for one in seen(predictor, image)]
-    assert len(each) > 3
-    found = described(predictor, novelty=novelty).predict(image)
-    assert found.novelty == pytest.approx(median(each), abs=1e-4)
-
-
-def test_a_fast_look_knows_the_same_images(predictor: Predictor) -> None:
-    known = [seen(predictor, photograph(seed=k))[0] for k in range(20)]
-    fast = described(predictor, novelty=Novelty.of_images(known, "training")).fast()
-    assert fast.info.novelty is not None
-    assert fast.info.novelty.cell_px == pytest.approx(2 / 3 * CELL_PX)
-    assert not any(fast.predict(photograph(seed=k)).unlike_training for k in range(20))
 
 
 def test_scales_that_cannot_be(predictor: Predictor) -> None:

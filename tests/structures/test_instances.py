@@ -132,3 +132,16 @@ def test_slices_numbers_and_one_by_one() -> None:
     assert len(objects[[]]) == 0
     with pytest.raises(IndexError):
         objects[4]
+
+
+def test_how_unlike_an_image_is_where_its_objects_are() -> None:
+    parts = [
+        replace(some_objects(n), novelty=novelty) for n, novelty in ((4, 0.5), (1, 3.0), (0, 9.0), (0, 9.5), (0, 8))
+    ]
+    assert Instances.concatenate(parts).novelty == 0.5
+    assert Instances.concatenate([*parts[:1], some_objects(3)]).novelty == 0.5  # of some parts nothing is known
+    empty = Instances.concatenate(parts[2:])
+    assert (len(empty), empty.novelty, empty.unlike_training) == (0, 9.0, True)
+    unknown = Instances.concatenate([some_objects(), some_objects(1)])
+    assert (unknown.novelty, unknown.unlike_training) == (None, None)
+    assert Instances.concatenate(parts)[:2].unlike_training is False

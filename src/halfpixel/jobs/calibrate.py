@@ -181,11 +181,12 @@ def run(request: CalibrateRequest, tell: Tell = ignore) -> CalibrateResult:
     warn_of_boxes(runner, dataset, report.compared_by, found)
     if predictions is not None and (doubt := few_overlap(report.n_real, report.n_listed, report.n_true)):
         raise ArgumentError(f"{predictions}: {doubt}")
+    novelty = _novelty(runner, predictor, dataset, found)
     outcome = runner.outcome(*image_warnings(runner.notes, limits.limit))
     if outcome.looked_at is not None:
         report = replace(report, calibration=replace(report.calibration, scales=outcome.looked_at.scale))
     result = CalibrateResult(outcome, about, len(found), report, out, plot, numbers)
-    _store(out, request.model, predictor, report.calibration, _novelty(predictor, dataset, found))
+    _store(out, request.model, predictor, report.calibration, novelty)
     write_with_folder(plot, _draw(report))
     write_with_folder(numbers, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
     return result
@@ -226,13 +227,19 @@ def _check_files(request: CalibrateRequest) -> None:
     check_models(request.model)
 
 
-def _novelty(predictor: Predictor, dataset: Dataset, found: Sequence[Instances]) -> Novelty | None:
-    """What the images look like that intervals are for; None where they are not there, or too few."""
+def _novelty(runner: Runner, predictor: Predictor, dataset: Dataset, found: Sequence[Instances]) -> Novelty | None:
+    """What the images look like that intervals are for; None where they are not there, or too few, which is said."""
+    from halfpixel.structures.novelty import FEWEST
     from halfpixel.train.novelty_fit import measure_novelty
 
     usual = predictor.info.input
     rules = [usual if one.scale is None else replace(usual, scale=one.scale) for one in found]
-    return measure_novelty([(one.path, each) for one, each in zip(dataset.samples, rules, strict=True)], "calibration")
+    images = [(one.path, each) for one, each in zip(dataset.samples, rules, strict=True)]
+    novelty = measure_novelty(images, "calibration")
+    if novelty is None:
+        too_few = f"{dataset.path}: fewer than {FEWEST} images that can be read"
+        runner.warn(f"{too_few}, so the model will not say which images are unlike these")
+    return novelty
 
 
 def _store(out: Path, model: str, predictor: Predictor, calibration: Calibration, novelty: Novelty | None) -> None:

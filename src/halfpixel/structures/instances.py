@@ -57,8 +57,8 @@ class Instances:
         found_diameter_px: of the objects, in pixels of the image, as a `SizeFinder` found it before the network
             looked; None where none did, or it found too little.
         novelty: how unlike the image is to those that the model was trained or calibrated on, see
-            `halfpixel.structures.novelty.Novelty.of`; of an image in tiles the median of theirs. None where the model
-            cannot tell.
+            `halfpixel.structures.novelty.Novelty.of`; of an image in tiles that of the middle object, and without
+            objects of the middle tile. None where the model cannot tell.
     """
 
     size_hw: tuple[int, int]
@@ -102,7 +102,7 @@ class Instances:
         if 0 < len(masks) < len(parts):
             raise ValueError("some results have masks and some have none")
         counted = [one.candidates for one in parts if one.candidates is not None]
-        told = [one.novelty for one in parts if one.novelty is not None]
+        novelties = [(one.novelty, len(one)) for one in parts if one.novelty is not None]
         return replace(
             first,
             boxes_xyxy=torch.cat([one.boxes_xyxy for one in parts]),
@@ -111,7 +111,7 @@ class Instances:
             masks=CropMasks.concatenate(masks) if masks else None,
             saturated=any(one.saturated for one in parts),
             candidates=dict(sum((Counter(one) for one in counted), Counter())) if counted else None,
-            novelty=median(told) if told else None,
+            novelty=_of_middle_object(novelties),
         )
 
     def __len__(self) -> int:
@@ -167,3 +167,14 @@ class Instances:
         shift = torch.tensor([dx, dy, dx, dy], dtype=self.boxes_xyxy.dtype)
         masks = None if self.masks is None else self.masks.translate(dx, dy, size_hw)
         return replace(self, size_hw=size_hw, boxes_xyxy=self.boxes_xyxy + shift, masks=masks)
+
+
+def _of_middle_object(novelties: Sequence[tuple[float, int]]) -> float | None:
+    """The median over the objects of several parts of an image, or where there are none over the parts.
+
+    Args:
+        novelties: of each part, and how many objects it has.
+    """
+    each = [novelty for novelty, objects in novelties for _ in range(objects)]
+    each = each or [novelty for novelty, _ in novelties]
+    return median(each) if each else None
