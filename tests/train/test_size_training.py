@@ -144,7 +144,7 @@ def test_nothing_to_learn_from(dataset: Dataset) -> None:
 def test_it_learns_the_sizes_of_generated_cells(tmp_path: Path) -> None:
     pictures = [touching_cells((144, 192), 8 + seed, touching=0.5, seed=seed) for seed in range(8)]
     dataset = read_coco(write_cells(tmp_path / "cells", pictures))
-    network = train_size_network(dataset, SizeRecipe(steps=150, crops=8))
+    network = train_size_network(dataset, SizeRecipe(steps=400, crops=8))
     finder = SizeFinder(network, SizeFinderInfo(0.3))
     errors = []
     for sample in dataset.samples:
