@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, zoom
+from sizes import rescaled
 
 import halfpixel
 from halfpixel.data.formats.detect import read_dataset
@@ -32,6 +33,7 @@ from halfpixel.structures.novelty import is_unlike
 
 Rgb8 = npt.NDArray[np.uint8]
 SIZE = (320, 320)
+TIMES = (0.25, 0.5, 2.0, 4.0)
 
 
 def stars(random: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -115,13 +117,14 @@ STRANGE: Sequence[Callable[[np.random.Generator], npt.NDArray[np.float64]]] = (
 
 
 def novelty(predictor: Predictor, image: Rgb8) -> float:
-    """How unlike the known images one is, without the network."""
-    known = predictor.info.novelty
+    """How unlike the known images one is at the size that the model looks at it, without the network."""
+    known, scale = predictor.info.novelty, predictor.choose_scale(image).scale
     assert known is not None, "checked"
+    looking = predictor if scale is None else predictor.at_scale(scale)
     found = []
-    for batch in predictor.prepared(image):
+    for batch in looking.prepared(image):
         height, width = batch.sizes_hw[0].tolist()
-        found.append(known.of(appearance(batch.tensor[0, :, :height, :width], predictor.info.input, known.cell_px)))
+        found.append(known.of(appearance(batch.tensor[0, :, :height, :width], looking.info.input, known.cell_px)))
     return statistics.median(found)
 
 
@@ -145,7 +148,13 @@ def grey(image: Rgb8) -> Rgb8:
     return as_rgb8(np.asarray(Image.fromarray(image).convert("L")))
 
 
-def measure(predictor: Predictor, given: Mapping[str, Sequence[Path]], in_grey: Sequence[str], each: int) -> None:
+def measure(
+    predictor: Predictor,
+    given: Mapping[str, Sequence[Path]],
+    in_grey: Sequence[str],
+    at_other_sizes: Sequence[str],
+    each: int,
+) -> None:
     """Print the table."""
     print("| images | number | unlike | novelty: median (range) |\n| --- | --- | --- | --- |")
     for name, paths in given.items():
@@ -153,6 +162,9 @@ def measure(predictor: Predictor, given: Mapping[str, Sequence[Path]], in_grey: 
         if name in in_grey:
             found = [novelty(predictor, grey(read_image(path))) for path in paths]
             print(row(f"{name} in grey", found), flush=True)
+        for times in TIMES if name in at_other_sizes else ():
+            found = [novelty(predictor, rescaled(read_image(path), times)) for path in paths]
+            print(row(f"{name} at {times:g} times the size", found), flush=True)
     for make in STRANGE:
         images = [as_rgb8(np.clip(make(np.random.default_rng(k)), 0, 255).astype(np.uint8)) for k in range(each)]
         print(row(make.__name__.replace("_", " "), [novelty(predictor, one) for one in images]), flush=True)
@@ -185,6 +197,7 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--images", nargs="*", default=[], metavar="NAME=PLACE", help="a data set's file, or a folder")
     parser.add_argument("--grey", nargs="*", default=[], metavar="NAME", help="of these also without their colours")
+    parser.add_argument("--rescaled", nargs="*", default=[], metavar="NAME", help="of these also at other sizes")
     parser.add_argument("--each", type=int, default=20, help="so many images of each generated kind")
     parser.add_argument("--rounds", type=int, default=20, help="of timing; 0 for none")
     parser.add_argument("--threads", type=int, default=1)
@@ -194,7 +207,8 @@ def main() -> None:
     if predictor.info.novelty is None:
         parser.error(f"{options.model} does not say what the images looked like that it was trained on")
     given = dict(one.split("=", 1) for one in options.images)
-    measure(predictor, {name: files_of(place) for name, place in given.items()}, options.grey, options.each)
+    paths = {name: files_of(place) for name, place in given.items()}
+    measure(predictor, paths, options.grey, options.rescaled, options.each)
     if options.rounds:
         print_times(predictor, options.rounds)
 
