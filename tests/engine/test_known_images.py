@@ -3,24 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-from networks import CLASSES, enliven, few
-from test_predictor import CPU, RULES, assert_same, described, photograph
+from test_predictor import assert_same, described, lively, photograph
 
 from halfpixel.data.images.appearance import appearance
 from halfpixel.engine.predictor import Predictor
-from halfpixel.models import mask_rcnn
 from halfpixel.structures.novelty import CELL_PX, Novelty
-from halfpixel.zoo.modelfile import ModelInfo, settings_of
 
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    torch.manual_seed(0)
-    model = mask_rcnn.mask_rcnn_lite(CLASSES, few(mask_rcnn)).eval()
-    images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    info = ModelInfo("mask_rcnn_lite", CLASSES, RULES, settings_of(model), score_threshold=0.3, detection_limit=8)
-    return Predictor(enliven(model, images), info, CPU)
+predictor = pytest.fixture(scope="module")(lively)
 
 
 def seen(predictor: Predictor, image: npt.NDArray[np.uint8]) -> list[tuple[float, ...]]:

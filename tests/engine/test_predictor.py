@@ -41,13 +41,15 @@ def photograph(height: int = 60, width: int = 50, seed: int = 0) -> npt.NDArray[
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
+def lively() -> Predictor:
     torch.manual_seed(0)
     model = mask_rcnn.mask_rcnn_lite(CLASSES, few(mask_rcnn)).eval()
     images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     info = ModelInfo("mask_rcnn_lite", CLASSES, RULES, settings_of(model), score_threshold=0.3, detection_limit=8)
     return Predictor(enliven(model, images), info, CPU)
+
+
+predictor = pytest.fixture(scope="module")(lively)
 
 
 def assert_same(a: Instances, b: Instances) -> None:
