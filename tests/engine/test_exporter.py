@@ -376,3 +376,11 @@ def test_onnx_runtime_does_not_report_its_use(tmp_path: Path) -> None:
     given = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", script], env=given | home, check=True)
     assert list(tmp_path.rglob("*nnxruntime*")) == []
+
+
+def test_int8_is_calibrated_on_parts_of_large_images(detector: Made, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((600, 700, 3), dtype=np.uint8)).save(tmp_path / "large.png")
+    info = detector.predictor.info
+    info = dataclasses.replace(info, input=dataclasses.replace(info.input, scale=4.0, longest_side=4000))
+    shown = exporting.inputs_of(Predictor(detector.predictor.model, info))(tmp_path / "large.png")["image"]
+    assert max(shown.shape[2:]) <= exporting.CALIBRATION_SIDE

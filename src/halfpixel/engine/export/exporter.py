@@ -29,6 +29,10 @@ from halfpixel.zoo.modelfile import DESCRIPTION, description_of, settings_of
 AGREEMENT: dict[ComputePrecision, float] = {"fp32": 0.95, "int8": 0.5}
 """The share of objects that a file must find as torch does in fp32, for it to be kept (see `export`)."""
 
+CALIBRATION_SIDE = 1536
+"""A network is shown no larger parts of an image, in pixels of its input, to calibrate on: ranges of maps do not depend
+on it, and the memory for attention grows with the fourth power of it."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -131,9 +135,13 @@ def _write_openvino(
 
 
 def inputs_of(predictor: Predictor) -> Callable[[Path], Arrays]:
-    """What a graph is given for an image file; of one that goes through the network in tiles, for the first."""
-    limits = Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
-    return lambda file: graph_inputs(next(predictor.prepared(file)), 0, limits)
+    """What a graph is given for an image file; of a large one, for its first tile."""
+    info, limits = predictor.info, Limits.of(predictor.info.score_threshold, predictor.info.detection_limit)
+    if info.input.scale is not None:
+        rules = dataclasses.replace(info.input, longest_side=min(info.input.longest_side, CALIBRATION_SIDE))
+        info = dataclasses.replace(info, input=rules)
+    looking = Predictor(predictor.model, info, predictor.device, backend=predictor.backend)
+    return lambda file: graph_inputs(next(looking.prepared(file)), 0, limits)
 
 
 def _compare(predictor: Predictor, backend: Backend, image: AnyImage) -> tuple[float, int]:

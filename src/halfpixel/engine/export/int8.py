@@ -13,7 +13,7 @@ import numpy as np
 
 from halfpixel.engine.backends.openvino import import_openvino
 from halfpixel.engine.export.trace import silent
-from halfpixel.errors import ArgumentError, MissingDependencyError
+from halfpixel.errors import ArgumentError, MissingDependencyError, ModelFileError, reason
 from halfpixel.zoo.foreign.graph_file import Arrays
 
 CALIBRATION_IMAGES = 300
@@ -49,6 +49,7 @@ def quantise(model: Any, files: Sequence[Path], prepare: Callable[[Path], Arrays
     Raises:
         ImageError: an image cannot be read.
         MissingDependencyError: NNCF is not installed.
+        ModelFileError: the network cannot be run on one.
     """
     import_openvino(HINT)
     try:
@@ -63,16 +64,20 @@ def quantise(model: Any, files: Sequence[Path], prepare: Callable[[Path], Arrays
     # what a network does itself, outside of its layers (boxes, crops, suppression), and what layers say in the end
     in_float = [r"^network/.*", *(rf"^network\.{re.escape(layer)}/.*" for layer in output_layers)]
     talkers = ("nncf", "torch.utils.cpp_extension")  # the latter misses a compiler that nobody needs here
-    with silent(*talkers), contextlib.redirect_stdout(io.StringIO()):  # and bars of progress
-        return nncf.quantize(
-            model,
-            nncf.Dataset(list(files), inputs),
-            preset=nncf.QuantizationPreset.MIXED,
-            target_device=nncf.TargetDevice.CPU,
-            subset_size=len(files),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
-            ignored_scope=nncf.IgnoredScope(_first_layers(model), in_float, validate=False),
-        )
+    try:
+        with silent(*talkers), contextlib.redirect_stdout(io.StringIO()):  # and bars of progress
+            return nncf.quantize(
+                model,
+                nncf.Dataset(list(files), inputs),
+                preset=nncf.QuantizationPreset.MIXED,
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=len(files),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
+                ignored_scope=nncf.IgnoredScope(_first_layers(model), in_float, validate=False),
+            )
+    except RuntimeError as error:  # OpenVINO's
+        why = reason(error, last_line=True)
+        raise ModelFileError(f"int8: the network cannot be run on the images to calibrate on ({why})") from error
 
 
 def _first_layers(model: Any) -> list[str]:
