@@ -337,7 +337,12 @@ def test_a_first_pass_is_not_disturbed_while_it_takes_its_time(
 ) -> None:
     monkeypatch.setattr(predictor, "prefilter", object())
     threads = []
-    monkeypatch.setattr(predictor, "predict", lambda *_, **__: threads.append(torch.get_num_threads()))
+
+    def noticed(*_: Any, **__: Any) -> Instances:
+        threads.append(torch.get_num_threads())
+        return Instances((1, 1), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), CLASSES)
+
+    monkeypatch.setattr(predictor, "predict", noticed)
     list(predictor.predict_many([photograph(0), photograph(1)]))
     assert threads == [2, 2]
 

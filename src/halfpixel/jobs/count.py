@@ -31,7 +31,6 @@ from halfpixel.jobs.savings import savings_of
 from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns
 from halfpixel.outputs.csv import csv_bytes
-from halfpixel.structures.novelty import is_unlike
 from halfpixel.zoo.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ class ImageCount:
     @property
     def unlike_training(self) -> bool | None:
         """As in `Instances.unlike_training`; where it is true, there are no intervals."""
+        from halfpixel.structures.novelty import is_unlike
+
         return is_unlike(self.novelty)
 
     def numbers(self, name: str, columns: Sequence[str]) -> dict[str, Any]:

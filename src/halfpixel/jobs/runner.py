@@ -13,7 +13,6 @@ from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.size_options import SIZES_FOUND, LookedAt, SizeOptions
 from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
-from halfpixel.structures.novelty import is_unlike
 
 if TYPE_CHECKING:
     from halfpixel.data.images.contrast import Rgb8
@@ -51,6 +50,8 @@ class Note:
     @property
     def unlike_training(self) -> bool | None:
         """As in `Instances.unlike_training`."""
+        from halfpixel.structures.novelty import is_unlike
+
         return is_unlike(self.novelty)
 
 
