@@ -126,3 +126,10 @@ def modules() -> list[ModuleType]:
     return [
         importlib.import_module(f"halfpixel.models.{found.name}") for found in pkgutil.iter_modules(models.__path__)
     ]
+
+
+def widest_gap(scores: Tensor) -> float:
+    """The middle of it, among the middle third: rounding takes no score from one side to the other."""
+    middle = scores.sort().values[len(scores) // 3 : 2 * len(scores) // 3]
+    k = int(middle.diff().argmax())
+    return float(middle[k : k + 2].mean())

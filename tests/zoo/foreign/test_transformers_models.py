@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import widest_gap
 from torch import Tensor
 
 import halfpixel
@@ -199,13 +200,6 @@ def in_order(
 
 
 DENSE = {"rf_detr": dense_rf_detr, "eomt": dense_eomt}
-
-
-def widest_gap(scores: Tensor) -> float:
-    """The middle of it, among the middle third: rounding takes no score from one side to the other."""
-    middle = scores.sort().values[len(scores) // 3 : 2 * len(scores) // 3]
-    k = int(middle.diff().argmax())
-    return float(middle[k : k + 2].mean())
 
 
 @pytest.mark.parametrize("size_hw", [(64, 64), (60, 100), (210, 130)])
