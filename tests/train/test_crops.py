@@ -14,11 +14,13 @@ from halfpixel.data.formats.coco import read_coco
 from halfpixel.data.images.prepare import normalise, to_float
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.errors import AnnotationError, ArgumentError
+from halfpixel.structures.diameters import TrainedDiameters, equivalent_diameters, typical_diameter
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.masks import CropMasks, SoftMasks
 from halfpixel.structures.targets import Targets
 from halfpixel.train.augment import crops
 from halfpixel.train.augment.crops import Batches, random_crop
+from halfpixel.train.object_sizes import KnownSizes
 
 RULES = InputRules(scale=2.0)
 
@@ -151,6 +153,23 @@ def test_pixels_and_annotations_agree(dataset: Dataset) -> None:
 def test_the_same_generator_the_same_crop(dataset: Dataset) -> None:
     shown = [random_crop(dataset.samples[0], RULES, RECIPE, torch.Generator().manual_seed(s))[0] for s in (3, 3)]
     assert torch.equal(*shown)
+
+
+def test_images_are_shown_at_known_sizes(dataset: Dataset) -> None:
+    """What is pasted, too: objects in crops are as large as the model is to see them, whatever they are in the file."""
+    recipe = dataclasses.replace(RECIPE, zoom=(1, 1), crop_px=400, copy_paste=1.0)
+    rules = dataclasses.replace(RULES, scale=4.0)
+    wanted = TrainedDiameters(10.0, 10.0, 10.0)
+    sizes = KnownSizes(dataset, rules, wanted, tolerance=1.1)
+    for step in range(4):
+        _, found, samples = Batches(dataset, rules, recipe, sizes=sizes)[step]
+        for sample, targets in zip(samples, found, strict=True):
+            assert sample.objects.masks is not None
+            of_image = typical_diameter(equivalent_diameters(sample.objects.masks.areas_px().numpy()))
+            factor = rules.scale if of_image is None else 10 / of_image
+            assert factor is not None
+            assert max(targets.size_hw) == pytest.approx(max(sample.size_hw) * factor, abs=1)
+    assert sizes.scale(dataclasses.replace(dataset.samples[0], path=Path("unknown.png"))) is None
 
 
 def test_a_small_image_is_shown_whole(dataset: Dataset) -> None:

@@ -129,6 +129,18 @@ def test_what_finds_sizes_stays_with_the_classes(dataset: Dataset, tmp_path: Pat
     assert (other.size_network, other.info.size_finder) == (None, None)
 
 
+def test_what_finds_sizes_is_taken_along(dataset: Dataset) -> None:
+    """To a network from scratch, which knows no sizes yet."""
+    start = fresh()
+    finds = dataclasses.replace(start.info, size_finder=SizeFinderInfo(0.3))
+    predictor = Predictor(start.model, finds, start.device, size_network=always(2))
+    taken = start_from("unet_lite", dataset, size_finder=predictor)
+    assert taken.info == dataclasses.replace(start_from("unet_lite", dataset).info, size_finder=finds.size_finder)
+    assert taken.size_network is predictor.size_network
+    with pytest.raises(ArgumentError, match="mask_rcnn_lite does not find how large objects are"):
+        start_from("unet_lite", dataset, size_finder=start)
+
+
 def test_from_scratch(dataset: Dataset) -> None:
     one, same_seed, another = (start_from("unet_lite", dataset, seed=seed) for seed in (1, 1, 2))
     assert one.info.variant == "unet_lite"

@@ -67,6 +67,7 @@ def train(
     images: Path | None = None,
     format: Format | None = None,
     backbone: Path | None = None,
+    size_finder: str | None = None,
     score_threshold: float | None = None,
     half: bool = False,
     tensorboard: bool = False,
@@ -94,12 +95,13 @@ def train(
         images: The folder of the images, where they are not beside the annotation files.
         format: The format of the annotations, where it is not found by looking.
         backbone: For a network from scratch: a safetensors file of ImageNet weights under timm's names.
+        size_finder: A model whose size finder is taken along, such as nuclei. Default: the start's, for its classes.
         score_threshold: The trained model leaves out objects that score less, 0 to 1. Default: the start model's.
         half: Store the trained weights in 16 bits each: half the size, practically the same results.
         tensorboard: Also write events for TensorBoard (pip install "halfpixel[tensorboard]").
         inputs: How images are brought to the network.
-        setting: A setting of the network that is to be another than the start model's: masks=false trains RT-DETR's
-            boxes alone; several times for several (`halfpixel models FILE` lists the settings of a model).
+        setting: A setting of the network to change, such as masks=false to train RT-DETR's boxes alone; several times
+            for several (`halfpixel models FILE` lists those of a model).
         recipe: All decisions of the run.
         reading: How the annotations are taken.
     """
@@ -107,8 +109,8 @@ def train(
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision that was asked for
     request = TrainRequest(
-        data, out, val, hold_out, resume, model, images, format, backbone, score_threshold, half, tensorboard, inputs,
-        dict(map(_pair, setting)), recipe.given, reading,
+        data, out, val, hold_out, resume, model, images, format, backbone, size_finder, score_threshold, half,
+        tensorboard, inputs, dict(map(_pair, setting)), recipe.given, reading,
     )  # fmt: skip
     with TrainingListener() as listener:
         result = run(request, listener)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from halfpixel.data.images.contrast import Rgb8
 from halfpixel.data.images.prepare import exposure_gain, halved, network_size, to_float
 from halfpixel.nn.size_network import BINS_PER_OCTAVE, CELL_PX, N_BINS, SMALLEST_PX, SizeNetwork
-from halfpixel.structures.diameters import Floats, SizeFinderInfo
-from halfpixel.structures.images import LARGEST_SCALE
+from halfpixel.structures.diameters import Floats, SizeFinderInfo, TrainedDiameters
+from halfpixel.structures.images import LARGEST_SCALE, InputRules
 from halfpixel.zoo.modelfile import ModelInfo
 
 MOST_PX = 1 << 18
@@ -135,10 +135,25 @@ def choose_scale(
     diameter_px = None if finder is None else finder.diameter_px(pixels)
     if finder is None or diameter_px is None:
         return ChosenScale()
-    usual = network_size((pixels.shape[0], pixels.shape[1]), rules)[0]
-    wanted = sizes.scale_for(diameter_px, usual, finder.info.tolerance)
-    scale = min(wanted, MOST_ENLARGED * usual, LARGEST_SCALE)
-    return ChosenScale(None if scale == usual else scale, diameter_px)
+    size_hw = pixels.shape[0], pixels.shape[1]
+    scale = scale_at(diameter_px, size_hw, rules, sizes, finder.info.tolerance)
+    return ChosenScale(None if scale == network_size(size_hw, rules)[0] else scale, diameter_px)
+
+
+def scale_at(
+    diameter_px: float, size_hw: tuple[int, int], rules: InputRules, sizes: TrainedDiameters, tolerance: float
+) -> float:
+    """By which factor an image is enlarged in which objects of some diameter were found.
+
+    Args:
+        diameter_px: in pixels of the image, above 0.
+        size_hw: of the image.
+        rules: of the model.
+        sizes: it was trained on.
+        tolerance: of the finder, see `SizeFinderInfo`.
+    """
+    usual = network_size(size_hw, rules)[0]
+    return min(sizes.scale_for(diameter_px, usual, tolerance), MOST_ENLARGED * usual, LARGEST_SCALE)
 
 
 def _levels(pixels: Rgb8) -> Iterator[Rgb8]:

@@ -42,6 +42,7 @@ class TrainRequest:
         images: the folder of the images, where they are not beside the annotation files.
         format: of the annotations. Default: found by looking.
         backbone: for a network from scratch: a safetensors file of ImageNet weights under timm's names.
+        size_finder: a model whose size finder the trained model takes along, and is trained for, see `start_from`.
         score_threshold: of the trained model, 0 to 1. Default: the start model's.
         half: store the trained weights in 16 bits each.
         tensorboard: also write events for TensorBoard, which has to be installed.
@@ -60,6 +61,7 @@ class TrainRequest:
     images: Path | None = None
     format: Format | None = None
     backbone: Path | None = None
+    size_finder: str | None = None
     score_threshold: float | None = None
     half: bool = False
     tensorboard: bool = False
@@ -157,6 +159,8 @@ def _check_files(request: TrainRequest) -> None:
     for data in (*request.data, *request.val):
         check_data(data, request.images)
     check_start(request.model)
+    if request.size_finder is not None:
+        check_start(request.size_finder)
 
 
 def _open(request: TrainRequest, runner: Runner) -> tuple[Dataset, Dataset | None]:
@@ -225,8 +229,8 @@ def _start(request: TrainRequest, dataset: Dataset, tell: Tell) -> Start:
     from halfpixel.train.start import start_from
 
     start = start_from(
-        request.model, dataset, backbone=request.backbone, settings=request.settings, seed=request.seed,
-        progress=download_progress(request.model, tell),
+        request.model, dataset, backbone=request.backbone, settings=request.settings,
+        size_finder=request.size_finder, seed=request.seed, progress=download_progress(request.model, tell),
     )  # fmt: skip
     if start.from_scratch:
         trained = " or ".join(with_weights(request.model))

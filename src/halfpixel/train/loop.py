@@ -26,7 +26,7 @@ from halfpixel.train.augment.crops import Batch, Batches
 from halfpixel.train.ema import WeightAverage
 from halfpixel.train.interrupt import Interrupt
 from halfpixel.train.novelty_fit import measure_novelty
-from halfpixel.train.object_sizes import measure_diameters
+from halfpixel.train.object_sizes import KnownSizes, measure_diameters
 from halfpixel.train.optimiser import freeze_stages, parameter_groups, schedule
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.resume import begun_with, check_same, check_start
@@ -157,6 +157,15 @@ def _described(start: Start, dataset: Dataset, recipe: Recipe) -> ModelInfo:
     )
 
 
+def _known_sizes(start: Start, dataset: Dataset) -> KnownSizes | None:
+    """At which size the trained model will look at images; None where it does not find how large objects are."""
+    rules, finder = start.info.input, start.info.size_finder
+    if start.size_network is None or finder is None:
+        return None
+    diameters = measure_diameters(dataset, rules)
+    return None if diameters is None else KnownSizes(dataset, rules, diameters, finder.tolerance)
+
+
 class _Run:
     """What changes in the course of a run."""
 
@@ -211,8 +220,10 @@ class _Run:
     def _micro_batches(self, dataset: Dataset, start: Start) -> Iterator[list[Batch]]:
         """For each step that is left, the micro-batches that this process is given."""
         several, processes, rank = self.recipe.accumulate, self.fabric.world_size, self.fabric.global_rank
-        rules, shares = start.info.input, processes * several
-        steps = _Steps([Batches(dataset, rules, self.recipe, rank * several + k, shares) for k in range(several)])
+        rules, shares, sizes = start.info.input, processes * several, _known_sizes(start, dataset)
+        steps = _Steps(
+            [Batches(dataset, rules, self.recipe, rank * several + k, shares, sizes) for k in range(several)]
+        )
         on_gpu = self.fabric.device.type == "cuda"  # a GPU should not wait for images; a CPU has nothing to spare
         workers = min((os.cpu_count() or 1) // processes, LOADING_PROCESSES) if on_gpu else 0
         left = range(self.progress.step, self.recipe.steps)

@@ -34,7 +34,7 @@ class Start:
         new_layers: the last layers are new, as the data has other classes than the start model.
         from_scratch: all layers are, but for a backbone that was given.
         size_network: finds how large objects are, for the trained model as it did for the start, which had the same
-            classes; it is not trained.
+            classes, or for the model that it was taken from; it is not trained.
     """
 
     network: Network
@@ -51,6 +51,7 @@ def start_from(
     *,
     backbone: Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    size_finder: Predictor | str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Start:
@@ -66,14 +67,30 @@ def start_from(
         dataset: names the classes.
         backbone: for a network from scratch: a safetensors file of ImageNet weights under timm's names.
         settings: fields of the network's `Settings` that are to be others; layers that it has with them alone are new.
+        size_finder: a model whose small network finds how large these objects are: the trained model takes it along,
+            and is shown images at the sizes at which it will look at them. Default: that of the start model, where the
+            classes are the same.
         seed: of new weights; torch's own generator is set to it.
         progress: told of a download's pieces.
 
     Raises:
         ModelFileError: no such model, or a file cannot be used.
         DownloadError: a named model could not be fetched.
-        ArgumentError: a backbone for a model that has one; or a network that only predicts.
+        ArgumentError: a backbone for a model that has one; a network that only predicts; or no size finder where one is
+            to be taken from.
     """
+    start = _start_from(model, dataset, backbone, settings, seed, progress)
+    return start if size_finder is None else _finding_sizes(start, size_finder, progress)
+
+
+def _start_from(
+    model: Predictor | str | Path,
+    dataset: Dataset,
+    backbone: Path | None,
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    progress: Progress | None,
+) -> Start:
     torch.manual_seed(seed)
     if not isinstance(model, Predictor):
         check_start(model)
@@ -100,6 +117,16 @@ def start_from(
         network = with_settings(network, info.variant, settings)
         info = dataclasses.replace(info, settings=settings_of(network))
     return Start(network, info, predictor.device, new_layers, size_network=predictor.size_network)
+
+
+def _finding_sizes(start: Start, model: Predictor | str | Path, progress: Progress | None) -> Start:
+    """With the size finder of a model."""
+    predictor = model if isinstance(model, Predictor) else load(model, progress=progress)
+    if predictor.size_network is None or predictor.info.size_finder is None:
+        name = predictor.info.variant if isinstance(model, Predictor) else model
+        raise ArgumentError(f"`size_finder`: {name} does not find how large objects are; nuclei does")
+    info = dataclasses.replace(start.info, size_finder=predictor.info.size_finder)
+    return dataclasses.replace(start, info=info, size_network=predictor.size_network)
 
 
 def with_settings(network: Network, variant: str, settings: Mapping[str, Any]) -> Network:

@@ -21,6 +21,7 @@ from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.photometric import photometric
 from halfpixel.train.augment.stain import Stain, draw_stain, is_fluorescence, stained
 from halfpixel.train.augment.warp import resample, shrink
+from halfpixel.train.object_sizes import KnownSizes
 from halfpixel.train.recipe import Recipe
 
 PASTED_SHARE = 0.5
@@ -33,6 +34,7 @@ def random_crop(
     recipe: Recipe,
     generator: torch.Generator,
     donors: Sequence[Sample] = (),
+    sizes: KnownSizes | None = None,
 ) -> tuple[Tensor, Targets]:
     """A random crop of one image, randomly scaled, turned, mirrored and exposed, perhaps stained and pasted into.
 
@@ -45,6 +47,7 @@ def random_crop(
         recipe: how much of everything.
         generator: the source of all randomness.
         donors: images whose objects may be pasted.
+        sizes: at which size images are shown; None for the model's own scale.
 
     Returns:
         Network input `[3, h, w]`, no side longer than the recipe's crop, 0 outside of the image; and its targets.
@@ -52,7 +55,7 @@ def random_crop(
     Raises:
         ImageError: an image cannot be read or has another size than annotated.
     """
-    to_source, size_hw = _random_map(sample.size_hw, rules, recipe, generator)
+    to_source, size_hw = _random_map(sample, rules, recipe, generator, sizes)
     stain = None
     if recipe.stain and float(torch.rand(1, generator=generator)) < recipe.stain:
         stain = draw_stain(generator)
@@ -60,21 +63,24 @@ def random_crop(
     targets = Targets.seen(sample.objects, sample.ignored, to_source, size_hw)
     if donors and recipe.copy_paste and float(torch.rand(1, generator=generator)) < recipe.copy_paste:
         donor = donors[int(torch.randint(len(donors), (1,), generator=generator))]
-        image, targets = _paste(image, targets, donor, rules, recipe, generator, stain)
+        pasted_map, _ = _random_map(donor, rules, recipe, generator, sizes)
+        image, targets = _paste(image, targets, donor, pasted_map, rules, recipe, generator, stain)
     return image, replace(targets, seed=int(torch.randint(2**31, (1,), generator=generator)))
 
 
 def _random_map(
-    source_hw: tuple[int, int], rules: InputRules, recipe: Recipe, generator: torch.Generator
+    sample: Sample, rules: InputRules, recipe: Recipe, generator: torch.Generator, sizes: KnownSizes | None
 ) -> tuple[Tensor, tuple[int, int]]:
     """From the network's input to an image, and the input's size."""
 
     def draw(numbers: int) -> int:
         return int(torch.randint(numbers, (1,), generator=generator))
 
+    source_hw = sample.size_hw
     low, high = (math.log(bound) for bound in recipe.zoom)
     zoom = math.exp(low + (high - low) * float(torch.rand(1, generator=generator)))
-    factor = network_size(source_hw, rules)[0] * zoom
+    known = None if sizes is None else sizes.scale(sample)
+    factor = zoom * (network_size(source_hw, rules)[0] if known is None else known)
     side = max(round(recipe.crop_px / factor), 1)
     height, width = (min(side, length) for length in source_hw)
     top, left = draw(source_hw[0] - height + 1), draw(source_hw[1] - width + 1)
@@ -141,13 +147,13 @@ def _paste(
     image: Tensor,
     targets: Targets,
     donor: Sample,
+    to_source: Tensor,
     rules: InputRules,
     recipe: Recipe,
     generator: torch.Generator,
     stain: Stain | None,
 ) -> tuple[Tensor, Targets]:
     """Some objects of another image on top of this one (Ghiasi et al. 2021, arXiv:2012.07177)."""
-    to_source, _ = _random_map(donor.size_hw, rules, recipe, generator)
     pasted = Targets.seen(donor.objects, donor.ignored, to_source, targets.size_hw)
     pasted = pasted[torch.rand(len(pasted), generator=generator) < PASTED_SHARE]
     if len(pasted) == 0:
@@ -181,17 +187,26 @@ class Batches:
         rank: this process, from 0: it gets the places `rank * k` to `(rank + 1) * k - 1` of every batch of
             `images_per_step`, where `k` is that number divided by `processes`.
         processes: how many share a batch.
+        sizes: at which size images are shown; None for the model's own scale.
 
     Raises:
         ArgumentError: a batch cannot be divided evenly among the processes.
         AnnotationError: no image has the attribute to balance by.
     """
 
-    def __init__(self, dataset: Dataset, rules: InputRules, recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        rules: InputRules,
+        recipe: Recipe,
+        rank: int = 0,
+        processes: int = 1,
+        sizes: KnownSizes | None = None,
+    ) -> None:
         share, rest = divmod(recipe.images_per_step, processes)
         if rest:
             raise ArgumentError(f"images_per_step {recipe.images_per_step} is not a multiple of {processes} processes")
-        self.dataset, self.rules, self.recipe = dataset, rules, recipe
+        self.dataset, self.rules, self.recipe, self.sizes = dataset, rules, recipe, sizes
         self.places = range(rank * share, (rank + 1) * share)
         self.weights = image_weights(dataset, recipe.balance)
 
@@ -202,7 +217,7 @@ class Batches:
             samples.append(sample)
             generator = _generator(self.recipe.seed, step, place, "crop")
             donors = _donors(self.dataset, sample, self.recipe)
-            crops.append(random_crop(sample, self.rules, self.recipe, generator, donors))
+            crops.append(random_crop(sample, self.rules, self.recipe, generator, donors, self.sizes))
         side = -(-self.recipe.crop_px // self.rules.divisor) * self.rules.divisor
         return ImageBatch.pad([image for image, _ in crops], side), [targets for _, targets in crops], samples
 
