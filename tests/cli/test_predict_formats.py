@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tifffile
 from calling import Halfpixel
@@ -38,10 +39,12 @@ def write_ome(path: Path, planes: int = 1) -> np.ndarray:
 def test_all_kinds_agree(halfpixel: Halfpixel, tiny_model: Path, noise: Noise, tmp_path: Path) -> None:
     image, out = noise(tmp_path / "cells.png"), tmp_path / "out"
     arguments = ("predict", image, "--model", tiny_model, "--limit", 5, "--out")
-    ran = halfpixel(*arguments, out, "--save", "table,labels,geojson,blurred,cutouts")
+    ran = halfpixel(*arguments, out, "--save", "table,labels,geojson,geoparquet,blurred,cutouts")
     assert ran.code == 0
     rows = rows_of(out / "objects.csv")
     features = json.loads((out / "geojson" / "cells.geojson").read_text())["features"]
+    polygons = pyarrow.parquet.read_table(out / "geoparquet" / "cells.parquet")
+    assert polygons["area_px"].to_pylist() == [float(row["area_px"]) for row in rows]
     labels = tifffile.imread(out / "labels" / "cells.tif")
     assert len(rows) == len(features) == len(list((out / "cutouts" / "cells").iterdir())) > 1
     assert labels.dtype == np.uint32

@@ -50,8 +50,8 @@ def predict(
             labels (32-bit TIFF, each pixel its object's number; where objects overlap, that of the better score), table
             (objects.csv, all measurements), parquet (the same table), sizes (sizes.csv, percentiles of the objects'
             diameters as grain sizes are reported: D16, D50, D84), cutouts (one picture with transparency for each
-            object), geojson (detections for QuPath), rois (regions for ImageJ), blurred (pictures with the objects made
-            unrecognisable).
+            object), geojson (detections for QuPath), geoparquet (outlines and measurements for GeoPandas and QGIS),
+            rois (regions for ImageJ), blurred (pictures with the objects made unrecognisable).
         classes: Of --save blurred: make objects of these classes unrecognisable, separated by commas. Default: all.
         gzip: Of --save geojson: compress the files.
         overwrite: Replace earlier results in the folder; without this, they are kept and nothing is done.

@@ -75,7 +75,17 @@ class Table:
         Raises:
             MissingDependencyError: pyarrow is not installed (the extra `parquet`).
         """
-        arrow, parquet = (load_extra(name, "halfpixel[parquet]") for name in ("pyarrow", "pyarrow.parquet"))
+        file = io.BytesIO()
+        load_extra("pyarrow.parquet", "halfpixel[parquet]").write_table(self.to_arrow(), file)
+        return file.getvalue()
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table`, missing numbers as null.
+
+        Raises:
+            MissingDependencyError: pyarrow is not installed (the extra `parquet`).
+        """
+        arrow = load_extra("pyarrow", "halfpixel[parquet]")
         # a column of texts has that type also when it is empty; from_pandas: NaN becomes null
         arrays = {
             name: arrow.array(values, from_pandas=True)
@@ -83,9 +93,7 @@ class Table:
             else arrow.array(list(values), arrow.string())
             for name, values in self.columns.items()
         }
-        file = io.BytesIO()
-        parquet.write_table(arrow.table(arrays), file)
-        return file.getvalue()
+        return arrow.table(arrays)
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`.

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,10 +16,10 @@ from halfpixel.errors import ArgumentError
 from halfpixel.files import open_whole
 from halfpixel.measure.table import Table
 from halfpixel.outputs.image_result import ImageResult
+from halfpixel.outputs.outlines import closed_outlines
 
 if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
-    from halfpixel.structures.masks import Ring
 
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 """Red, green and blue of the classes in turn: Okabe and Ito's colours, which colour-blind people tell apart."""
@@ -74,10 +73,10 @@ def _compressed(file: BinaryIO) -> closing[gzip.GzipFile]:
 
 
 def _features(objects: Instances, measured: Mapping[str, Sequence[float]]) -> Iterator[dict[str, Any]]:
-    for k, parts in enumerate(_outlines(objects)):
+    for k, parts in enumerate(closed_outlines(objects)):
         if not parts:
             continue
-        polygons = [[_closed(ring) for ring in part] for part in parts]
+        polygons = [[ring.tolist() for ring in part] for part in parts]
         label = int(objects.labels[k])
         numbers = {"score": round(float(objects.scores[k]), 6), **{name: row[k] for name, row in measured.items()}}
         yield {
@@ -93,22 +92,6 @@ def _features(objects: Instances, measured: Mapping[str, Sequence[float]]) -> It
                 "measurements": {name: value for name, value in numbers.items() if math.isfinite(value)},
             },
         }
-
-
-def _outlines(objects: Instances) -> Iterator[list[list[Ring]]]:
-    """Each object's parts, one object at a time: outlines need more memory than masks."""
-    if objects.masks is None:
-        for left, top, right, bottom in objects.boxes_xyxy.double().numpy().round(4):
-            yield [[np.array([(left, top), (right, top), (right, bottom), (left, bottom)])]]
-        return
-    masks = replace(objects.masks, soft=None)
-    for k in range(len(masks)):
-        yield masks[k].polygons()[0]
-
-
-def _closed(ring: Ring) -> list[list[float]]:
-    points: list[list[float]] = ring.tolist()
-    return [*points, points[0]]
 
 
 def _measured(table: Table | None) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from typing import Literal
 from halfpixel.outputs.coco import write_coco_run
 from halfpixel.outputs.csv import write_csv
 from halfpixel.outputs.geojson import write_detections
+from halfpixel.outputs.geoparquet import write_polygons
 from halfpixel.outputs.image_result import ImageResult, RunResult
 from halfpixel.outputs.imagej import write_rois
 from halfpixel.outputs.label_tiff import write_labels
@@ -81,6 +82,15 @@ WRITERS = {
         "file",
         takes="measurements",
         image=write_detections,
+    ),
+    "geoparquet": Writer(
+        "geoparquet",
+        "geoparquet/**/*.parquet",
+        "the objects' outlines and measurements as GeoParquet",
+        "file",
+        takes="measurements",
+        extra=("pyarrow", "parquet"),
+        image=write_polygons,
     ),
     "rois": Writer(
         "rois",
