@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.engine.predictor import Predictor
@@ -25,6 +24,7 @@ from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.crops import Batch, Batches
 from halfpixel.train.ema import WeightAverage
 from halfpixel.train.interrupt import Interrupt
+from halfpixel.train.loading import batches_of
 from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.train.object_sizes import KnownSizes, measure_diameters
 from halfpixel.train.optimiser import freeze_stages, parameter_groups, schedule
@@ -221,13 +221,11 @@ class _Run:
         """For each step that is left, the micro-batches that this process is given."""
         several, processes, rank = self.recipe.accumulate, self.fabric.world_size, self.fabric.global_rank
         rules, shares, sizes = start.info.input, processes * several, _known_sizes(start, dataset)
-        steps = _Steps(
-            [Batches(dataset, rules, self.recipe, rank * several + k, shares, sizes) for k in range(several)]
-        )
+        mine = [Batches(dataset, rules, self.recipe, rank * several + k, shares, sizes) for k in range(several)]
         on_gpu = self.fabric.device.type == "cuda"  # a GPU should not wait for images; a CPU has nothing to spare
         workers = min((os.cpu_count() or 1) // processes, LOADING_PROCESSES) if on_gpu else 0
         left = range(self.progress.step, self.recipe.steps)
-        for batch in DataLoader(steps, batch_size=None, sampler=left, num_workers=workers, collate_fn=_unchanged):
+        for batch in batches_of(mine, left, workers):
             if 0 < self.recipe.patience <= self.progress.stale:
                 return
             yield batch
@@ -334,20 +332,6 @@ class _Run:
             self.log.draw()
             self.log.close()
         self.fabric.barrier()
-
-
-class _Steps(torch.utils.data.Dataset[list[Batch]]):
-    """The micro-batches of each step."""
-
-    def __init__(self, batches: Sequence[Batches]) -> None:
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        return [batches[step] for batches in self.batches]
-
-
-def _unchanged(micro_batches: list[Batch]) -> list[Batch]:
-    return micro_batches
 
 
 def _total(losses: Mapping[str, Tensor]) -> Tensor:
