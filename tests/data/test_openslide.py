@@ -42,7 +42,7 @@ def test_aperios_jpeg_2000(tmp_path, colours):
     write_svs(path, stored, compression="jpeg2000", compressionargs=how)
     set_compression(path, 33005 if colours == "RGB" else 33003)
     check_same(path)
-    assert np.abs(read_image(path).astype(int) - image).max() <= (0 if colours == "RGB" else 2)
+    assert np.abs(read_image(path).astype(int) - image).max() <= (0 if colours == "RGB" else 3)
 
 
 def test_pyramids_one_after_the_other(tmp_path):

@@ -50,7 +50,7 @@ class Segments:
             UnreadableTileError: a tile or strip is damaged, or lies beyond the end of the file.
             ImageError: the tiles or strips are too large to be decoded.
         """
-        keyframe, (x0, y0, x1, y1) = page.keyframe, window_xyxy
+        keyframe, (x0, y0, x1, y1) = _keyframe(page), window_xyxy
         grid = _Grid.of(page)
         if not _is_plain(keyframe):
             check_area(grid.width, grid.height)
@@ -79,7 +79,7 @@ class Segments:
         """Some rows of the image out of a tile or strip, `[depth, rows, w, samples]`; None where it was left out."""
         if index >= min(len(page.dataoffsets), len(page.databytecounts)):
             raise ValueError("the TIFF does not say where it is")
-        keyframe, top = page.keyframe, grid.place(index)[2]
+        keyframe, top = _keyframe(page), grid.place(index)[2]
         offset, n_bytes = page.dataoffsets[index], page.databytecounts[index]
         if n_bytes == 0:
             return None
@@ -94,7 +94,8 @@ class Segments:
             pixels = self._kept.get(key)
         if pixels is None:
             data = self._read(offset, n_bytes)
-            pixels, _, _ = keyframe.decode(data, index, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
+            tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+            pixels = np.asarray(keyframe.decode(data, index, **tables)[0])
             self._keep(key, pixels)
         return pixels[:, rows.start - top : rows.stop - top]
 
@@ -138,15 +139,15 @@ class _Grid(NamedTuple):
 
     @classmethod
     def of(cls, page: Page) -> _Grid:
-        keyframe = page.keyframe
-        n_samples, n_deep, height, width, _ = keyframe.shaped
+        keyframe = _keyframe(page)
+        n_samples, n_deep, length, n_wide, _ = keyframe.shaped
         if keyframe.is_tiled:
-            word, sides = "tile", (keyframe.tilelength, keyframe.tilewidth, keyframe.tiledepth)
+            word, height, width, depth = "tile", keyframe.tilelength, keyframe.tilewidth, keyframe.tiledepth
         else:
             is_one = len(page.dataoffsets) == n_samples == n_deep == 1  # whatever its length is said to be
-            word, sides = "strip", (height if is_one else max(keyframe.rowsperstrip, 1), width, 1)
-        counts = [-(-length // side) for length, side in zip((height, width, n_deep), sides, strict=True)]
-        return cls(word, *sides, (height, width), *counts, n_samples)
+            word, height, width, depth = "strip", length if is_one else max(keyframe.rowsperstrip, 1), n_wide, 1
+        n_down, n_across, n_deep = -(-length // height), -(-n_wide // width), -(-n_deep // depth)
+        return cls(word, height, width, depth, (length, n_wide), n_down, n_across, n_deep, n_samples)
 
     def touched(self, window_xyxy: Window) -> Iterator[int]:
         """The numbers of those that a window touches, in the order in which files mostly have them."""
@@ -168,6 +169,13 @@ class _Grid(NamedTuple):
         _, _, top, left = self.place(index)
         bottom, right = min(top + self.height, self.size_hw[0]), min(left + self.width, self.size_hw[1])
         return f"{self.word} {index} (columns {left} to {right - 1}, rows {top} to {bottom - 1})"
+
+
+def _keyframe(page: Page) -> tifffile.TiffPage:
+    """The page that says how this one is stored."""
+    keyframe = page.keyframe
+    assert keyframe is not None
+    return keyframe
 
 
 def _is_plain(keyframe: tifffile.TiffPage) -> bool:
