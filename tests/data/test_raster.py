@@ -1,5 +1,6 @@
 """Windows of images of every layout, against the whole image as tifffile or Pillow reads it."""
 
+import io
 import itertools
 
 import numpy as np
@@ -269,3 +270,33 @@ def test_tiles_that_were_left_out(tmp_path):
         with open_raster(tmp_path / "a.tif") as raster:
             check_level(raster, 0, tifffile.imread(tmp_path / "a.tif"))
             assert (raster.read((64, 0, 128, 64)) == no_data).all()
+
+
+def as_ndpi(path, image, restart):
+    """As Hamamatsu's scanners, but for 64-bit offsets: each level a JPEG, and where its restart markers are."""
+    tags = [(271, "s", 0, "Hamamatsu", True), (65420, "I", 1, 1, True)]
+    with tifffile.TiffWriter(path) as writer:
+        for level, lens in ((image, 20.0), (reduced(image, 2), 10.0), (image[:40, :48], -1.0)):
+            file = io.BytesIO()
+            Image.fromarray(level).save(file, "JPEG", quality=90, subsampling=0, restart_marker_blocks=restart)
+            jpeg = file.getvalue()
+            scan = jpeg.index(b"\xff\xda")
+            first = scan + 2 + int.from_bytes(jpeg[scan + 2 : scan + 4], "big")
+            starts = [first] + [
+                k + 2 for k in range(first, len(jpeg) - 2) if jpeg[k] == 0xFF and 0xD0 <= jpeg[k + 1] <= 0xD7
+            ]
+            extra = [*tags, (65421, "f", 1, lens, True), (65426, "I", len(starts), starts, True)]
+            writer.write(iter([jpeg]), shape=level.shape, dtype=np.uint8, compression="jpeg", photometric="ycbcr",
+                         subsampling=(1, 1), rowsperstrip=level.shape[0], metadata=None, extratags=extra,
+                         resolution=(20_000, 20_000), resolutionunit="CENTIMETER")  # fmt: skip
+            yield np.asarray(Image.open(file))
+
+
+def test_ndpi_as_far_as_tifffile_goes(tmp_path):
+    levels = list(as_ndpi(tmp_path / "a.tif", scene((144, 256)), restart=8))[:2]
+    with open_raster(tmp_path / "a.tif", reader="tifffile") as raster:
+        assert [level.downsample for level in raster.levels] == [1, 2]
+        for k, level in enumerate(levels):
+            check_level(raster, k, level)
+        assert raster.pixel_size_xy_um == (0.5, 0.5)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), levels[0])
