@@ -137,6 +137,7 @@ def test_a_source_holds_no_file_and_opens_elsewhere(tmp_path):
 @pytest.mark.parametrize("shared", [False, True])
 def test_threads(tmp_path, monkeypatch, shared):
     """With a handle each, and with one for all, which is slower and as right."""
+    monkeypatch.setattr(segments, "KEPT_TILE_PX", 1)
     monkeypatch.setattr(segments, "KEPT_BYTES", 5 * 32 * 48 * 3)  # so that they get in each other's way
     levels = write_directories(tmp_path / "a.tif", scene(), photometric="rgb", tile=(32, 48), compression="zlib")
     with open_raster(tmp_path / "a.tif") as raster:
@@ -154,15 +155,34 @@ def test_threads(tmp_path, monkeypatch, shared):
             assert list(pool.map(work, range(8))) == list(range(8))
 
 
-def test_what_is_kept_of_decoded_tiles_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "KEPT_BYTES", 5 * 32 * 48 * 3)
-    tifffile.imwrite(tmp_path / "a.tif", scene(), photometric="rgb", tile=(32, 48), compression="zlib")
+def test_strips_and_large_tiles_are_kept_but_not_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "KEPT_BYTES", 5 * 16 * 208 * 3)
+    whole, options = (0, 0, 201, 150), {"photometric": "rgb", "compression": "zlib"}
+    for layout, tile_px, expected in (
+        ({"rowsperstrip": 16}, 1 << 20, 5),
+        ({"tile": (16, 208)}, 16 * 208, 5),
+        ({"tile": (16, 208)}, 16 * 208 + 1, 0),
+    ):
+        monkeypatch.setattr(segments, "KEPT_TILE_PX", tile_px)
+        image = scene()
+        tifffile.imwrite(tmp_path / "a.tif", image, **options, **layout)
+        with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+            kept = segments.Segments(tiff.filehandle)
+            for _ in range(2):
+                np.testing.assert_array_equal(kept.window(tiff.pages[0], whole), image)
+                np.testing.assert_array_equal(kept.window(tiff.pages[0], (5, 130, 9, 150)), image[130:, 5:9])
+                assert len(kept._kept) == expected
+                assert kept._kept_bytes == sum(one.nbytes for one in kept._kept.values()) <= segments.KEPT_BYTES
+
+
+def test_a_strip_is_decoded_once_for_windows_side_by_side(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", scene(), photometric="rgb", compression="zlib", rowsperstrip=50)
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
-        kept = segments.Segments(tiff.filehandle)
-        for _ in range(2):
-            kept.window(tiff.pages[0], WHOLE)
-            assert len(kept._kept) == 5
-            assert kept._kept_bytes == sum(one.nbytes for one in kept._kept.values()) == 5 * 32 * 48 * 3
+        kept, reads = segments.Segments(tiff.filehandle), []
+        monkeypatch.setattr(kept, "_read", lambda *where, read=kept._read: reads.append(where) or read(*where))
+        for x in range(0, 200, 10):
+            kept.window(tiff.pages[0], (x, 40, x + 10, 60))
+        assert len(reads) == 2
 
 
 def test_fingerprints(tmp_path):

@@ -17,13 +17,16 @@ from halfpixel.data.images.raster.windows import Window
 from halfpixel.errors import UnreadableTileError, reason
 
 KEPT_BYTES = 1 << 26
-"""Decoded tiles and strips are kept up to this size: windows side by side lie on the same strips."""
+"""Decoded strips, on which windows side by side lie, and large tiles are kept up to this size."""
+
+KEPT_TILE_PX = 1 << 20
+"""Smaller tiles are decoded again where a second window touches them, which costs less than to keep them all."""
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
 
 class Segments:
-    """The tiles and strips of an open TIFF, and the last ones that were decoded.
+    """The tiles and strips of an open TIFF, and the last strips that were decoded.
 
     Several threads may use it, but one reads while the others wait; with a file for each of them they do not.
 
@@ -56,7 +59,7 @@ class Segments:
             check_area(grid.width, grid.height)
         n_samples, depth, _, _, n_together = keyframe.shaped
         dtype = np.dtype(keyframe.dtype).newbyteorder("=")
-        result = np.full((n_samples, depth, y1 - y0, x1 - x0, n_together), keyframe.nodata, dtype)
+        result = np.empty((n_samples, depth, y1 - y0, x1 - x0, n_together), dtype)
         for index in grid.touched(window_xyxy):
             sample, level, top, left = grid.place(index)
             rows = range(max(top, y0), min(top + grid.height, y1))
@@ -67,11 +70,12 @@ class Segments:
                 if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
                     raise
                 raise UnreadableTileError(f"{grid.describe(index)}: {reason(error)}") from error
-            if pixels is not None:
-                there = result[sample, level : level + grid.depth, rows.start - y0 : rows.stop - y0]
-                there[:, :, columns.start - x0 : columns.stop - x0] = pixels[
-                    : depth - level, :, columns.start - left : columns.stop - left
-                ]
+            there = result[sample, level : level + grid.depth, rows.start - y0 : rows.stop - y0]
+            there = there[:, :, columns.start - x0 : columns.stop - x0]
+            if pixels is None:
+                there[...] = keyframe.nodata
+            else:
+                there[...] = pixels[: depth - level, :, columns.start - left : columns.stop - left]
         sides = {"Y": y1 - y0, "X": x1 - x0}
         return result.reshape([sides.get(axis, n) for axis, n in zip(keyframe.axes, keyframe.shape, strict=True)])
 
@@ -96,7 +100,8 @@ class Segments:
             data = self._read(offset, n_bytes)
             tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
             pixels = np.asarray(keyframe.decode(data, index, **tables)[0])
-            self._keep(key, pixels)
+            if not keyframe.is_tiled or grid.height * grid.width >= KEPT_TILE_PX:
+                self._keep(key, pixels)
         return pixels[:, rows.start - top : rows.stop - top]
 
     def _read(self, offset: int, n_bytes: int) -> bytes:
