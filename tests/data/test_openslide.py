@@ -50,6 +50,14 @@ def test_pyramids_one_after_the_other(tmp_path):
     check_same(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("per_cm", "expected"), [(20_000, 0.5), (28.35, None)])
+def test_a_resolution_for_printing_is_no_size_of_a_pixel(tmp_path, per_cm, expected):
+    options = {"tile": (64, 64), "resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a.tif", scene(), photometric="rgb", **options)
+    for size_xy_um in check_same(tmp_path / "a.tif"):
+        assert size_xy_um == (expected and pytest.approx((expected, expected)))
+
+
 def test_after_a_damaged_tile_others_are_read(tmp_path):
     write_svs(tmp_path / "a.svs", scene(), compression="jpeg2000", compressionargs={"codecformat": "j2k"})
     set_compression(tmp_path / "a.svs", 33005)

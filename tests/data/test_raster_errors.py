@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from pyramids import SIZE_HW, scene, write_svs
+from pyramids import SIZE_HW, scene, set_compression, write_svs
 
 from halfpixel.data.images.raster.opening import open_raster
 from halfpixel.errors import ArgumentError, ImageError, MissingDependencyError, UnreadableTileError
@@ -50,6 +50,17 @@ def test_a_file_cut_short_can_be_read_as_far_as_it_goes(tmp_path, options):
         with pytest.raises(UnreadableTileError, match=rf"a\.tif: level 0, {kind} .*after the last of .* {size} bytes"):
             raster.read(WHOLE)
         assert raster.read((0, 0, 201, 120)).shape == (120, 201, 3)
+
+
+def test_a_compression_that_nobody_knows_is_no_matter_of_a_tile(tmp_path):
+    write_svs(tmp_path / "a.svs", scene(), compression="zlib")
+    set_compression(tmp_path / "a.svs", 52479)
+    with (
+        open_raster(tmp_path / "a.svs") as raster,
+        pytest.raises(ImageError, match=r"a\.svs: the TIFF cannot be decoded: 52479") as error,
+    ):
+        raster.read((0, 0, 5, 5))
+    assert not isinstance(error.value, UnreadableTileError)
 
 
 def test_a_file_without_its_directories(tmp_path):

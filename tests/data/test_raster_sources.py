@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -18,7 +19,7 @@ from halfpixel.data.images.raster import segments
 from halfpixel.data.images.raster.opening import open_raster
 from halfpixel.data.images.raster.raster import RasterSource
 from halfpixel.data.images.rgb8 import read_image
-from halfpixel.errors import ArgumentError
+from halfpixel.errors import ArgumentError, ImageError
 
 WHOLE = (0, 0, SIZE_HW[1], SIZE_HW[0])
 
@@ -114,6 +115,25 @@ def test_only_the_bytes_of_a_window_are_read(tmp_path):
             counted.clear()
             raster.read((20, 100, 40, 110))
             assert 0 < sum(counted) <= most
+
+
+def test_an_image_larger_than_any_that_is_read_whole(tmp_path):
+    path, side = tmp_path / "a.tif", 25_000  # nearly all of which is a hole in the file
+    array = tifffile.memmap(path, shape=(side, side), dtype=np.uint8, photometric="minisblack")
+    array[20_000:20_010, 24_000:24_020] = 9
+    array.flush()
+    del array
+    with pytest.raises(ImageError, match="HALFPIXEL_MAX_PIXELS=625000000"):
+        read_image(path)
+    tracemalloc.start()
+    try:
+        with open_raster(path) as raster:
+            found = raster.read((23_990, 19_990, 24_290, 20_290))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.sum() == 9 * 10 * 20 == found[10:20, 10:30].sum()
+    assert peak < 300 * side + (1 << 20)  # the rows of the window, and little else
 
 
 def test_a_source_holds_no_file_and_opens_elsewhere(tmp_path):

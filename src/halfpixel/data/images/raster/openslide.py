@@ -17,6 +17,7 @@ from halfpixel.data.images.opacity import lay_on_white
 from halfpixel.data.images.planes import COLOURS, Alpha, Stack, take_channels
 from halfpixel.data.images.raster.levels import Level, downsample
 from halfpixel.data.images.raster.windows import Window, whole
+from halfpixel.data.images.tiff_metadata import OPTICAL_UM
 from halfpixel.errors import ImageError, MissingDependencyError, UnreadableTileError, reason
 from halfpixel.optional import load_extra
 
@@ -55,11 +56,14 @@ class Slide:
     @property
     def pixel_size_xy_um(self) -> tuple[float, float] | None:
         """Width and height of a pixel of the largest level, where the slide says it."""
+        properties = self._slide.properties
         try:
-            width, height = (float(self._slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+            width, height = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
         except (KeyError, ValueError):
             return None
-        return width, height
+        least, most = OPTICAL_UM  # which a resolution for printing, as any TIFF may have it, is beyond
+        is_any = properties.get("openslide.vendor") == "generic-tiff"
+        return None if is_any and not (least <= width <= most and least <= height <= most) else (width, height)
 
     def window(self, window_xyxy: Window, level: int) -> Values:
         """A part of a level, `[h, w, 3]`; what was not scanned is white.

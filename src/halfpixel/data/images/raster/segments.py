@@ -14,7 +14,7 @@ import tifffile
 from halfpixel.data.images.container import check_area
 from halfpixel.data.images.contrast import Values
 from halfpixel.data.images.raster.windows import Window
-from halfpixel.errors import UnreadableTileError, reason
+from halfpixel.errors import ImageError, UnreadableTileError, reason
 
 KEPT_BYTES = 1 << 26
 """Decoded strips, on which windows side by side lie, and large tiles are kept up to this size."""
@@ -51,12 +51,13 @@ class Segments:
 
         Raises:
             UnreadableTileError: a tile or strip is damaged, or lies beyond the end of the file.
-            ImageError: the tiles or strips are too large to be decoded.
+            ImageError: the tiles or strips are too large to be decoded, or all of them in a way that is not known.
         """
         keyframe, (x0, y0, x1, y1) = _keyframe(page), window_xyxy
         grid = _Grid.of(page)
         if not _is_plain(keyframe):
             check_area(grid.width, grid.height)
+            _check_codec(keyframe)
         n_samples, depth, _, _, n_together = keyframe.shaped
         dtype = np.dtype(keyframe.dtype).newbyteorder("=")
         result = np.empty((n_samples, depth, y1 - y0, x1 - x0, n_together), dtype)
@@ -181,6 +182,14 @@ def _keyframe(page: Page) -> tifffile.TiffPage:
     keyframe = page.keyframe
     assert keyframe is not None
     return keyframe
+
+
+def _check_codec(keyframe: tifffile.TiffPage) -> None:
+    """Refuse what no tile of the page could be decoded from."""
+    try:
+        keyframe.decode(None, 0)
+    except Exception as error:  # tifffile raises what it likes
+        raise ImageError(f"the TIFF cannot be decoded: {reason(error)}") from error
 
 
 def _is_plain(keyframe: tifffile.TiffPage) -> bool:
