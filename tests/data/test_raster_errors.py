@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from pyramids import SIZE_HW, scene, set_compression, write_svs
 
 from halfpixel.data.images.raster.opening import open_raster
@@ -91,6 +92,15 @@ def test_files_of_no_known_kind(tmp_path, content, cause):
         open_raster(tmp_path / "a.svs", reader="tifffile")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp"])
+def test_ordinary_images_that_are_cut_short(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(scene()).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(ImageError, match=rf"a\.{suffix}: "):
+        open_raster(path)
+
+
 @pytest.mark.parametrize("name", ["a.mrxs", "a.vms", "a.dcm", "a.czi", "a.scn", "a.bif"])
 def test_what_only_openslide_reads(tmp_path, monkeypatch, name):
     if name in ("a.mrxs", "a.vms"):
@@ -159,7 +169,8 @@ def test_too_much_at_once(tmp_path, monkeypatch):
 def test_sizes_that_no_pixel_has(tmp_path, mpp):
     write_svs(tmp_path / "a.svs", scene(), mpp=mpp)
     if mpp == "0.0":
-        assert open_raster(tmp_path / "a.svs").pixel_size_xy_um is None
+        with open_raster(tmp_path / "a.svs") as raster:
+            assert raster.pixel_size_xy_um is None
         return
     with pytest.raises(ImageError, match=r"a\.svs: a pixel is said to be .* micrometres.*`pixel_size_um`"):
         open_raster(tmp_path / "a.svs")

@@ -73,7 +73,7 @@ def open_raster(
         sides = source.pixel_size_um
         size_xy_um = (sides, sides) if sides is not None else _credible_size(stack, is_slide)
         fingerprint = partial(_fingerprint, source.where, identity)
-        return Raster(source, stack, k, size_xy_um, fingerprint, resources.pop_all())
+        return Raster(source, stack, k, size_xy_um, fingerprint, resources)
 
 
 def _checked(source: RasterSource) -> RasterSource:

@@ -82,7 +82,6 @@ class Raster:
         self.stack = stack
         self._plane = plane
         self.pixel_size_xy_um = pixel_size_xy_um
-        self._resources = resources
         self._fingerprint = fingerprint
         self._is_closed = False
         if stack.read_window is not None:
@@ -98,6 +97,7 @@ class Raster:
         self.dtype = stack.dtype
         self.georeference: Georeference | None = stack.georeference if stack.orientation == 1 else None
         self.outside = _outside(stack)
+        self._resources = resources.pop_all()  # last, as what fails before is for the caller to close
 
     @property
     def size_hw(self) -> tuple[int, int]:
