@@ -48,17 +48,6 @@ def write_svs(path: Path, image: Image, mpp: str = "0.4990", **options: Any) -> 
     return levels
 
 
-def write_subifds(path: Path, image: Image, **options: Any) -> list[Image]:
-    """A pyramid whose levels of 2 and 4 are in sub-directories, as of OME-TIFF and of tifffile."""
-    levels = [image, reduced(image, 2), reduced(image, 4)]
-    with tifffile.TiffWriter(path, ome=options.pop("ome", False), bigtiff=options.pop("bigtiff", False)) as writer:
-        metadata = options.pop("metadata", {})
-        writer.write(image, subifds=2, metadata=metadata, **options)
-        for level in levels[1:]:
-            writer.write(level, subfiletype=1, metadata=None, **options)
-    return levels
-
-
 def write_directories(path: Path, image: Image, factors: tuple[int, ...] = (2, 4), **options: Any) -> list[Image]:
     """A pyramid whose levels follow each other, as of GDAL and libvips."""
     levels = [image, *(reduced(image, factor) for factor in factors)]
