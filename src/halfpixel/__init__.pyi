@@ -7,6 +7,8 @@ from .data.dataset import Sample as Sample
 from .data.formats.coco import read_coco as read_coco
 from .data.formats.detect import read_dataset as read_dataset
 from .data.images.picture import read_pictures as read_pictures
+from .data.images.raster.opening import open_raster as open_raster
+from .data.images.raster.raster import Raster as Raster
 from .data.images.rgb8 import read_image as read_image
 from .engine.load import from_torchvision as from_torchvision
 from .engine.load import load as load

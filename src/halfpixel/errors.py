@@ -4,6 +4,7 @@
     ├── InputError (also a ValueError)      what the user gave is not usable
     │   ├── ArgumentError                   a value passed in code or on the command line
     │   ├── ImageError                      an image file or array
+    │   │   └── UnreadableTileError         a part of one; the rest of it can be read
     │   ├── AnnotationError                 an annotation file or a data-set folder
     │   └── ModelFileError                  a model file or foreign weights
     ├── DownloadError (also an OSError)     the network or a checksum let us down
@@ -32,6 +33,10 @@ class ArgumentError(InputError):
 
 class ImageError(InputError):
     """An image file or array cannot be used."""
+
+
+class UnreadableTileError(ImageError):
+    """A tile or strip of an image is damaged or lies beyond the end of its file; other parts may be whole."""
 
 
 class AnnotationError(InputError):

@@ -18,6 +18,7 @@ import torch
 from halfpixel.data.checks.dataset_check import check_dataset
 from halfpixel.data.formats.detect import read_dataset
 from halfpixel.data.images.picture import Reading, read_pictures
+from halfpixel.data.images.raster.opening import open_raster
 from halfpixel.data.images.rgb8 import count_frames, read_image
 from halfpixel.engine.load import load
 from halfpixel.errors import HalfpixelError
@@ -29,14 +30,33 @@ PLANES = 3
 
 
 def read_an_image(path: Path) -> None:
-    """All three ways to read it."""
-    read_image(path)
-    count_frames(path)
+    """All ways to read it; what one of them refuses the next may take."""
+    refused: list[HalfpixelError] = []
+    for read in (read_image, count_frames, read_planes, read_windows):
+        try:
+            read(path)
+        except HalfpixelError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
+def read_planes(path: Path) -> None:
+    """The first ones."""
     for k, picture in enumerate(read_pictures(path, Reading(planes="all"))):
         assert picture.rgb.dtype == "uint8"
         assert picture.rgb.ndim == picture.channels.ndim == 3
         if k + 1 == PLANES:
             break
+
+
+def read_windows(path: Path) -> None:
+    """At every level, inside and over an edge."""
+    with open_raster(path) as raster:
+        assert len(raster.fingerprint) == 64
+        for level in range(len(raster.levels)):
+            for window in ((1, 1, 9, 7), (-3, -2, 40, 30)):
+                assert raster.read(window, level).dtype == raster.dtype
 
 
 def read_annotations(path: Path) -> None:

@@ -95,7 +95,12 @@ def _with_tifffile(grey: npt.NDArray[Any], colour: npt.NDArray[Any], deep: npt.N
         tifffile.imwrite(file, array, **options)
         return file.getvalue()
 
+    pyramid = io.BytesIO()
+    with tifffile.TiffWriter(pyramid) as writer:
+        for k, level in enumerate([np.tile(colour, (2, 2, 1)), colour]):
+            writer.write(level, tile=(16, 16), subfiletype=k, photometric="rgb", compression="lzw", metadata=None)
     return {
+        "pyramid.tif": pyramid.getvalue(),
         "plain.tif": saved(deep, photometric="minisblack"),
         "lzw.tif": saved(colour, photometric="rgb", compression="lzw", predictor=True),
         "tiles.tif": saved(np.tile(grey, (2, 2)), tile=(16, 16), compression="deflate", bigtiff=True),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ from PIL import (
 
 from halfpixel.data.images.embedded import embedded_picture, is_json_object
 from halfpixel.data.images.png_chunks import read_exif
-from halfpixel.errors import ArgumentError, ImageError
+from halfpixel.errors import ArgumentError, ImageError, MissingDependencyError
 from halfpixel.files import open_regular
 
 MAX_PIXELS = 500_000_000
@@ -50,35 +51,51 @@ PLUGINS: tuple[tuple[re.Pattern[bytes], Callable[[BinaryIO], ImageFile.ImageFile
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
+Opener = Callable[[], BinaryIO]
+"""What opens a file that is not on a drive, each time anew: `functools.partial(file_system.open, "bucket/a.svs")`."""
+
+
 @contextmanager
-def open_image(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
+def open_image(where: Path | Opener) -> Iterator[tuple[BinaryIO, bytes]]:
     """Open an image file and look at its first bytes; every failure inside becomes an `ImageError` naming the file.
 
     Of a JSON file with a picture in it, as LabelMe writes them, that is opened.
     """
-    try:
-        with open_regular(path) as file:
-            magic = file.read(16)
-            if is_json_object(magic):
-                file.seek(0)
-                file = embedded_picture(file)
-                magic = file.read(16)
-            if not magic:
-                raise ImageError("the file is empty")
+    with errors_naming(name_of(where)), open_regular(where) if isinstance(where, Path) else where() as file:
+        magic = file.read(16)
+        if is_json_object(magic):
             file.seek(0)
-            yield file, magic
-    except ArgumentError:
+            file = embedded_picture(file)
+            magic = file.read(16)
+        if not magic:
+            raise ImageError("the file is empty")
+        file.seek(0)
+        yield file, magic
+
+
+def name_of(where: Path | Opener) -> str:
+    """What errors call a file: its path, or what is given to what opens it."""
+    arguments = where.args if isinstance(where, partial) else ()
+    return ", ".join(str(one) for one in arguments) or str(where)
+
+
+@contextmanager
+def errors_naming(name: str) -> Iterator[None]:
+    """Every failure inside becomes an `ImageError` that begins with a name; what is no fault of the file stays."""
+    try:
+        yield
+    except (ArgumentError, MissingDependencyError):
         raise
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
     except OSError as error:
         # the system's errors have an errno; Pillow raises bare ones about the contents
         cause = error.strerror if error.errno else f"the image is damaged and cannot be decoded ({_one_line(error)})"
-        raise ImageError(f"{path}: {cause}") from error
+        raise ImageError(f"{name}: {cause}") from error
     except MemoryError as error:
-        raise ImageError(f"{path}: too large for the memory") from error
+        raise ImageError(f"{name}: too large for the memory") from error
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise ImageError(f"{path}: the image is damaged and cannot be decoded ({_one_line(error)})") from error
+        raise ImageError(f"{name}: the image is damaged and cannot be decoded ({_one_line(error)})") from error
 
 
 def _one_line(error: Exception) -> str:

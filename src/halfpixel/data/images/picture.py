@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import tifffile
 
-from halfpixel.data.images.container import TIFF_MAGIC, TURNED, open_image, open_with_pillow, orient
+from halfpixel.data.images.container import TIFF_MAGIC, TURNED, Opener, open_image, open_with_pillow, orient
 from halfpixel.data.images.contrast import Rgb8, Values
 from halfpixel.data.images.display import display
 from halfpixel.data.images.planes import Alpha, Stack, find_channel, pillow_stack, take_channels
@@ -146,13 +146,13 @@ def middle_rgb(path: Path, reading: Reading) -> Rgb8:
 
 
 @contextmanager
-def open_stacks(path: Path) -> Iterator[list[Stack]]:
+def open_stacks(where: Path | Opener) -> Iterator[list[Stack]]:
     """The images of a file, mostly one, to be decoded while it is open.
 
     Raises:
         ImageError: the file is missing, empty, cut short or not an image of a known kind; also for what fails inside.
     """
-    with open_image(path) as (file, magic):
+    with open_image(where) as (file, magic):
         if TIFF_MAGIC.match(magic):
             check_directories(file)
             # of an image in several files each is read by itself: a folder of them holds every plane once

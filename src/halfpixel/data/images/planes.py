@@ -14,6 +14,9 @@ from PIL import Image, ImageFile
 from halfpixel.data.images.container import check_area, decoder_cost, exif_orientation
 from halfpixel.data.images.contrast import Contrast, Values, fixed_contrast
 from halfpixel.data.images.png_chunks import bits_and_kind, check_checksums
+from halfpixel.data.images.raster.georeference import Georeference
+from halfpixel.data.images.raster.levels import Level
+from halfpixel.data.images.raster.windows import Window
 from halfpixel.errors import ImageError
 
 COLOURS = ("red", "green", "blue")
@@ -26,7 +29,7 @@ class Stack:
     """One image of a file, of one plane or many, not yet decoded.
 
     Attributes:
-        size_hw: height and width as they are stored.
+        levels: the sizes at which the file holds it, the largest first, height and width as they are stored.
         orientation: the EXIF tag; `read` does not apply it.
         planes: what each plane is called, in the order of the file.
         channel_names: without opacity.
@@ -37,9 +40,12 @@ class Stack:
         white_is_zero: small values are bright.
         pixel_size_xy_um: along the stored rows and columns.
         no_data: the value of pixels that are outside of the picture, where the file has one.
+        read_window: as `read`, of a window at a level alone; None where a plane is decoded as a whole or not at all.
+        has_opacity: `read_window` gives opacity.
+        georeference: where on the Earth the largest level lies, as it is stored.
     """
 
-    size_hw: tuple[int, int]
+    levels: tuple[Level, ...]
     orientation: int
     planes: Sequence[str]
     channel_names: tuple[str, ...]
@@ -50,6 +56,14 @@ class Stack:
     white_is_zero: bool = False
     pixel_size_xy_um: tuple[float, float] | None = None
     no_data: float | None = None
+    read_window: Callable[[int, Sequence[int], Window, int], tuple[Values, Alpha]] | None = None
+    has_opacity: bool = False
+    georeference: Georeference | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width as they are stored."""
+        return self.levels[0].size_hw
 
 
 def name_channels(n: int, is_colour: bool) -> tuple[str, ...]:
@@ -90,7 +104,7 @@ def pillow_stack(image: ImageFile.ImageFile, file: BinaryIO) -> Stack:
         return take_channels(pixels, channels), pixels[..., -1:] if has_alpha else None
 
     return Stack(
-        size_hw=(image.height, image.width),
+        levels=(Level((image.height, image.width), 1),),
         orientation=orientation,
         planes=[plane_name("t", k, n) for k in range(n)] if n > 1 else [""],
         channel_names=name_channels(1 if is_grey else 3, is_colour=True),
@@ -98,6 +112,36 @@ def pillow_stack(image: ImageFile.ImageFile, file: BinaryIO) -> Stack:
         contrast=None if is_deep else fixed_contrast(np.dtype(np.uint8)),
         read=read,
         dtype=np.dtype(np.uint16 if is_deep else np.uint8),
+    )
+
+
+def array_stack(array: Values) -> Stack:
+    """An array in memory `[h, w]` or `[h, w, channels]`; three channels are red, green and blue, a fourth is opacity.
+
+    Raises:
+        ImageError: another shape or type, or nothing in it.
+    """
+    values = array[..., None] if array.ndim == 2 else array
+    if values.ndim != 3 or values.size == 0:
+        raise ImageError("expected an array [h, w] or [h, w, channels] with pixels in it")
+    if array.dtype.kind not in "buif":
+        raise ImageError("expected bool, integer or float pixels")
+    n = values.shape[2]
+    is_colour = n in (3, 4)
+    colours, alpha = (values[..., :3], values[..., 3:] if n == 4 else None) if is_colour else (values, None)
+
+    def read(plane: int, channels: Sequence[int]) -> tuple[Values, Alpha]:
+        return take_channels(colours, channels), alpha
+
+    return Stack(
+        levels=(Level((values.shape[0], values.shape[1]), 1),),
+        orientation=1,
+        planes=[""],
+        channel_names=name_channels(colours.shape[2], is_colour),
+        is_colour=is_colour,
+        contrast=fixed_contrast(array.dtype),
+        read=read,
+        dtype=array.dtype,
     )
 
 

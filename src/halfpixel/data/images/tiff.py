@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-from PIL import Image
 
-from halfpixel.data.images.container import check_area, max_pixels
-from halfpixel.data.images.contrast import Contrast, Rgb8, Values, fixed_contrast
+from halfpixel.data.images.contrast import Contrast, Rgb8, fixed_contrast
 from halfpixel.data.images.ome import Element, ome_images, own_planes
-from halfpixel.data.images.opacity import straight_colours
-from halfpixel.data.images.planes import Alpha, Stack, name_channels, plane_name, take_channels
+from halfpixel.data.images.planes import Stack, name_channels, plane_name
+from halfpixel.data.images.raster.georeference import read_georeference
+from halfpixel.data.images.raster.levels import Level, downsample
+from halfpixel.data.images.raster.segments import Segments
 from halfpixel.data.images.tiff_metadata import read_channel_names, read_no_data, read_pixel_size_um
+from halfpixel.data.images.tiff_pixels import PHOTOMETRIC, TiffPixels
 from halfpixel.errors import ImageError
-
-PHOTOMETRIC = tifffile.PHOTOMETRIC
-JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.ALT_JPEG)
 
 BESIDE_SLIDES = {"label", "macro", "map", "thumbnail"}
 BESIDE_OME_SLIDES = {"label image", "macro image"}
@@ -33,6 +30,13 @@ UNNAMED_AXES = "IQ"
 """tifffile's letters for planes of which nothing is known; here they are pages, `p`."""
 
 
+class _Image(NamedTuple):
+    """An image of a TIFF: itself and smaller ones of it, and what OME metadata says of them."""
+
+    levels: list[tifffile.TiffPageSeries]
+    ome: Element | None
+
+
 def tiff_stacks(tiff: tifffile.TiffFile) -> list[Stack]:
     """The images of a TIFF, each with its planes.
 
@@ -41,17 +45,41 @@ def tiff_stacks(tiff: tifffile.TiffFile) -> list[Stack]:
     """
     if not tiff.series:
         raise ImageError("the TIFF holds no image, or is cut short")
-    images = [
-        (series, pixels)
-        for series, pixels in zip(tiff.series, ome_images(tiff), strict=True)
+    found = [
+        _Image([series], ome)
+        for series, ome in zip(tiff.series, ome_images(tiff), strict=True)
         if {"Y", "X"} <= set(series.axes)
     ]
-    if not images:
+    if not found:
         raise ImageError(f"a TIFF with the axes {tiff.series[0].axes} is not an image")
-    counted = [one for one in images if not _belongs_to_slide(tiff, one[0])]
-    images = counted or images
-    n = len(images)
-    return [_tiff_stack(tiff, *image, plane_name("s", k, n) if n > 1 else "") for k, image in enumerate(images)]
+    counted = [one for one in found if not _belongs_to_slide(tiff, one.levels[0])]
+    images = _with_levels(counted or found)
+    n, segments = len(images), Segments(tiff.filehandle)
+    return [_tiff_stack(tiff, one, plane_name("s", k, n) if n > 1 else "", segments) for k, one in enumerate(images)]
+
+
+def _with_levels(images: Sequence[_Image]) -> list[_Image]:
+    """Images with their smaller levels; those that say that they are reduced ones of the image before go to it."""
+    result: list[_Image] = []
+    for image in images:
+        (series,) = image.levels
+        if result and series.keyframe.is_reduced and _downsample(result[-1].levels[0], series):
+            result[-1].levels.append(series)
+        else:
+            smaller = [one for one in series.levels[1:] if _downsample(series, one)]
+            result.append(_Image([series, *smaller], image.ome))
+    for image in result:
+        image.levels.sort(key=lambda level: -level.keyframe.imagewidth)
+    return result
+
+
+def _downsample(series: tifffile.TiffPageSeries, other: tifffile.TiffPageSeries) -> float | None:
+    """By how much another series was reduced; None where it is not the same image, made smaller."""
+    if other is series or (other.axes, other.dtype) != (series.axes, series.dtype):
+        return 1.0 if other is series else None
+    sizes = [dict(zip(one.axes, one.shape, strict=True)) for one in (series, other)]
+    (height, width), (other_height, other_width) = ((size.pop("Y"), size.pop("X")) for size in sizes)
+    return downsample((height, width), (other_height, other_width)) if sizes[0] == sizes[1] else None
 
 
 def _belongs_to_slide(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
@@ -60,60 +88,45 @@ def _belongs_to_slide(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) 
     return name in BESIDE_OME_SLIDES if tiff.is_ome else name in BESIDE_SLIDES
 
 
-def _tiff_stack(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, ome: Element | None, prefix: str) -> Stack:
-    page, axes, shape = series.keyframe, series.axes, series.shape
-    if own := own_planes(tiff, ome):
-        axes, shape = own.axes + "YX", (*own.shape, *shape[-2:])
+def _tiff_stack(tiff: tifffile.TiffFile, image: _Image, prefix: str, segments: Segments) -> Stack:
+    series, ome = image.levels[0], image.ome
+    page, own = series.keyframe, own_planes(tiff, ome)
+    axes, shapes = series.axes, [level.shape for level in image.levels]
+    if own:
+        axes, shapes = own.axes + "YX", [(*own.shape, *shape[-2:]) for shape in shapes]
     # channels of colours, such as several stained slides in one file, count as planes
     channel_axis = "S" if "S" in axes else "C"
-    plane_axes = [k for k, axis in enumerate(axes) if axis not in "YX" + channel_axis]
-    n_stored = shape[axes.index(channel_axis)] if channel_axis in axes else 1
-    planes = _name_planes([axes[k] for k in plane_axes], [shape[k] for k in plane_axes], prefix)
+    n_stored = shapes[0][axes.index(channel_axis)] if channel_axis in axes else 1
     palette = _palette(page) if page.photometric == PHOTOMETRIC.PALETTE and n_stored == 1 else None
     slope = _slope(palette) if palette is not None and tiff.is_imagej else 0
     if slope:  # a table to look at the values with, which do not change by it
         palette = None
-    through_pillow = _pillow_mode(page)
-    is_converted = palette is not None or through_pillow is not None
-    is_colour = is_converted or (page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and n_stored >= 3)
     n_opaque = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     has_alpha = channel_axis == "S" and n_stored == n_opaque + 1 and page.extrasamples[:1] in ((1,), (2,))
+    pixels = TiffPixels(image.levels, axes, shapes, channel_axis, palette, has_alpha, segments)
+    planes = _name_planes([axes[k] for k in pixels.plane_axes], [shapes[0][k] for k in pixels.plane_axes], prefix)
+    is_converted = pixels.is_converted
+    is_colour = is_converted or (n_opaque == 3 and n_stored >= 3)
     n_channels = 3 if is_converted else n_stored - has_alpha
-
-    def read(plane: int, channels: Sequence[int]) -> tuple[Values, Alpha]:
-        steps = np.unravel_index(plane, [shape[k] for k in plane_axes])
-        where = {axis: int(step) for axis, step in zip(plane_axes, steps, strict=True)}
-        if palette is not None:
-            indices = _read_plane(series, axes, shape, where, channel_axis, [0])[..., 0]
-            return take_channels(palette[indices], channels), None
-        if through_pillow is not None:
-            pixels = _read_plane(series, axes, shape, where, channel_axis, range(n_stored))
-            return take_channels(_convert_with_pillow(pixels, through_pillow), channels), None
-        if has_alpha:
-            pixels = _read_plane(series, axes, shape, where, channel_axis, range(n_stored))
-            colours, alpha = pixels[..., :n_channels], pixels[..., n_channels:]
-            if page.extrasamples[0] == tifffile.EXTRASAMPLE.ASSOCALPHA:
-                colours = straight_colours(colours, alpha)
-            return take_channels(colours, channels), alpha
-        return _read_plane(series, axes, shape, where, channel_axis, channels), None
-
     names = None if is_colour else read_channel_names(tiff, ome, own, n_channels, len(planes))
     defaults = name_channels(n_channels, is_colour)
-    size = dict(zip(axes, shape, strict=True))
     orientation = page.tags.valueof("Orientation")
     dtype = np.dtype(np.uint8) if is_converted else series.dtype.newbyteorder("=")
     return Stack(
-        size_hw=(size["Y"], size["X"]),
+        levels=tuple(Level(pixels.size_hw(k), _downsample(series, one) or 1) for k, one in enumerate(image.levels)),
         orientation=1 if orientation is None else int(orientation),
         planes=planes,
         channel_names=tuple(name or default for name, default in zip(names or defaults, defaults, strict=True)),
         is_colour=is_colour,
         contrast=_contrast(page, dtype, is_converted),
-        read=read,
+        read=pixels.read,
         dtype=dtype,
         white_is_zero=page.photometric == PHOTOMETRIC.MINISWHITE or slope < 0,
         pixel_size_xy_um=read_pixel_size_um(tiff, page, ome),
         no_data=None if is_converted else read_no_data(page),
+        has_opacity=has_alpha and not is_converted,
+        read_window=pixels.read,
+        georeference=read_georeference(page),
     )
 
 
@@ -146,77 +159,3 @@ def _name_planes(axes: Sequence[str], sizes: Sequence[int], prefix: str) -> list
 def _contrast(page: tifffile.TiffPage, dtype: np.dtype[Any], is_converted: bool) -> Contrast | None:
     bits = page.bitspersample
     return fixed_contrast(dtype, bits if isinstance(bits, int) and not is_converted else None)
-
-
-def _pillow_mode(page: tifffile.TiffPage) -> str | None:
-    """The Pillow mode of colours that Pillow has to convert to RGB."""
-    if page.photometric == PHOTOMETRIC.SEPARATED:
-        return "CMYK"
-    # JPEG comes out of its codec as RGB
-    return "YCbCr" if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG else None
-
-
-def _convert_with_pillow(plane: Values, mode: str) -> Rgb8:
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    if plane.dtype != np.uint8 or plane.shape[2] < channels:
-        raise ImageError(f"a {mode} TIFF of {plane.shape[2]} channels of {plane.dtype} cannot be read, only 8-bit ones")
-    height, width = plane.shape[:2]
-    image = Image.frombytes(mode, (width, height), np.ascontiguousarray(plane[..., :channels]).tobytes())
-    return np.asarray(image.convert("RGB"))
-
-
-def _read_plane(
-    series: tifffile.TiffPageSeries,
-    axes: str,
-    shape: Sequence[int],
-    where: dict[int, int],
-    channel_axis: str,
-    channels: Sequence[int],
-) -> Values:
-    """Some channels of one plane, `[h, w, channels]`; only their pages are decoded.
-
-    Args:
-        series: an image of a TIFF.
-        axes: what its pages and pixels are, in letters.
-        shape: how many of each.
-        where: for each axis that is neither height nor width nor channel, which of its planes.
-        channel_axis: its letter.
-        channels: indices along it.
-    """
-    _check_size(series, len(channels))
-    page = series.keyframe
-    index = tuple(where[k] if k in where else slice(None) for k in range(len(axes)))
-    kept = "".join(axis for k, axis in enumerate(axes) if k not in where)
-    n_leading = len(axes) - len(page.shape)
-    leading = shape[:n_leading]
-    if len(series.pages) == math.prod(leading):
-        numbers = np.arange(math.prod(leading)).reshape(leading)[index[:n_leading]]
-        if channel_axis in axes[:n_leading]:
-            chosen = [_decode(series.pages[int(numbers[k])])[index[n_leading:]] for k in channels]
-            array, channels = np.stack(chosen), range(len(channels))
-        else:
-            array = _decode(series.pages[int(numbers)])[index[n_leading:]]
-    else:  # one page describes the whole uncompressed stack
-        array = series.asarray(out="memmap").reshape(shape)[index]
-    if channel_axis not in kept:
-        array, kept = array[..., None], kept + channel_axis
-    array = take_channels(array.transpose([kept.index(axis) for axis in "YX" + channel_axis]), channels)
-    return np.array(array, array.dtype.newbyteorder("=")) if isinstance(array, np.memmap) else array
-
-
-def _check_size(series: tifffile.TiffPageSeries, n_channels: int) -> None:
-    size = dict(zip(series.axes, series.shape, strict=True))
-    check_area(size["X"], size["Y"])
-    n_decoded = 0 if series.is_truncated else math.prod(series.keyframe.shape)
-    n = max(n_decoded, size["X"] * size["Y"] * n_channels)
-    if n > 4 * max_pixels():  # hundreds of samples or channels, or a volume
-        raise ImageError(f"one plane of the TIFF has {n} values, too many to be read")
-
-
-def _decode(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> Values:
-    if page is None:
-        raise ImageError("the TIFF lacks some of the planes that it promises")
-    size = page.parent.filehandle.size
-    if any(start + n > size for start, n in zip(page.dataoffsets, page.databytecounts, strict=True)):
-        raise ImageError(f"the TIFF is cut short: its pixels go on after the last of its {size} bytes")
-    return np.asarray(page.asarray())

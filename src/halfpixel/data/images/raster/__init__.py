@@ -1,0 +1,1 @@
+"""Images that fit no memory: their levels, and windows of them."""
