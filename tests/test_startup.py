@@ -22,7 +22,7 @@ HELP = """
 import contextlib, io, sys
 from halfpixel.cli import main
 heavy = set(sys.argv[1:])
-verbs = "predict count evaluate compare sweep calibrate train models export bench"
+verbs = "predict count track evaluate compare sweep calibrate train models export bench"
 for verb in ([], *([one] for one in verbs.split()), ["data", "check"], ["data", "convert"]):
     sys.argv = ["halfpixel", *verb, "--help"]
     code, printed = 0, io.StringIO()

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.structures.instances import Instances
-from halfpixel.viz.palette import Colours, neighbour_colours, shade
+from halfpixel.viz.palette import Colours, neighbour_colours, numbered_colours, shade
 
 Picture = npt.NDArray[np.uint8]
 """`[h, w, 3]` sRGB, 0..255."""
@@ -41,7 +41,8 @@ def draw_overlay(
     Outlines have a dark hairline on their outer side, so they read on dark and on bright images, and two objects
     that touch keep two lines. Large objects are drawn first, so that what lies on them stays visible. Class and
     score are written inside an object where they fit; with one class the score alone, where at least a third of
-    the objects have room; no score when all are 1 (annotations).
+    the objects have room; no score when all are 1 (annotations). An object of a film has its track's colour on every
+    frame, and its track's number instead of the score.
 
     Args:
         image: `[h, w, 3]` uint8.
@@ -52,7 +53,7 @@ def draw_overlay(
         fill: opacity of the fill, 0..1 (boxes get a quarter of it).
         labels: write classes and scores.
         caption: a line of text in a bar below the image, for example `count_caption(objects)`.
-        colours: `[n, 3]` uint8, to choose them yourself. Default: `palette.neighbour_colours`.
+        colours: `[n, 3]` uint8, to choose them yourself. Default: `colours_of(objects)`.
         brighten: scale a dark image (99.9th percentile below half of white) up to white first. The factor is the
             same everywhere; only the picture changes.
 
@@ -67,7 +68,7 @@ def draw_overlay(
     zoom = zoom or default_zoom(objects.size_hw)
     line_px = line_px or _default_line_px(objects, zoom)
     if colours is None:
-        colours = neighbour_colours(objects.boxes_xyxy.double().numpy())
+        colours = colours_of(objects)
     canvas = _enlarged(_brightened(image) if brighten else image, zoom)
     masks = objects.masks
     areas = _box_areas(objects) if masks is None else masks.areas_px()
@@ -83,6 +84,13 @@ def draw_overlay(
     if caption:
         picture = _with_caption(picture, caption)
     return np.array(picture)
+
+
+def colours_of(objects: Instances) -> Colours:
+    """`[n, 3]`: its track's colour for an object of a film, else colours that tell neighbours apart."""
+    if objects.track_ids is not None:
+        return numbered_colours(objects.track_ids.numpy())
+    return neighbour_colours(objects.boxes_xyxy.double().numpy())
 
 
 def default_zoom(size_hw: tuple[int, int]) -> int:
@@ -278,11 +286,16 @@ def _letter_px(size_wh: tuple[int, int]) -> int:
 
 def _texts(objects: Instances, k: int) -> list[str]:
     """What to write, the longest first."""
-    score = "" if bool((objects.scores == 1).all()) else f"{float(objects.scores[k]):.2f}"
+    if objects.track_ids is not None:
+        about = str(int(objects.track_ids[k]))
+    else:
+        about = "" if bool((objects.scores == 1).all()) else f"{float(objects.scores[k]):.2f}"
     if len(objects.class_names) == 1:
-        return [score] if score else []
+        return [about] if about else []
     name = objects.class_names[int(objects.labels[k])]
-    return [f"{name} {score}", name] if score else [name]
+    if objects.track_ids is not None:
+        return [f"{name} {about}", about]
+    return [f"{name} {about}", name] if about else [name]
 
 
 def _pixel_box(objects: Instances, k: int) -> tuple[int, int, int, int]:
