@@ -23,8 +23,8 @@ from halfpixel.structures.masks import CropMasks
 
 SIZE_HW = (80, 120)
 CROSSING = (
-    Planted(straight((20, 20), (5, 2))),
-    Planted(straight((100, 24), (-5, 2))),
+    Planted(straight((22, 20), (4, 2))),
+    Planted(straight((98, 26), (-4, 2))),
     Planted(straight((60, 70), (0, 0), missing=[0, 1, 2])),
 )
 MIDDLE = "60,80,60,0"

@@ -11,14 +11,13 @@ from halfpixel.outputs.image_result import ImageResult
 
 def write_overlay(out: Path, stem: str, result: ImageResult) -> None:
     """The objects drawn over the image; of a film also where they came from."""
-    from halfpixel.viz.overlay import colours_of, count_caption, default_zoom, draw_overlay
-    from halfpixel.viz.paths import draw_paths
+    from halfpixel.viz.overlay import count_caption, draw_overlay
+    from halfpixel.viz.ways import Ways
 
-    objects, frame = result.objects, result.frame
-    drawn = draw_overlay(result.picture.rgb, objects, caption=count_caption(objects))
+    frame, ways = result.frame, None
     if frame is not None:
-        lines = [(line.x1, line.y1, line.x2, line.y2) for line in frame.lines]
-        drawn = draw_paths(drawn, frame.paths, colours_of(objects), lines, default_zoom(objects.size_hw))
+        ways = Ways(frame.paths, [(line.x1, line.y1, line.x2, line.y2) for line in frame.lines])
+    drawn = draw_overlay(result.picture.rgb, result.objects, caption=count_caption(result.objects), ways=ways)
     write_with_folder(out / f"{stem}.png", png_bytes(drawn))
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.structures.instances import Instances
 from halfpixel.viz.palette import Colours, neighbour_colours, numbered_colours, shade
+from halfpixel.viz.ways import Ways, draw_ways
 
 Picture = npt.NDArray[np.uint8]
 """`[h, w, 3]` sRGB, 0..255."""
@@ -35,6 +36,7 @@ def draw_overlay(
     caption: str | None = None,
     colours: Colours | None = None,
     brighten: bool = True,
+    ways: Ways | None = None,
 ) -> Picture:
     """Draw every object in its own colour: a light fill and, inside its own mask, a crisp outline.
 
@@ -56,6 +58,7 @@ def draw_overlay(
         colours: `[n, 3]` uint8, to choose them yourself. Default: `colours_of(objects)`.
         brighten: scale a dark image (99.9th percentile below half of white) up to white first. The factor is the
             same everywhere; only the picture changes.
+        ways: where a film's objects came from, and the lines that count them.
 
     Returns:
         `[h * zoom, w * zoom, 3]` uint8, and higher by the bar where there is a caption.
@@ -79,6 +82,8 @@ def draw_overlay(
         shape = _mask_shape(placed[k][0], placed[k][1], zoom) if placed else _box_shape(objects, k, zoom)
         _paint(canvas, shape, colours[k], hairlines[k], line_px, fill if placed else fill / 4)
     picture = Image.fromarray(canvas)
+    if ways is not None:
+        draw_ways(picture, ways, colours, zoom)
     if labels:
         _write_labels(picture, objects, largest_first, colours, zoom, line_px)
     if caption:

@@ -1,49 +1,50 @@
-"""Where a film's objects came from, and the lines that count them, drawn over an overlay."""
+"""Where a film's objects came from, and the lines that count them, drawn over a picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from halfpixel.viz.overlay import Picture
 from halfpixel.viz.palette import Colours
-
-Path = npt.NDArray[np.float64]
-"""`[k, 2]` points (x, y) in pixels of the image."""
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def draw_paths(
-    overlay: Picture, paths: Sequence[Path], colours: Colours, lines: Sequence[tuple[float, ...]] = (), zoom: int = 1
-) -> Picture:
-    """Draw the way of each object in its colour, and counting lines in white with an arrow to their inner side.
+class Ways(NamedTuple):
+    """Where a film's objects came from, and what counts them.
+
+    Attributes:
+        paths: of each object `[k, 2]` points (x, y) in pixels of the image, the latest one last.
+        lines: x1, y1, x2, y2 each, likewise.
+    """
+
+    paths: Sequence[npt.NDArray[np.float64]]
+    lines: Sequence[tuple[float, float, float, float]] = ()
+
+
+def draw_ways(picture: Image.Image, ways: Ways, colours: Colours, zoom: int = 1) -> None:
+    """Draw each object's path in its colour, and the lines in white with an arrow to where it is `in`.
 
     Args:
-        overlay: `[h, w, 3]`, the image or an enlarged one with objects drawn in.
-        paths: of each object, the latest point last; fewer than two points are no way.
+        picture: the image or an enlarged one; it is changed.
+        ways: what to draw. A path of one point is none.
         colours: `[n, 3]`, of each object.
-        lines: x1, y1, x2, y2 each, in pixels of the image.
-        zoom: how many times the image's resolution `overlay` has.
-
-    Returns:
-        A picture of the same size.
+        zoom: how many times the image's resolution the picture has.
     """
-    picture = Image.fromarray(overlay)
     draw = ImageDraw.Draw(picture)
     thick = max(round(max(picture.size) / 500), 1)
-    for path, colour in zip(paths, colours.tolist(), strict=True):
+    for path, colour in zip(ways.paths, colours.tolist(), strict=True):
         if len(path) > 1:
             points = [(x * zoom, y * zoom) for x, y in path.tolist()]
             draw.line(points, BLACK, thick + 2, "curve")
             draw.line(points, tuple(colour), thick, "curve")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(ways.lines, start=1):
         _draw_line(draw, number, [value * zoom for value in line], thick)
-    return np.array(picture)
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, number: int, line: Sequence[float], thick: int) -> None:
