@@ -84,6 +84,12 @@ BAD = {
         "x.png --out new --force", "x.png --out new --pixel-size-um 90", "x.png --out new --channels 1,2,3,4",
         "x.png --out new --model none", "x.png --out new --first-pass none", "x.png --out full", "none.png --out new",
     ),
+    "track": (
+        "x.png --out file", "x.png --out full", "x.png --out new --threshold 7", "x.png --out new --save all",
+        "x.png --out new --line 1,2,3", "x.png --out new --line 1,2,1,2", "x.png --out new --min-iou 0",
+        "x.png --out new --max-gap -1", "x.png --out new --min-frames 0", "x.png --out new --model none",
+        "none.png --out new",
+    ),
     "count": (
         "x.png --threshold 7", "x.png --limit 0", "x.png --resume", "x.png --csv file", "x.png --csv full",
         "x.png --force", "x.png --model none", "none.png",

@@ -131,7 +131,7 @@ def _picture(path: Path, frame: Any, number: int, n: int, reading: Reading) -> P
     upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     channels = np.ascontiguousarray(upright[..., :1] if is_grey else upright)
     names = ("grey",) if is_grey else COLOURS
-    chosen = range(len(names))
+    chosen = list(range(len(names)))
     if reading.channels is not None:
         chosen = [find_channel(names, wanted) for wanted in reading.channels]
     rgb, remarks = display(take_channels(channels, chosen), (AS_IT_IS,) * len(chosen))
@@ -147,5 +147,5 @@ def _about_how_many(stream: Any) -> int:
     if stream.frames:
         return int(stream.frames)
     if stream.duration and stream.average_rate:
-        return max(round(stream.duration * stream.time_base * stream.average_rate), 2)
+        return max(int(stream.duration * stream.time_base * stream.average_rate), 2)
     return 2

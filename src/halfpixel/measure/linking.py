@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,11 +75,11 @@ class Followed:
         return len(self.track_ids)
 
     def __getitem__(self, rows: Indices) -> Followed:
-        chosen = {name: getattr(self, name)[rows] for name in ARRAYS}
+        chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
         return replace(self, masks=self.masks[torch.from_numpy(rows)], **chosen)
 
     def __add__(self, other: Followed) -> Followed:
-        joined = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ARRAYS}
+        joined: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ARRAYS}
         return replace(self, masks=CropMasks.concatenate([self.masks, other.masks]), **joined)
 
     def expected(self) -> CropMasks:

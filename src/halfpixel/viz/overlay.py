@@ -70,17 +70,11 @@ def draw_overlay(
     _check(image, objects, zoom, line_px, fill, colours)
     zoom = zoom or default_zoom(objects.size_hw)
     line_px = line_px or _default_line_px(objects, zoom)
-    if colours is None:
-        colours = colours_of(objects)
+    colours = colours_of(objects) if colours is None else colours
     canvas = _enlarged(_brightened(image) if brighten else image, zoom)
-    masks = objects.masks
-    areas = _box_areas(objects) if masks is None else masks.areas_px()
+    areas = _box_areas(objects) if objects.masks is None else objects.masks.areas_px()
     largest_first = torch.argsort(areas, descending=True, stable=True).tolist()
-    placed = [] if masks is None else list(masks.placed())
-    hairlines = shade(colours, 0.22, 0.6)
-    for k in largest_first:
-        shape = _mask_shape(placed[k][0], placed[k][1], zoom) if placed else _box_shape(objects, k, zoom)
-        _paint(canvas, shape, colours[k], hairlines[k], line_px, fill if placed else fill / 4)
+    _paint_all(canvas, objects, largest_first, colours, zoom, line_px, fill)
     picture = Image.fromarray(canvas)
     if ways is not None:
         draw_ways(picture, ways, colours, zoom)
@@ -213,6 +207,22 @@ def _interval_coverage(low: float, high: float, length: int) -> tuple[npt.NDArra
 def _box_areas(objects: Instances) -> torch.Tensor:
     sides = (objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]).clamp(min=0)
     return sides[:, 0] * sides[:, 1]
+
+
+def _paint_all(
+    canvas: Picture,
+    objects: Instances,
+    largest_first: list[int],
+    colours: Colours,
+    zoom: int,
+    line_px: float,
+    fill: float,
+) -> None:
+    placed = [] if objects.masks is None else list(objects.masks.placed())
+    hairlines = shade(colours, 0.22, 0.6)
+    for k in largest_first:
+        shape = _mask_shape(placed[k][0], placed[k][1], zoom) if placed else _box_shape(objects, k, zoom)
+        _paint(canvas, shape, colours[k], hairlines[k], line_px, fill if placed else fill / 4)
 
 
 def _paint(canvas: Picture, shape: _Shape, colour: Colours, hairline: Colours, line_px: float, fill: float) -> None:
