@@ -18,6 +18,7 @@ import halfpixel
 from halfpixel.engine.predictor import Predictor
 from halfpixel.errors import ArgumentError
 from halfpixel.jobs.events import Failure
+from halfpixel.jobs.predict import PredictRequest
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
@@ -190,6 +191,20 @@ def test_what_does_not_go_together(frames: Path, tiny_model: Path, tmp_path: Pat
     for wrong in ({"max_gap": -1}, {"min_iou": 0.0}, {"min_frames": 0}):
         with pytest.raises(ArgumentError, match=f"`{next(iter(wrong))}`"):
             halfpixel.TrackOptions(**wrong)
+
+
+def test_a_run_that_broke_off_begins_anew(frames: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """What came before is in no file: a film is followed from its first frame."""
+    torn = tmp_path / "out" / ".halfpixel-run" / "run.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text("{}")
+    with pytest.raises(ArgumentError, match="an interrupted run; `overwrite` begins anew"):
+        halfpixel.track(frames, out=tmp_path / "out", model=tiny_model, save="table")
+    done = halfpixel.track(frames, out=tmp_path / "out", model=tiny_model, save="table", overwrite=True)
+    assert done.film is not None
+    assert not torn.exists()
+    with pytest.raises(ArgumentError, match="`resume`: a film is followed from its first frame"):
+        PredictRequest([str(frames)], tmp_path / "out", resume=True, tracking=halfpixel.TrackOptions())
 
 
 def test_nothing_to_follow(tiny_model: Path, tmp_path: Path) -> None:

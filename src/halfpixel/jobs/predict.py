@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,7 +200,7 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     calibration = calibration_in_use(predictor, limits.threshold)
     with_scale = request.sizes.may_differ(predictor)
     folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, with_scale, request.tracking)
-    with resumable():
+    with resumable() if request.tracking is None else nullcontext():
         _look(request, runner, predictor, limits, journal, folder)
         found = journal.facts()
         runner.notes = notes_of(found)
@@ -306,7 +307,8 @@ def _check_earlier(request: PredictRequest, kinds: Sequence[str]) -> None:
     out, overwrite, resume = request.out, request.overwrite, request.resume
     interrupted = was_interrupted(out / HIDDEN)
     if interrupted and not overwrite and not resume:
-        raise ArgumentError(f"`out` {out}: an interrupted run; `resume` goes on with it, `overwrite` begins anew")
+        goes_on = "" if request.tracking is not None else "`resume` goes on with it, "
+        raise ArgumentError(f"`out` {out}: an interrupted run; {goes_on}`overwrite` begins anew")
     if overwrite:
         refuse_to_mix(out, kinds)
     elif not interrupted:
