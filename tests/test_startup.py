@@ -22,7 +22,7 @@ HELP = """
 import contextlib, io, sys
 from halfpixel.cli import main
 heavy = set(sys.argv[1:])
-verbs = "predict count evaluate compare sweep calibrate train models export bench"
+verbs = "predict count track evaluate compare sweep calibrate train models export bench"
 for verb in ([], *([one] for one in verbs.split()), ["data", "check"], ["data", "convert"]):
     sys.argv = ["halfpixel", *verb, "--help"]
     code, printed = 0, io.StringIO()
@@ -83,6 +83,12 @@ BAD = {
         "x.png --out new --classes a", "x.png --out new --gzip", "x.png --out new --overwrite --resume",
         "x.png --out new --force", "x.png --out new --pixel-size-um 90", "x.png --out new --channels 1,2,3,4",
         "x.png --out new --model none", "x.png --out new --first-pass none", "x.png --out full", "none.png --out new",
+    ),
+    "track": (
+        "x.png --out file", "x.png --out full", "x.png --out new --threshold 7", "x.png --out new --save all",
+        "x.png --out new --line 1,2,3", "x.png --out new --line 1,2,1,2", "x.png --out new --min-iou 0",
+        "x.png --out new --max-gap -1", "x.png --out new --min-frames 0", "x.png --out new --model none",
+        "none.png --out new",
     ),
     "count": (
         "x.png --threshold 7", "x.png --limit 0", "x.png --resume", "x.png --csv file", "x.png --csv full",

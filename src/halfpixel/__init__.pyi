@@ -26,6 +26,8 @@ from .jobs.model_options import SpeedOptions as SpeedOptions
 from .jobs.predict import predict_folder as predict_folder
 from .jobs.size_options import SizeOptions as SizeOptions
 from .jobs.sweep import sweep as sweep
+from .jobs.track import track as track
+from .jobs.track_options import TrackOptions as TrackOptions
 from .measure.density import density as density
 from .measure.object_table import measure_objects as measure_objects
 from .outputs.coco import write_coco as write_coco

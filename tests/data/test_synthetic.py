@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation, label
 
-from halfpixel.data.synthetic import touching_cells
+from halfpixel.data.synthetic import moving_cells, touching_cells
 from halfpixel.errors import ArgumentError
 
 
@@ -70,3 +70,32 @@ def test_none_at_all() -> None:
 def test_numbers_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ArgumentError, match="expected a size"):
         touching_cells((30, 40), 3, **wrong)  # type: ignore[arg-type]
+
+
+def test_cells_of_a_film_move_straight_on_and_keep_their_numbers() -> None:
+    film = list(moving_cells((200, 200), 25, 12, speed_px=(1, 2), seed=2))
+    assert len(film) == 12
+    ways: dict[int, list[tuple[int, float, float]]] = {}
+    for frame, cells in enumerate(film):
+        objects = cells.objects
+        assert objects.track_ids is not None
+        assert objects.masks is not None
+        assert (objects.masks.areas_px() > 0).all()
+        boxes = objects.boxes_xyxy
+        inside = ((boxes[:, :2] > 0) & (boxes[:, 2:] < 200)).all(1)
+        for track, (x0, y0, x1, y1) in zip(objects.track_ids[inside].tolist(), boxes[inside].tolist(), strict=True):
+            ways.setdefault(track, []).append((frame, (x0 + x1) / 2, (y0 + y1) / 2))
+    long = [np.array(way) for way in ways.values() if len(way) > 8]
+    assert len(long) > 5
+    steps = [np.hypot(*(way[-1, 1:] - way[0, 1:])) / (way[-1, 0] - way[0, 0]) for way in long]
+    assert 0.8 < min(steps) < max(steps) < 2.2
+    first, last = ({*cells.objects.track_ids.tolist()} for cells in (film[0], film[-1]))
+    assert last - first  # some came, some went
+    assert first - last
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"speed_px": (3, 1)}, {"n": -1}])
+def test_films_that_there_are_not(wrong: dict[str, object]) -> None:
+    how = {"n": 3, "frames": 3, **wrong}
+    with pytest.raises(ArgumentError, match="expected a size"):
+        next(moving_cells((50, 50), **how))

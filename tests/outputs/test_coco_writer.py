@@ -1,6 +1,7 @@
 import copy
 import json
 import tracemalloc
+from dataclasses import replace
 
 import hotcoco.mask as hotcoco_mask
 import pytest
@@ -102,3 +103,12 @@ def test_writing_holds_no_more_than_an_entry_in_memory(tmp_path):
     content = json.loads((tmp_path / "many.json").read_text())
     assert content["images"] == [image]
     assert [entry["id"] for entry in content["annotations"]] == list(range(1, 20_001))
+
+
+def test_objects_of_a_film_have_their_tracks(tmp_path):
+    """Readers of ordinary data sets pass over them."""
+    objects = replace(some_predictions(0, 3), track_ids=torch.tensor([4, 9, 2]))
+    path = tmp_path / "film.json"
+    write_coco(path, [(1, "a.png", objects)], ("tree", "cell"))
+    assert [entry["track_id"] for entry in json.loads(path.read_text())["annotations"]] == [4, 9, 2]
+    assert len(read_coco(path).samples[0].objects) == 3

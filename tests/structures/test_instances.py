@@ -145,3 +145,16 @@ def test_how_unlike_an_image_is_where_its_objects_are() -> None:
     unknown = Instances.concatenate([some_objects(), some_objects(1)])
     assert (unknown.novelty, unknown.unlike_training) == (None, None)
     assert Instances.concatenate(parts)[:2].unlike_training is False
+
+
+def test_tracks_go_with_their_objects() -> None:
+    objects = replace(some_objects(), track_ids=torch.tensor([7, 2, 9, 1]))
+    assert objects[objects.labels == 2].track_ids.tolist() == [2, 1]
+    assert objects.above(0.6).track_ids.tolist() == [7, 2]
+    assert objects.translate(1, 1, SIZE_HW).track_ids.tolist() == [7, 2, 9, 1]
+    assert Instances.concatenate([objects, objects[:1]]).track_ids.tolist() == [7, 2, 9, 1, 7]
+    assert Instances.concatenate([objects, some_objects()]).track_ids is None
+    broken = some_objects()
+    object.__setattr__(broken, "track_ids", torch.tensor([1]))
+    with pytest.raises(ValueError, match="4 boxes but 1 track_ids"):
+        Instances.__post_init__(broken)

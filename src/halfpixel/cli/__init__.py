@@ -27,6 +27,7 @@ from halfpixel.cli.export import export
 from halfpixel.cli.models import models
 from halfpixel.cli.predict import predict
 from halfpixel.cli.sweep import sweep
+from halfpixel.cli.track import track
 from halfpixel.cli.train import train
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.jobs.wording import one_line
@@ -53,7 +54,7 @@ def build_app() -> App:
             negative_bool=(), negative_iterable=(), negative_none=(), show_default=_show_default
         ),
     )
-    for verb in (predict, count, evaluate, compare, sweep, calibrate, train, models, export, bench):
+    for verb in (predict, count, track, evaluate, compare, sweep, calibrate, train, models, export, bench):
         app.command(verb)
     data = App(name="data", help="Look after annotated images: check them, bring them to another format.")
     data.command(check)

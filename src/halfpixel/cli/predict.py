@@ -68,11 +68,11 @@ def predict(
             classes=classes, gzip=gzip, overwrite=overwrite, resume=resume, images=images, speed=speed,
             sizes=sizes, tell=listener,
         )  # fmt: skip
-    _print(result, model, first_pass)
+    print_found(result, model, first_pass)
     return listener.finish(result.outcome)
 
 
-def _print(result: PredictResult, model: str, first_pass: str | None) -> None:
+def print_found(result: PredictResult, model: str, first_pass: str | None) -> None:
     """How many objects of each class there are, and where."""
     if result.limits is None:
         return

@@ -7,8 +7,8 @@ on them shows how something works, not how well it does on anybody's own images.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class Cells:
 
     Attributes:
         picture: `[h, w, 3]` uint8, grey.
-        objects: the cells and their true masks, which do not overlap.
+        objects: the cells and their true masks, which do not overlap; of a film with `track_ids`.
     """
 
     picture: npt.NDArray[np.uint8]
@@ -83,16 +83,67 @@ def touching_cells(
     regions = np.array(regions_xyxy or [(0, 0, size_hw[1], size_hw[0])], dtype=np.float64)
     cells = _place(rng, regions, n, touching, radius_px)
     labels, depth = _draw(cells, size_hw)
+    return Cells(_photograph(rng, labels, depth, _brightness(rng, len(cells))), _objects(labels))
+
+
+def moving_cells(
+    size_hw: tuple[int, int],
+    n: int,
+    frames: int,
+    *,
+    speed_px: tuple[float, float] = (0.5, 2.5),
+    radius_px: tuple[float, float] = (7.0, 12.0),
+    seed: int = 0,
+) -> Iterator[Cells]:
+    """Draw a film of cells that move straight on, each at its own speed; they come and go over the picture's edges.
+
+    Where two meet they press on each other, and each hides what the other would show there. A cell's number in
+    `track_ids` is the same in all frames.
+
+    Args:
+        size_hw: of the frames, in pixels.
+        n: how many cells, some of which are outside of the picture at first; fewer are placed where there is no room.
+        frames: how many.
+        speed_px: slowest and fastest, in pixels a frame.
+        radius_px: smallest and largest mean radius.
+        seed: of everything random.
+
+    Raises:
+        ArgumentError: a number out of range.
+    """
+    if min(size_hw) < 1 or n < 0 or frames < 1 or not 0 <= speed_px[0] <= speed_px[1] or not radius_px[0] > 0:
+        raise ArgumentError(
+            f"expected a size, frames and radii above 0 and a speed of 0 or more, got {size_hw}, {n}, {frames}, "
+            f"{speed_px}, {radius_px}"
+        )
+    rng = np.random.default_rng(seed)
+    beside = radius_px[1] + speed_px[1] * frames / 4  # some are still to come
+    around = np.array([[-beside, -beside, size_hw[1] + beside, size_hw[0] + beside]])
+    cells = _place(rng, around, n, 0.0, radius_px)
+    angles, speeds = rng.uniform(0, 2 * math.pi, len(cells)), rng.uniform(*speed_px, len(cells))
+    steps = np.stack([np.cos(angles), np.sin(angles)], axis=1) * speeds[:, None]
+    brightness = _brightness(rng, len(cells))
+    for frame in range(frames):
+        moved = [
+            replace(cell, x=cell.x + frame * dx, y=cell.y + frame * dy)
+            for cell, (dx, dy) in zip(cells, steps.tolist(), strict=True)
+        ]
+        labels, depth = _draw(moved, size_hw)
+        numbers = np.unique(labels[labels > 0]).astype(np.int64)
+        objects = replace(_objects(labels), track_ids=torch.from_numpy(numbers))
+        yield Cells(_photograph(rng, labels, depth, brightness), objects)
+
+
+def _objects(labels: npt.NDArray[np.int32]) -> Instances:
     masks = CropMasks.from_label_image(torch.from_numpy(labels))
-    objects = Instances(
-        size_hw=size_hw,
+    return Instances(
+        size_hw=(labels.shape[0], labels.shape[1]),
         boxes_xyxy=masks.boxes_xyxy(),
         scores=torch.ones(len(masks)),
         labels=torch.zeros(len(masks), dtype=torch.int64),
         class_names=CLASS_NAMES,
         masks=masks,
     )
-    return Cells(_photograph(rng, labels, depth, len(cells)), objects)
 
 
 def _place(
@@ -137,7 +188,7 @@ def _draw(cells: Sequence[_Cell], size_hw: tuple[int, int]) -> tuple[npt.NDArray
     for number, cell in enumerate(cells, start=1):
         reach = math.ceil(1.4 * cell.radius) + 1
         top, left = max(int(cell.y) - reach, 0), max(int(cell.x) - reach, 0)
-        window = np.s_[top : int(cell.y) + reach + 1, left : int(cell.x) + reach + 1]
+        window = np.s_[top : max(int(cell.y) + reach + 1, 0), left : max(int(cell.x) + reach + 1, 0)]
         height, width = labels[window].shape
         dy, dx = np.mgrid[top : top + height, left : left + width] + 0.5
         dx, dy = dx - cell.x, dy - cell.y
@@ -152,11 +203,18 @@ def _draw(cells: Sequence[_Cell], size_hw: tuple[int, int]) -> tuple[npt.NDArray
     return labels, 1 - nearest
 
 
+def _brightness(rng: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
+    """Of the background and of `n` cells."""
+    return np.concatenate([[0], rng.uniform(0.35, 0.85, n)]).astype(np.float32)
+
+
 def _photograph(
-    rng: np.random.Generator, labels: npt.NDArray[np.int32], depth: npt.NDArray[np.float32], n: int
+    rng: np.random.Generator,
+    labels: npt.NDArray[np.int32],
+    depth: npt.NDArray[np.float32],
+    brightness: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
     """What a microscope makes of it: uneven brightness, blur and shot noise."""
-    brightness = np.concatenate([[0], rng.uniform(0.35, 0.85, n)]).astype(np.float32)
     texture = gaussian_filter(rng.standard_normal(labels.shape).astype(np.float32), 2.0) * 0.35
     light = brightness[labels] * (0.55 + 0.45 * np.sqrt(depth)) * (1 + texture)
     light = gaussian_filter(light, 0.9) + BACKGROUND

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfpixel.errors import ArgumentError
+from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.jobs.detection_limits import DetectionLimits, check_limits
 from halfpixel.jobs.events import Tell, ignore
 from halfpixel.jobs.image_names import Names
@@ -40,6 +41,7 @@ from halfpixel.jobs.runner import Outcome, Runner, image_warnings, notes_of
 from halfpixel.jobs.savings import savings_of
 from halfpixel.jobs.size_options import SIZES_FOUND, SizeOptions
 from halfpixel.jobs.source import as_patterns, label_of
+from halfpixel.jobs.track_options import TrackOptions
 from halfpixel.jobs.wording import name_some, plural
 from halfpixel.outputs.writers import WRITERS
 from halfpixel.zoo.names import DEFAULT_MODEL
@@ -47,6 +49,8 @@ from halfpixel.zoo.names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from halfpixel.engine.predictor import Predictor
     from halfpixel.evaluation.prefilter_savings import Savings
+    from halfpixel.jobs.film_tracker import FilmTracker
+    from halfpixel.measure.tracks import TrackedFilm
 
 HIDDEN = ".halfpixel-run"
 """The folder for the journal of a run, in its output folder."""
@@ -59,7 +63,10 @@ SAVED = "coco,overlay,table"
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """Which images to look at, how, and what to write; see `predict_folder`."""
+    """Which images to look at, how, and what to write; see `predict_folder`.
+
+    With `tracking` the images are a film, see `halfpixel.jobs.track`.
+    """
 
     paths: Sequence[str]
     out: Path
@@ -75,10 +82,16 @@ class PredictRequest:
     images: ImageOptions = AS_THEY_ARE
     speed: SpeedOptions = AS_USUAL
     sizes: SizeOptions = SIZES_FOUND
+    tracking: TrackOptions | None = None
 
     def __post_init__(self) -> None:
         check_limits(self.threshold, self.limit)
         kinds = parse_save(self.save)
+        of_films = [kind for kind in kinds if WRITERS[kind].of_films]
+        if self.tracking is None and of_films:
+            raise ArgumentError(f"`save` {of_films[0]} is of films: it is for `halfpixel track` only")
+        if self.tracking is not None and self.resume:
+            raise ArgumentError("`resume`: a film is followed from its first frame, and cannot be gone on with")
         if self.classes is not None and "blurred" not in kinds:
             raise ArgumentError("`classes` is for `save` blurred only")
         if self.gzip and "geojson" not in kinds:
@@ -98,6 +111,7 @@ class PredictResult:
         counts: objects of each class that was found, on all images together, most first.
         written: what is where.
         savings: of a first pass, if there was one.
+        film: what the objects of a film did, where they were followed.
     """
 
     outcome: Outcome
@@ -106,6 +120,7 @@ class PredictResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     written: Sequence[Written] = ()
     savings: Savings | None = None
+    film: TrackedFilm | None = None
 
 
 def predict_folder(
@@ -166,7 +181,8 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
     check_folder(request.out)
     _check_earlier(request, kinds)
     check_models(request.model, request.first_pass)
-    runner = Runner(tell, request.images.reading(), sizes=request.sizes, images=request.images)
+    one_scene = request.tracking is not None
+    runner = Runner(tell, request.images.reading(), sizes=request.sizes, images=request.images, one_scene=one_scene)
     files = _find(runner, request)
     if not files:
         return PredictResult(runner.outcome())
@@ -183,16 +199,17 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
         remove_journal(request.out / HIDDEN)
     calibration = calibration_in_use(predictor, limits.threshold)
     with_scale = request.sizes.may_differ(predictor)
-    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, with_scale)
-    with resumable():
+    folder = ResultFolder(request.out, kinds, names, blurred, request.gzip, calibration, with_scale, request.tracking)
+    with resumable() if request.tracking is None else nullcontext():
         _look(request, runner, predictor, limits, journal, folder)
         found = journal.facts()
         runner.notes = notes_of(found)
         if not found:
             return PredictResult(runner.outcome())
-        written = folder.finish(journal, predictor.class_names)
+        totals = sum((Counter(facts["counts"]) for facts in found), Counter[str]())
+        gathered = folder.gather(journal, predictor.class_names)
+        written = folder.finish(gathered, totals.total())
         journal.remove()
-    totals = sum((Counter(facts["counts"]) for facts in found), Counter[str]())
     return PredictResult(
         runner.outcome(*image_warnings(runner.notes, limits.limit, request.images.advice)),
         limits,
@@ -200,6 +217,7 @@ def run(request: PredictRequest, tell: Tell = ignore) -> PredictResult:
         dict(totals.most_common()),
         written,
         None if request.first_pass is None else savings_of(found),
+        gathered.film,
     )
 
 
@@ -230,12 +248,20 @@ def _look(
     """Write what belongs to each image that is not in the journal, then put it there."""
     todo = journal.unfinished(runner.reading)
     in_parallel = journal.in_parallel(runner.reading)
+    tracker = _tracker(request, todo)
     for picture, objects in runner.predict(predictor, todo, limits, skip=journal.knows, in_parallel=in_parallel):
         pixel_size_um, doubt = request.images.pixel_size(picture)
+        frame = None
+        if tracker is not None:
+            try:
+                objects, frame = tracker.see(picture, objects)
+            except ImageError as error:
+                runner.fail(label_of(picture.path, picture.plane), f"{picture.path}: {error}")
+                continue
         facts: Facts = runner.facts(picture, objects, doubt)
         journal.begin()
         try:
-            more, records = folder.write(picture, objects, pixel_size_um)
+            more, records = folder.write(picture, objects, pixel_size_um, frame)
         except OSError as error:
             if error.errno not in UNFIT_NAME:
                 raise
@@ -244,6 +270,14 @@ def _look(
             )
             continue
         journal.add(picture, facts | more, records)
+
+
+def _tracker(request: PredictRequest, files: Sequence[Path]) -> FilmTracker | None:
+    if request.tracking is None:
+        return None
+    from halfpixel.jobs.film_tracker import FilmTracker
+
+    return FilmTracker(files, request.tracking)
 
 
 def _for_resuming(
@@ -273,7 +307,8 @@ def _check_earlier(request: PredictRequest, kinds: Sequence[str]) -> None:
     out, overwrite, resume = request.out, request.overwrite, request.resume
     interrupted = was_interrupted(out / HIDDEN)
     if interrupted and not overwrite and not resume:
-        raise ArgumentError(f"`out` {out}: an interrupted run; `resume` goes on with it, `overwrite` begins anew")
+        goes_on = "" if request.tracking is not None else "`resume` goes on with it, "
+        raise ArgumentError(f"`out` {out}: an interrupted run; {goes_on}`overwrite` begins anew")
     if overwrite:
         refuse_to_mix(out, kinds)
     elif not interrupted:

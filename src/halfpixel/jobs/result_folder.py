@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from halfpixel.data.images.picture import Picture
     from halfpixel.jobs.journal import Journal
     from halfpixel.jobs.model_options import CalibrationInUse
+    from halfpixel.jobs.track_options import TrackOptions
+    from halfpixel.measure.tracks import TrackedFilm
+    from halfpixel.outputs.image_result import FilmFrame
     from halfpixel.structures.instances import Instances
 
 ANNOTATIONS, MEASUREMENTS = 0, 1
@@ -54,6 +57,7 @@ class ResultFolder:
         gzip: compress what is text.
         calibration: gives tables the probability of each object, where there is one for the threshold.
         with_scale: say of each image by which factor it was enlarged, and the diameter that was found.
+        tracking: the images are a film, and their objects were followed.
     """
 
     out: Path
@@ -63,9 +67,12 @@ class ResultFolder:
     gzip: bool = False
     calibration: CalibrationInUse | None = None
     with_scale: bool = False
+    tracking: TrackOptions | None = None
 
-    def write(self, picture: Picture, objects: Instances, pixel_size_um: float | None) -> tuple[Facts, Sequence[Any]]:
-        """Write what belongs to one image.
+    def write(
+        self, picture: Picture, objects: Instances, pixel_size_um: float | None, frame: FilmFrame | None = None
+    ) -> tuple[Facts, Sequence[Any]]:
+        """Write what belongs to one image, which may be a frame of a film.
 
         Returns:
             Facts of it, and records, both as plain JSON values, that `finish` needs again from the journal.
@@ -83,8 +90,9 @@ class ResultFolder:
                 channel_names=_distinct(picture.channel_names),
                 pixel_size_um=pixel_size_um,
             )
-            table = Table({"image": [name] * len(objects), **measured.columns})
-        result = ImageResult(picture, objects, pixel_size_um, table, self.blurred, self.gzip)
+            number = {} if frame is None else {"frame": np.full(len(objects), frame.number)}
+            table = Table({"image": [name] * len(objects), **number, **measured.columns})
+        result = ImageResult(picture, objects, pixel_size_um, table, self.blurred, self.gzip, frame)
         for kind in self.kinds:
             if (write := WRITERS[kind].image) is not None:
                 write(self.out / WRITERS[kind].place, self.names.stem(path, plane), result)
@@ -93,7 +101,9 @@ class ResultFolder:
         kept = None
         if table is not None and "measurements" in kept_to_the_end:
             kept = self._with_probability(table, objects)
-        facts = {"name": name, "columns": [] if kept is None else list(kept.columns)}
+        facts: Facts = {"name": name, "columns": [] if kept is None else list(kept.columns)}
+        if frame is not None:
+            facts |= {"frame": frame.number, "pixel_size_um": pixel_size_um}
         return facts, (annotations, _plain(kept))
 
     def _with_probability(self, table: Table, objects: Instances) -> Table:
@@ -106,12 +116,11 @@ class ResultFolder:
                 columns["probability"] = calibration.probability(objects.scores.numpy())
         return Table(columns)
 
-    def finish(self, journal: Journal, class_names: Sequence[str]) -> list[Written]:
-        """Write the files that span all images; what is where."""
-        self.out.mkdir(parents=True, exist_ok=True)
+    def gather(self, journal: Journal, class_names: Sequence[str]) -> RunResult:
+        """What was kept of all images."""
         found = journal.facts()
         looked_at = ("novelty", *(("scale", "found_diameter_px") if self.with_scale else ()))
-        run = RunResult(
+        return RunResult(
             images=[
                 ImageEntry(one["name"], one["size_hw"], **{name: one["note"][name] for name in looked_at})
                 for one in found
@@ -120,15 +129,19 @@ class ResultFolder:
             columns=list(dict.fromkeys(column for one in found for column in one["columns"])),
             annotations=lambda: journal.records(ANNOTATIONS),
             tables=lambda: _tables(journal),
+            film=None if self.tracking is None else _film(journal, self.tracking),
         )
-        objects = sum(sum(one["counts"].values()) for one in found)
+
+    def finish(self, run: RunResult, n_objects: int) -> list[Written]:
+        """Write the files that span all images; what is where."""
+        self.out.mkdir(parents=True, exist_ok=True)
         written = []
         for name, writer in WRITERS.items():
             if name not in self.kinds:
                 continue
             if writer.run is not None:
                 writer.run(self.out / writer.place, run)
-                number, nothing = objects, ""
+                number, nothing = n_objects, ""
             else:  # files are counted: images without objects have no regions and no cut-outs
                 number = sum(1 for _ in self.out.glob(writer.pattern))
                 nothing = "" if number else ", nothing to write"
@@ -222,3 +235,13 @@ def _plain(table: Table | None) -> Record:
 def _tables(journal: Journal) -> Iterator[Table]:
     for record in journal.records(MEASUREMENTS):
         yield Table({name: np.array(values, dtype=kind) if kind else values for name, kind, values in record})
+
+
+def _film(journal: Journal, tracking: TrackOptions) -> TrackedFilm:
+    from halfpixel.measure.tracks import FrameTable, tracked_film
+
+    frames: Iterator[FrameTable] = (
+        FrameTable(facts["frame"], facts["name"], table, facts["pixel_size_um"])
+        for facts, table in zip(journal.facts(), _tables(journal), strict=True)
+    )
+    return tracked_film(frames, tracking.lines, tracking.min_frames)

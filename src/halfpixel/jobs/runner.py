@@ -11,7 +11,7 @@ from halfpixel.errors import ImageError, ModelFileError
 from halfpixel.jobs.detection_limits import DetectionLimits
 from halfpixel.jobs.events import Failure, Progress, Tell, Warned, ignore
 from halfpixel.jobs.size_options import SIZES_FOUND, LookedAt, SizeOptions
-from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, read_planes
+from halfpixel.jobs.source import Plane, false_colours, find_all_images, label_of, middle_of, read_planes
 from halfpixel.jobs.wording import name_some, one_line, plural
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Runner:
         reading: which channels and planes. Where only the first plane is read, `Picture.plane` is empty.
         sizes: at which size images are looked at.
         images: how their pixels are measured; None where a job has no say in that.
+        one_scene: all images show the same things: how large these are is found once, in the middle one.
         notes: the images that were predicted, by their label.
         failures: what could not be used, by its path.
         warnings: in the order in which they came up.
@@ -121,6 +122,7 @@ class Runner:
     warnings: list[str] = field(default_factory=list)
     sizes: SizeOptions = SIZES_FOUND
     images: ImageOptions | None = None
+    one_scene: bool = False
     usual_scale: float | None = field(default=None, init=False)
     sizes_differ: bool = field(default=False, init=False)
 
@@ -166,7 +168,7 @@ class Runner:
         planes = read_planes(paths, reading, skip)
         broken = -1
         self.looks_with(predictor)
-        choose = self._chooser(predictor)
+        choose = self._chooser(predictor, paths)
         self.tell(Progress("predict", 0, len(paths)))
         for plane, future in predictor.predict_in_order(planes, Plane.rgb, lowest, limits.limit, in_parallel, choose):
             self.tell(Progress("predict", plane.number, len(paths)))
@@ -200,23 +202,29 @@ class Runner:
         self.usual_scale = predictor.info.input.scale
         self.sizes_differ = self.sizes.may_differ(predictor)
 
-    def _chooser(self, predictor: Predictor) -> Callable[[Plane, Rgb8], ChosenScale]:
+    def _chooser(self, predictor: Predictor, paths: Sequence[Path]) -> Callable[[Plane, Rgb8], ChosenScale]:
         """Says at which size to look at each image; sizes are found once a file, in the middle one of its planes."""
-        of_file: dict[int, ChosenScale] = {}
+        known: dict[int, ChosenScale] = {}
 
         def choose(plane: Plane, pixels: Rgb8) -> ChosenScale:
-            from halfpixel.data.images.picture import middle_rgb
-
-            picture = plane.picture()
-            if not picture.plane or not self.sizes.are_found or predictor.size_finder is None:
+            picture, scene = plane.picture(), 0 if self.one_scene else plane.number
+            together = self.one_scene or picture.plane
+            if not together or not self.sizes.are_found or predictor.size_finder is None:
                 return self.sizes.choose(predictor, picture, pixels, self.images)
-            if plane.number not in of_file:
-                of_file.clear()
-                middle = middle_rgb(picture.path, self.reading)
-                of_file[plane.number] = self.sizes.choose(predictor, picture, middle, self.images)
-            return of_file[plane.number]
+            if scene not in known:
+                known.clear()
+                middle = self._middle(paths[len(paths) // 2] if self.one_scene else picture.path, pixels)
+                known[scene] = self.sizes.choose(predictor, picture, middle, self.images)
+            return known[scene]
 
         return choose
+
+    def _middle(self, path: Path, pixels: Rgb8) -> Rgb8:
+        """The picture in the middle of a file, or the one at hand where it cannot be read."""
+        try:
+            return middle_of(path, self.reading)
+        except ImageError:
+            return pixels
 
     def facts(self, picture: Picture, objects: Instances, doubt: str = "") -> dict[str, Any]:
         """What summaries need of an image that was predicted, as plain JSON values."""

@@ -72,17 +72,31 @@ class Plane:
 
 def read_planes(paths: Sequence[Path], reading: Reading, skip: Callable[[Path, str], bool]) -> Iterator[Plane]:
     """All that is to be looked at, read when it is asked for."""
-    from halfpixel.data.images.picture import read_pictures
-
     for number, path in enumerate(paths):
         try:
-            for picture in read_pictures(path, reading):
+            for picture in _pictures(path, reading):
                 if reading.planes == "first":
                     picture = replace(picture, plane="")
                 if not skip(path, picture.plane):
                     yield Plane(number, picture)
         except Exception as error:
             yield Plane(number, error)
+
+
+def _pictures(path: Path, reading: Reading) -> Iterator[Picture]:
+    """Those in a file, which may be a film."""
+    from halfpixel.data.films import is_film, read_film
+    from halfpixel.data.images.picture import read_pictures
+
+    return read_film(path, reading) if is_film(path) else read_pictures(path, reading)
+
+
+def middle_of(path: Path, reading: Reading) -> Rgb8:
+    """What the network sees of the picture in the middle of a file, which may be a film."""
+    from halfpixel.data.films import is_film, middle_of_film
+    from halfpixel.data.images.picture import middle_rgb
+
+    return middle_of_film(path, reading) if is_film(path) else middle_rgb(path, reading)
 
 
 def label_of(path: Path, plane: str) -> str:

@@ -68,6 +68,7 @@ def measure_objects(
     left, top, right, bottom = objects.boxes_xyxy.numpy().T
     columns: dict[str, Column] = {
         "object": np.arange(1, len(objects) + 1),
+        **({} if objects.track_ids is None else {"track": objects.track_ids.numpy()}),
         "class": [objects.class_names[label] for label in objects.labels.tolist()],
         "score": objects.scores.numpy(),
         "left_px": left,

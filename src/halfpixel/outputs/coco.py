@@ -53,7 +53,10 @@ def image_entry(image_id: int, file_name: str, size_hw: tuple[int, int]) -> Entr
 
 
 def prediction_entries(objects: Instances) -> list[Entry]:
-    """An annotation with a score for each object, its `category_id` the label, ids still to be given."""
+    """An annotation with a score for each object, its `category_id` the label, ids still to be given.
+
+    An object of a film has its `track_id` (as in TAO, Dave et al. 2020, arXiv:2005.10356).
+    """
     boxes = objects.boxes_xyxy.tolist()
     entries: list[Entry] = [
         {"category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": score}
@@ -62,6 +65,9 @@ def prediction_entries(objects: Instances) -> list[Entry]:
     if objects.masks is not None:
         for entry, mask, area in zip(entries, objects.masks.rles(), objects.masks.areas_px().tolist(), strict=True):
             entry |= {"segmentation": mask, "area": area}
+    if objects.track_ids is not None:
+        for entry, track in zip(entries, objects.track_ids.tolist(), strict=True):
+            entry["track_id"] = track
     return [entry | {"iscrowd": 0} for entry in entries]
 
 

@@ -7,9 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from halfpixel.data.images.picture import Picture
+    from halfpixel.measure.counting_line import CountingLine
     from halfpixel.measure.table import Table
+    from halfpixel.measure.tracks import TrackedFilm
     from halfpixel.structures.instances import Instances
+
+
+@dataclass(frozen=True, eq=False)
+class FilmFrame:
+    """An image as a frame of a film.
+
+    Attributes:
+        number: of the frame, from 1, counting those that could not be looked at.
+        paths: of each object `[k, 2]` its last places (x, y), this one last, in pixels.
+        lines: that count what crosses them.
+    """
+
+    number: int
+    paths: Sequence[npt.NDArray[np.float64]] = ()
+    lines: Sequence[CountingLine] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +43,7 @@ class ImageResult:
         table: the objects' measurements, where a writer takes them.
         blurred: names of the classes to make unrecognisable; None for all.
         gzip: compress what is text.
+        frame: of a film, where objects are followed.
     """
 
     picture: Picture
@@ -31,6 +52,7 @@ class ImageResult:
     table: Table | None
     blurred: Collection[str] | None
     gzip: bool
+    frame: FilmFrame | None = None
 
 
 class ImageEntry(NamedTuple):
@@ -61,6 +83,7 @@ class RunResult:
         columns: that any image's table has.
         annotations: gives for each image its objects as entries of a COCO file, without `image_id`.
         tables: gives for each image its objects' measurements.
+        film: what the objects of a film did, where they were followed.
     """
 
     images: Sequence[ImageEntry]
@@ -68,3 +91,4 @@ class RunResult:
     columns: Sequence[str]
     annotations: Callable[[], Iterable[list[dict[str, Any]]]]
     tables: Callable[[], Iterable[Table]]
+    film: TrackedFilm | None = None

@@ -10,10 +10,14 @@ from halfpixel.outputs.image_result import ImageResult
 
 
 def write_overlay(out: Path, stem: str, result: ImageResult) -> None:
-    """The objects drawn over the image."""
+    """The objects drawn over the image; of a film also where they came from."""
     from halfpixel.viz.overlay import count_caption, draw_overlay
+    from halfpixel.viz.ways import Ways
 
-    drawn = draw_overlay(result.picture.rgb, result.objects, caption=count_caption(result.objects))
+    frame, ways = result.frame, None
+    if frame is not None:
+        ways = Ways(frame.paths, [(line.x1, line.y1, line.x2, line.y2) for line in frame.lines])
+    drawn = draw_overlay(result.picture.rgb, result.objects, caption=count_caption(result.objects), ways=ways)
     write_with_folder(out / f"{stem}.png", png_bytes(drawn))
 
 

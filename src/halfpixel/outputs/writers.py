@@ -17,6 +17,7 @@ from halfpixel.outputs.label_tiff import write_labels
 from halfpixel.outputs.parquet import write_parquet
 from halfpixel.outputs.pictures import write_blurred, write_cutouts, write_overlay
 from halfpixel.outputs.sizes import write_sizes
+from halfpixel.outputs.tracks_csv import write_frames, write_tracks
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Writer:
         each: what there are several of; empty for one file that needs no number.
         takes: what it needs besides the objects themselves, or needs of them in the end.
         extra: a module that it needs and the extra of ours that installs it.
+        of_films: it needs objects that were followed.
         image: writes what there is of an image, given the folder and the image's name there.
         run: writes the one file of all images.
     """
@@ -40,6 +42,7 @@ class Writer:
     each: str = ""
     takes: Literal["objects", "annotations", "measurements"] = "objects"
     extra: tuple[str, str] | None = None
+    of_films: bool = False
     image: Callable[[Path, str, ImageResult], None] | None = None
     run: Callable[[Path, RunResult], None] | None = None
 
@@ -99,6 +102,17 @@ WRITERS = {
         "ZIP file",
         extra=("roifile", "imagej"),
         image=write_rois,
+    ),
+    "tracks": Writer(
+        "tracks.csv",
+        "tracks.csv",
+        "one row per object that was followed",
+        takes="measurements",
+        of_films=True,
+        run=write_tracks,
+    ),
+    "frames": Writer(
+        "frames.csv", "frames.csv", "one row per frame", takes="measurements", of_films=True, run=write_frames
     ),
     "blurred": Writer(
         "blurred",

@@ -59,6 +59,8 @@ class Instances:
         novelty: how unlike the image is to those that the model was trained or calibrated on, see
             `halfpixel.structures.novelty.Novelty.of`; of an image in tiles that of the middle object, and without
             objects of the middle tile. None where the model cannot tell.
+        track_ids: `[n]` whole numbers from 1, the same for an object in all frames of a film; None where objects were
+            not followed.
     """
 
     size_hw: tuple[int, int]
@@ -74,6 +76,7 @@ class Instances:
     scale: float | None = None
     found_diameter_px: float | None = None
     novelty: float | None = None
+    track_ids: Int[Tensor, "n"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy)
@@ -82,6 +85,8 @@ class Instances:
             lengths["masks"] = len(self.masks)
             if self.masks.size_hw != self.size_hw:
                 raise ValueError(f"masks are on a canvas of {self.masks.size_hw}, the image has {self.size_hw}")
+        if self.track_ids is not None:
+            lengths["track_ids"] = len(self.track_ids)
         for name, length in lengths.items():
             if length != n:
                 raise ValueError(f"{n} boxes but {length} {name}")
@@ -103,6 +108,7 @@ class Instances:
             raise ValueError("some results have masks and some have none")
         counted = [one.candidates for one in parts if one.candidates is not None]
         novelties = [(one.novelty, len(one)) for one in parts if one.novelty is not None]
+        tracks = [one.track_ids for one in parts if one.track_ids is not None]
         return replace(
             first,
             boxes_xyxy=torch.cat([one.boxes_xyxy for one in parts]),
@@ -112,6 +118,7 @@ class Instances:
             saturated=any(one.saturated for one in parts),
             candidates=dict(sum((Counter(one) for one in counted), Counter())) if counted else None,
             novelty=_of_middle_object(novelties),
+            track_ids=torch.cat(tracks) if len(tracks) == len(parts) else None,
         )
 
     def __len__(self) -> int:
@@ -131,6 +138,7 @@ class Instances:
             scores=self.scores[rows],
             labels=self.labels[rows],
             masks=None if self.masks is None else self.masks[rows],
+            track_ids=None if self.track_ids is None else self.track_ids[rows],
         )
 
     def __repr__(self) -> str:

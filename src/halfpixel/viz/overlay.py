@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from halfpixel.errors import ArgumentError, ImageError
 from halfpixel.structures.instances import Instances
-from halfpixel.viz.palette import Colours, neighbour_colours, shade
+from halfpixel.viz.palette import Colours, neighbour_colours, numbered_colours, shade
+from halfpixel.viz.ways import Ways, draw_ways
 
 Picture = npt.NDArray[np.uint8]
 """`[h, w, 3]` sRGB, 0..255."""
@@ -35,13 +36,15 @@ def draw_overlay(
     caption: str | None = None,
     colours: Colours | None = None,
     brighten: bool = True,
+    ways: Ways | None = None,
 ) -> Picture:
     """Draw every object in its own colour: a light fill and, inside its own mask, a crisp outline.
 
     Outlines have a dark hairline on their outer side, so they read on dark and on bright images, and two objects
     that touch keep two lines. Large objects are drawn first, so that what lies on them stays visible. Class and
     score are written inside an object where they fit; with one class the score alone, where at least a third of
-    the objects have room; no score when all are 1 (annotations).
+    the objects have room; no score when all are 1 (annotations). An object of a film has its track's colour on every
+    frame, and its track's number instead of the score.
 
     Args:
         image: `[h, w, 3]` uint8.
@@ -52,9 +55,10 @@ def draw_overlay(
         fill: opacity of the fill, 0..1 (boxes get a quarter of it).
         labels: write classes and scores.
         caption: a line of text in a bar below the image, for example `count_caption(objects)`.
-        colours: `[n, 3]` uint8, to choose them yourself. Default: `palette.neighbour_colours`.
+        colours: `[n, 3]` uint8, to choose them yourself. Default: `colours_of(objects)`.
         brighten: scale a dark image (99.9th percentile below half of white) up to white first. The factor is the
             same everywhere; only the picture changes.
+        ways: where a film's objects came from, and the lines that count them.
 
     Returns:
         `[h * zoom, w * zoom, 3]` uint8, and higher by the bar where there is a caption.
@@ -66,23 +70,26 @@ def draw_overlay(
     _check(image, objects, zoom, line_px, fill, colours)
     zoom = zoom or default_zoom(objects.size_hw)
     line_px = line_px or _default_line_px(objects, zoom)
-    if colours is None:
-        colours = neighbour_colours(objects.boxes_xyxy.double().numpy())
+    colours = colours_of(objects) if colours is None else colours
     canvas = _enlarged(_brightened(image) if brighten else image, zoom)
-    masks = objects.masks
-    areas = _box_areas(objects) if masks is None else masks.areas_px()
+    areas = _box_areas(objects) if objects.masks is None else objects.masks.areas_px()
     largest_first = torch.argsort(areas, descending=True, stable=True).tolist()
-    placed = [] if masks is None else list(masks.placed())
-    hairlines = shade(colours, 0.22, 0.6)
-    for k in largest_first:
-        shape = _mask_shape(placed[k][0], placed[k][1], zoom) if placed else _box_shape(objects, k, zoom)
-        _paint(canvas, shape, colours[k], hairlines[k], line_px, fill if placed else fill / 4)
+    _paint_all(canvas, objects, largest_first, colours, zoom, line_px, fill)
     picture = Image.fromarray(canvas)
+    if ways is not None:
+        draw_ways(picture, ways, colours, zoom)
     if labels:
         _write_labels(picture, objects, largest_first, colours, zoom, line_px)
     if caption:
         picture = _with_caption(picture, caption)
     return np.array(picture)
+
+
+def colours_of(objects: Instances) -> Colours:
+    """`[n, 3]`: its track's colour for an object of a film, else colours that tell neighbours apart."""
+    if objects.track_ids is not None:
+        return numbered_colours(objects.track_ids.numpy())
+    return neighbour_colours(objects.boxes_xyxy.double().numpy())
 
 
 def default_zoom(size_hw: tuple[int, int]) -> int:
@@ -202,6 +209,22 @@ def _box_areas(objects: Instances) -> torch.Tensor:
     return sides[:, 0] * sides[:, 1]
 
 
+def _paint_all(
+    canvas: Picture,
+    objects: Instances,
+    largest_first: list[int],
+    colours: Colours,
+    zoom: int,
+    line_px: float,
+    fill: float,
+) -> None:
+    placed = [] if objects.masks is None else list(objects.masks.placed())
+    hairlines = shade(colours, 0.22, 0.6)
+    for k in largest_first:
+        shape = _mask_shape(placed[k][0], placed[k][1], zoom) if placed else _box_shape(objects, k, zoom)
+        _paint(canvas, shape, colours[k], hairlines[k], line_px, fill if placed else fill / 4)
+
+
 def _paint(canvas: Picture, shape: _Shape, colour: Colours, hairline: Colours, line_px: float, fill: float) -> None:
     """Blend one object into the canvas: hairline, line and fill, from the outside to the inside."""
     steps = max(round(line_px * shape.fineness), 1)
@@ -278,11 +301,16 @@ def _letter_px(size_wh: tuple[int, int]) -> int:
 
 def _texts(objects: Instances, k: int) -> list[str]:
     """What to write, the longest first."""
-    score = "" if bool((objects.scores == 1).all()) else f"{float(objects.scores[k]):.2f}"
+    if objects.track_ids is not None:
+        about = str(int(objects.track_ids[k]))
+    else:
+        about = "" if bool((objects.scores == 1).all()) else f"{float(objects.scores[k]):.2f}"
     if len(objects.class_names) == 1:
-        return [score] if score else []
+        return [about] if about else []
     name = objects.class_names[int(objects.labels[k])]
-    return [f"{name} {score}", name] if score else [name]
+    if objects.track_ids is not None:
+        return [f"{name} {about}", about]
+    return [f"{name} {about}", name] if about else [name]
 
 
 def _pixel_box(objects: Instances, k: int) -> tuple[int, int, int, int]:

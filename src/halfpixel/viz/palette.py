@@ -32,7 +32,12 @@ def distinct_colours(n: int) -> Colours:
 
     Hues go round by the golden angle; lightness takes three steps in turn.
     """
-    return _to_srgb(_series_lab(n))
+    return numbered_colours(np.arange(n))
+
+
+def numbered_colours(numbers: npt.NDArray[np.int64]) -> Colours:
+    """The colours `[n, 3]` that have these places, from 0, in the series of `distinct_colours`."""
+    return _to_srgb(_series_lab(numbers))
 
 
 def neighbour_colours(boxes_xyxy: npt.NDArray[np.float64]) -> Colours:
@@ -45,7 +50,7 @@ def neighbour_colours(boxes_xyxy: npt.NDArray[np.float64]) -> Colours:
         boxes_xyxy: `[n, 4]` pixels.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    palette = _series_lab(_PALETTE_SIZE)
+    palette = _series_lab(np.arange(_PALETTE_SIZE))
     likeness = 1 / (0.02 + ((palette[:, None] - palette[None]) ** 2).sum(-1))
     chosen = np.zeros(len(boxes), dtype=np.int64)
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -66,8 +71,7 @@ def shade(colours: Colours, lightness: float, chroma_factor: float = 1.0) -> Col
     return _to_srgb(lab)
 
 
-def _series_lab(n: int) -> npt.NDArray[np.float64]:
-    k = np.arange(n)
+def _series_lab(k: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     hues = 0.5 + k * GOLDEN_ANGLE
     # each hue is shown where sRGB lets it be vivid: yellow light, blue and magenta darker
     lightness = 0.765 + 0.09 * np.cos(hues - 2.2) + np.take(_LIGHTNESS_STEPS, k % len(_LIGHTNESS_STEPS))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.errors import ArgumentError
+from halfpixel.ops.mask_overlap import PlacedCrops, common_pixels
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
 
@@ -120,34 +121,8 @@ def iou_from_areas(common_px: Areas, a_px: Areas, b_px: Areas) -> npt.NDArray[np
 
 
 def _mask_intersections(a: CropMasks, b: CropMasks) -> tuple[Indices, Indices, Indices]:
-    """Only pairs whose crops overlap are looked at, and only where they do."""
-    crops_a, boxes_a, areas_a = _arrays(a)
-    crops_b, boxes_b, areas_b = _arrays(b)
-    first = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
-    last = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
-    found_a, found_b = np.nonzero((first < last).all(2))
-    # each pair's window, in the coordinates of either crop
-    windows_a = _windows(first[found_a, found_b], last[found_a, found_b], boxes_a[found_a])
-    windows_b = _windows(first[found_a, found_b], last[found_a, found_b], boxes_b[found_b])
+    placed_a, placed_b = PlacedCrops.of(a.placed()), PlacedCrops.of(b.placed())
+    found_a, found_b, pixels = common_pixels(placed_a, placed_b)
     common_px = np.zeros((len(a), len(b)), dtype=np.int64)
-    for i, j, (x0, y0, x1, y1), (u0, v0, u1, v1) in zip(
-        found_a.tolist(), found_b.tolist(), windows_a, windows_b, strict=True
-    ):
-        common_px[i, j] = np.count_nonzero(crops_a[i][y0:y1, x0:x1] & crops_b[j][v0:v1, u0:u1])
-    return common_px, areas_a, areas_b
-
-
-def _windows(first: Indices, last: Indices, boxes: Indices) -> list[list[int]]:
-    windows: list[list[int]] = np.concatenate([first - boxes[:, :2], last - boxes[:, :2]], axis=1).tolist()
-    return windows
-
-
-def _arrays(masks: CropMasks) -> tuple[list[npt.NDArray[np.bool_]], Indices, Indices]:
-    placed = [(crop.numpy(), x, y) for crop, (x, y) in masks.placed()]
-    boxes = [[x, y, x + crop.shape[1], y + crop.shape[0]] for crop, x, y in placed]
-    areas = [np.count_nonzero(crop) for crop, _, _ in placed]
-    return (
-        [crop for crop, _, _ in placed],
-        np.array(boxes, dtype=np.int64).reshape(-1, 4),
-        np.array(areas, dtype=np.int64),
-    )
+    common_px[found_a, found_b] = pixels
+    return common_px, placed_a.areas_px, placed_b.areas_px
