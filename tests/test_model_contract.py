@@ -262,6 +262,18 @@ def test_the_limit_keeps_the_best_and_says_so(detector: Case) -> None:
         assert find(detector, threshold, limit)[0].saturated == saturated
 
 
+def test_the_limit_changes_no_object(case: Case) -> None:
+    """It only cuts: whatever it is, what is left are the best of all that is found, to the bit."""
+    for every, *some in zip(*(find(case, threshold=0.1, limit=limit) for limit in (100_000, 1, 5, 20)), strict=True):
+        for few_, limit in zip(some, (1, 5, 20), strict=True):
+            kept = every[: len(few_)]
+            assert len(few_) == min(limit, len(every)) or few_.saturated  # masks may have suppressed some
+            assert torch.equal(few_.scores, kept.scores)
+            assert torch.equal(few_.boxes_xyxy, kept.boxes_xyxy)
+            if few_.masks is not None and kept.masks is not None:
+                assert all(torch.equal(a, b) for a, b in zip(few_.masks.crops, kept.masks.crops, strict=True))
+
+
 def test_decoding_uses_no_weights(case: Case) -> None:
     outputs = detect(case)
     sizes = [Resized((32, 128), (SIDE, SIDE)), Resized((56, 50), (56, 50))]

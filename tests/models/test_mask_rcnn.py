@@ -52,7 +52,6 @@ def found_by(model: MaskRCNN, threshold: float, limit: int) -> Outputs:
 
 
 def test_candidates_are_counted_before_the_limits(model: MaskRCNN) -> None:
-    # both limits need fewer proposals than the settings give, so the candidates are the same
     twelve, three = found_by(model, 0.02, 12), found_by(model, 0.02, 3)
     assert twelve["saturated"].tolist() == three["saturated"].tolist() == [True]
     assert torch.equal(twelve["candidates"], three["candidates"])
@@ -68,14 +67,17 @@ def test_candidates_are_counted_before_the_limits(model: MaskRCNN) -> None:
     assert list(objects.candidates) == ["proposals", "detections"]
 
 
-def test_the_limit_raises_the_number_of_proposals(model: MaskRCNN) -> None:
-    """With one class there is at most one detection for each proposal."""
+def test_the_area_decides_how_many_proposals_there_are_and_not_the_limit(
+    model: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     hook = model.box_head.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
-    proposed = [int(found_by(model, 0.2, limit)["candidates"][0, 0]) for limit in (1, 12, 20)]
+    for limit in (1, 12, 100_000):
+        found_by(model, 0.2, limit)
+    monkeypatch.setattr(mask_rcnn, "PUBLISHED", (48, (64, 64)))
+    found_by(model, 0.2, 12)
     hook.remove()
-    assert proposed[0] == proposed[1] <= proposed[2]
-    assert asked == [36, 36, 60]
+    assert asked == [36, 36, 36, 48]
 
 
 def test_with_suppression_by_masks_the_network_gives_twice_as_many(model: MaskRCNN) -> None:
