@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops.poolers import LevelMapper
 
 from halfpixel.models import mask_rcnn
-from halfpixel.models.mask_rcnn import MaskRCNN, mask_rcnn_lite, point_rend_lite
+from halfpixel.models.mask_rcnn import MaskRCNN, Settings, mask_rcnn_lite, point_rend_lite
 from halfpixel.nn import regions as regions_of_interest
 from halfpixel.nn.box_head import BoxHead
 from halfpixel.nn.mask_head import MaskHead
@@ -21,6 +21,7 @@ from halfpixel.ops import boxes
 from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
+from halfpixel.zoo.modelfile import build
 
 SIZE = Resized((40, 60), (40, 60))
 LIMITS = Limits.of(0.05, 100)
@@ -78,6 +79,11 @@ def test_the_area_decides_how_many_proposals_there_are_and_not_the_limit(
     found_by(model, 0.2, 12)
     hook.remove()
     assert asked == [36, 36, 36, 48]
+
+
+def test_settings_of_older_files_hold_a_limit_that_nothing_follows_from() -> None:
+    older = build("mask_rcnn_lite", CLASSES, {"detections": 2000, "proposals": 77})
+    assert older.settings == Settings(proposals=77)
 
 
 def test_with_suppression_by_masks_the_network_gives_twice_as_many(model: MaskRCNN) -> None:

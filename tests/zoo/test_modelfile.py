@@ -369,12 +369,6 @@ def test_a_description_that_cannot_be_written_writes_nothing(model: MaskRCNN, in
     assert written.read_bytes() == before
 
 
-def test_settings_that_nothing_follows_from_any_more_are_passed_over() -> None:
-    """Files of older versions have `detections`."""
-    older = build("mask_rcnn_lite", ("a",), {"detections": 2000, "proposals": 77})
-    assert older.settings == Settings(proposals=77)
-
-
 def test_unknown_networks_and_settings() -> None:
     with pytest.raises(ModelFileError, match=r"'yolo'.*mask_rcnn_lite"):
         build("yolo", CLASSES)

@@ -8,7 +8,7 @@ What a thing is and which pixels it has are decided apart. Shapes for a batch of
     pyramid       [b, 256, H/s, W/s]      for each stride s
       | RegionProposalNetwork             3 anchors a cell: score and box deltas      Faster R-CNN, section 3.1
       | propose                           best of each level, decode, suppress
-    RoIs          [<= 3000, 4] an image   class-agnostic boxes, in pixels of the input
+    RoIs          [~ 3000, 4] an image    class-agnostic boxes, in pixels of the input
       | RoIAlign 7 x 7                    level by size: FPN, equation 1              Mask R-CNN, section 3, "RoIAlign"
       | BoxHead                           softmax over 1 + k classes, 4 deltas each
       | detect                            decode, threshold, suppress by class, limit

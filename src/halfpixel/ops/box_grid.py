@@ -52,7 +52,8 @@ class BoxGrid:
     def _cells(self, members: Tensor, level: Tensor) -> Tensor:
         """The numbers of the cells that boxes have on a level; neighbours in a row follow each other."""
         column, row = (self._centres[members] / self._cell_px[level, None]).long().add(1).unbind(1)
-        return ((self._group[members] * self._levels + level) * self._rows + row) * self._columns + column
+        cells: Tensor = ((self._group[members] * self._levels + level) * self._rows + row) * self._columns + column
+        return cells
 
     def near(self, rows: Int[Tensor, "m"]) -> tuple[Int[Tensor, "p"], Int[Tensor, "p"]]:
         """Pairs of one of some boxes and one of all, among them every pair that overlaps by more than the threshold.
