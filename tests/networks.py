@@ -18,7 +18,6 @@ CLASSES = ("disc", "square")
 
 FEW = {
     "proposals_per_level": 200,
-    "detections": 12,
     "proposals": 36,
     "training_proposals_per_level": 100,
     "training_proposals": 30,

@@ -196,13 +196,6 @@ def test_masks_keep_what_they_were_cut_from(case: Case) -> None:
         assert (areas[0] > areas[-1]).any()
 
 
-def test_one_is_asked_for(case: Case) -> None:
-    for many, few_ in zip(find(case), find(case, limit=1), strict=True):
-        assert len(few_) == 1
-        assert few_.saturated
-        torch.testing.assert_close(few_.scores[0], many.scores[0], atol=1e-3, rtol=1e-3)
-
-
 def test_nothing_found(case: Case) -> None:
     outputs = detect(case, threshold=0.99999)
     assert all(len(outputs[name]) == 0 for name in case.named("row"))
@@ -256,10 +249,18 @@ def test_the_limit_keeps_the_best_and_says_so(detector: Case) -> None:
         assert int(kept.sum()) == 3
         for name in detector.named("row"):
             assert_close_rows(detector, name, three[name][kept], twelve[name][best][:3], atol=1e-3)
-    assert all(objects.saturated for objects in find(detector, threshold=0.02, limit=3))
     threshold = float(twelve["scores"][twelve["image_index"] == 0][7])  # seven score more
     for limit, saturated in [(12, False), (7, False), (6, True)]:
         assert find(detector, threshold, limit)[0].saturated == saturated
+
+
+def test_the_limit_only_cuts(case: Case) -> None:
+    for limit in (1, 5, 20):
+        for some, every in zip(find(case, 0.1, limit), find(case, 0.1, 100_000), strict=True):
+            assert 1 <= len(some) <= limit
+            assert some.saturated or len(some) == len(every)
+            assert torch.equal(some.scores, every.scores[: len(some)])
+            assert torch.equal(some.boxes_xyxy, every.boxes_xyxy[: len(some)])
 
 
 def test_decoding_uses_no_weights(case: Case) -> None:

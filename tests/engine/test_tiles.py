@@ -82,6 +82,37 @@ def test_merging() -> None:
     assert torch.equal(merged.masks.boxes_xyxy(), merged.boxes_xyxy)
 
 
+PAIR = [Tile((0, 0, 100, 60), (0, 0, 140, 60)), Tile((100, 0, 200, 60), (60, 0, 200, 60))]
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_what_one_tile_saw_as_one_object_and_its_neighbour_as_two(with_masks: bool) -> None:
+    whole, halves = [(84, 10, 116, 30)], [(84, 10, 100, 30), (101, 10, 116, 30), (102, 12, 112, 20)]
+    for first, second, expected in [
+        ([0.9], [0.5, 0.8, 0.7], [0.9]),
+        ([0.6], [0.5, 0.8, 0.7], [0.8, 0.7]),  # of one tile, one inside the other: both stay
+    ]:
+        one, other = found(whole, first), found(halves, second)
+        if not with_masks:
+            one, other = replace(one, masks=None), replace(other, masks=None)
+        merged = merge(list(zip(PAIR, (one, other), strict=True)), 40)
+        assert merged.scores.tolist() == pytest.approx(expected)
+
+
+def test_an_object_that_its_tile_cuts_off_gives_way_to_the_whole_one() -> None:
+    cut, whole = found([(66, 10, 140, 30)], [0.9]), found([(62, 10, 152, 30)], [0.6])
+    merged = merge(list(zip(PAIR, (cut, whole), strict=True)), 40)
+    assert merged.boxes_xyxy.tolist() == [[62, 10, 152, 30]]
+    # at the image's own edge nothing is cut off
+    cut, whole = found([(66, 0, 136, 60)], [0.9]), found([(66, 1, 136, 59)], [0.6])
+    assert merge(list(zip(PAIR, (cut, whole), strict=True)), 40).scores.tolist() == pytest.approx([0.9])
+
+
+def test_objects_without_pixels_stay() -> None:
+    empty = found([(20, 10, 20, 10)], [0.4])
+    assert len(merge(list(zip(PAIR, (empty, found([(150, 10, 160, 20)], [0.6])), strict=True)), 40)) == 2
+
+
 @pytest.fixture(scope="module")
 def nuclei() -> Predictor:
     return load("nuclei")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops.poolers import LevelMapper
 
 from halfpixel.models import mask_rcnn
-from halfpixel.models.mask_rcnn import MaskRCNN, mask_rcnn_lite, point_rend_lite
+from halfpixel.models.mask_rcnn import MaskRCNN, Settings, mask_rcnn_lite, point_rend_lite
 from halfpixel.nn import regions as regions_of_interest
 from halfpixel.nn.box_head import BoxHead
 from halfpixel.nn.mask_head import MaskHead
@@ -21,6 +21,7 @@ from halfpixel.ops import boxes
 from halfpixel.ops.roi_align import FeatureTable
 from halfpixel.structures.images import Limits, Resized
 from halfpixel.structures.targets import Targets
+from halfpixel.zoo.modelfile import build
 
 SIZE = Resized((40, 60), (40, 60))
 LIMITS = Limits.of(0.05, 100)
@@ -52,7 +53,6 @@ def found_by(model: MaskRCNN, threshold: float, limit: int) -> Outputs:
 
 
 def test_candidates_are_counted_before_the_limits(model: MaskRCNN) -> None:
-    # both limits need fewer proposals than the settings give, so the candidates are the same
     twelve, three = found_by(model, 0.02, 12), found_by(model, 0.02, 3)
     assert twelve["saturated"].tolist() == three["saturated"].tolist() == [True]
     assert torch.equal(twelve["candidates"], three["candidates"])
@@ -68,14 +68,22 @@ def test_candidates_are_counted_before_the_limits(model: MaskRCNN) -> None:
     assert list(objects.candidates) == ["proposals", "detections"]
 
 
-def test_the_limit_raises_the_number_of_proposals(model: MaskRCNN) -> None:
-    """With one class there is at most one detection for each proposal."""
+def test_the_area_decides_how_many_proposals_there_are_and_not_the_limit(
+    model: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     hook = model.box_head.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
-    proposed = [int(found_by(model, 0.2, limit)["candidates"][0, 0]) for limit in (1, 12, 20)]
+    for limit in (1, 12, 100_000):
+        found_by(model, 0.2, limit)
+    monkeypatch.setattr(mask_rcnn, "PUBLISHED", (48, (64, 64)))
+    found_by(model, 0.2, 12)
     hook.remove()
-    assert proposed[0] == proposed[1] <= proposed[2]
-    assert asked == [36, 36, 60]
+    assert asked == [36, 36, 36, 48]
+
+
+def test_settings_of_older_files_hold_a_limit_that_nothing_follows_from() -> None:
+    older = build("mask_rcnn_lite", CLASSES, {"detections": 2000, "proposals": 77})
+    assert older.settings == Settings(proposals=77)
 
 
 def test_with_suppression_by_masks_the_network_gives_twice_as_many(model: MaskRCNN) -> None:

@@ -75,7 +75,7 @@ def find(model: RTDETR, limit: int) -> Instances:
 
 
 def test_1500_objects_are_found() -> None:
-    found = find(seeing(lattice()), 2000)
+    found = find(seeing(lattice(), queries=700), 100_000)  # 1,529 on this area
     assert len(found) == 1500
     assert not found.saturated
     assert found.candidates == {"detections": 1500}
@@ -87,14 +87,27 @@ def test_1500_objects_are_found() -> None:
     assert found.masks.areas_px().tolist() == [SIDE**2] * 1500
 
 
-@pytest.mark.parametrize(("limit", "queries"), [(20, 300), (200, 300), (1000, 1500), (1100, 1650)])
-def test_the_same_weights_give_as_many_queries_as_the_limit_wants(limit: int, queries: int) -> None:
-    model = seeing(lattice())
-    assert model.queries(Limits.of(0.3, limit)) == queries
-    found = find(model, limit)
-    assert len(found) == limit
-    assert found.saturated
-    assert found.candidates == {"detections": min(queries, 1500)}
+@pytest.mark.parametrize("limit", [20, 1000, 100_000])
+def test_the_limit_decides_nothing_but_how_many_are_kept(limit: int) -> None:
+    found = find(seeing(lattice()), limit)
+    assert len(found) == min(limit, 1500)
+    assert found.saturated  # there are no more queries than objects
+    assert found.candidates == {"detections": 1500}
+
+
+@pytest.mark.parametrize(
+    ("sides", "coordinates", "queries"),
+    [
+        ((640, 640), "image", 300),
+        ((64, 64), "image", 300),
+        ((640, 640), "cells", 1500),
+        ((1280, 640), "image", 600),
+        ((1920, 1920), "cells", 2700),
+    ],
+)
+def test_the_area_decides_how_many_queries_there_are(sides: tuple[int, int], coordinates: str, queries: int) -> None:
+    model = rt_detr_lite(CLASSES, Settings(coordinates=coordinates))  # type: ignore[arg-type]
+    assert model.queries(torch.empty(1, 3, *sides)) == queries
 
 
 def test_more_queries_may_be_wanted_than_there_are_cells() -> None:

@@ -90,10 +90,13 @@ def test_of_1500_objects_none_is_lost_silently(build: object, monkeypatch: pytes
 
 def test_candidates_that_are_not_compared_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network = rtmdet_lite(CLASSES, dataclasses.replace(rtmdet_lite(CLASSES).settings, considered=100))
+    network = rtmdet_lite(CLASSES, dataclasses.replace(rtmdet_lite(CLASSES).settings, considered=1000))
     said, _ = crowd(1500)
-    assert found_by(network, said, 10, monkeypatch).saturated  # 200 are compared
-    assert len(found_by(network, said, 1600, monkeypatch)) == 1500  # the limit decides, not the setting
+    for side, compared in [(SIDE, 1000), (SIDE // 2, 4000)]:  # in proportion to the area
+        monkeypatch.setattr(rtmdet, "PUBLISHED_HW", (side, side))
+        found = found_by(network, said, 100_000, monkeypatch)
+        assert found.saturated == (compared < 1500)
+        assert len(found) == min(compared, 1500)
 
 
 def test_a_mask_is_drawn_around_its_point(model: RTMDet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,19 +98,17 @@ def test_none_of_1500_objects_is_lost_silently(crowd: tuple[YOLACT, Tensor], lim
         assert len(ious.argmax(1).unique()) == DISCS
 
 
-def test_what_is_compared_follows_the_limit(crowd: tuple[YOLACT, Tensor]) -> None:
+def test_anchors_that_are_not_compared_are_told_and_follow_the_area(
+    crowd: tuple[YOLACT, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, _ = crowd
-    settings = model.settings
-    model.settings = dataclasses.replace(settings, considered=1, mask_iou=None)
-    try:
-        for limit, expected in [(DISCS, False), (100, True)]:
-            with torch.no_grad():
-                given = torch.zeros(1, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE]]), Limits.of(0.3, limit)
-                outputs = model(*given)
-            assert len(outputs["scores"]) == limit
-            assert outputs["saturated"].tolist() == [expected]
-    finally:
-        model.settings = settings
+    monkeypatch.setattr(model, "settings", dataclasses.replace(model.settings, considered=1000, mask_iou=None))
+    for side, compared in [(SIDE, 1000), (SIDE // 2, 4000)]:
+        monkeypatch.setattr(yolact, "PUBLISHED_HW", (side, side))
+        with torch.no_grad():
+            outputs = model(torch.zeros(1, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE]]), Limits.of(0.3, 100_000))
+        assert outputs["saturated"].tolist() == [compared < DISCS]
+        assert len(outputs["scores"]) == min(compared, DISCS)
 
 
 def test_nan_shows(model: YOLACT) -> None:

@@ -71,6 +71,24 @@ def test_what_was_suppressed_suppresses_nothing() -> None:
     assert suppress_masks([bar] * 3, offsets, scores, groups, 0.3).tolist() == [0, 2]
 
 
+def test_masks_of_different_sources_and_what_they_share() -> None:
+    """A bar of eight pixels; its left half, once more as another tile saw it; and the bar's shifted copy."""
+    crops = [torch.ones(1, 8, dtype=torch.bool), *[torch.ones(1, 4, dtype=torch.bool)] * 2]
+    offsets, groups = torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    scores, sources = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1])
+
+    def kept(iou: float, share: float) -> list[int]:
+        return suppress_masks(crops, offsets, scores, groups, iou, share, sources).tolist()
+
+    assert kept(0.5, 1.0) == [0, 1]  # the third equals the second, of another source
+    assert kept(1.0, 0.7) == [0, 1]  # and lies inside of the first
+    assert kept(1.0, 1.0) == [0, 1, 2]
+    assert suppress_masks(crops, offsets, scores, groups, 1.0, 0.7).tolist() == [0]
+    crops[2], offsets[2, 0] = torch.ones(1, 8, dtype=torch.bool), 3  # shares 5 of 8
+    assert kept(1.0, 0.6) == [0, 1]
+    assert kept(1.0, 5 / 8) == [0, 1, 2]
+
+
 def test_no_masks() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     assert suppress_masks([], torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0), none, 0.5).tolist() == []

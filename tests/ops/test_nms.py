@@ -29,7 +29,7 @@ def group_by_group(some: Tensor, scores: Tensor, groups: Tensor, threshold: floa
 
 
 Suppress = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-WAYS = (boxes.suppress, boxes._suppress_at_once, boxes._suppress_one_by_one)
+WAYS = (boxes.suppress, boxes._suppress_at_once, boxes._suppress_in_blocks)
 
 
 @pytest.mark.parametrize("suppress", WAYS)
@@ -53,7 +53,29 @@ def test_many_groups_round_no_coordinate(suppress: Suppress) -> None:
     assert sorted(kept.tolist()) == [*range(80), *range(81, 160, 2)]
 
 
-@pytest.mark.parametrize("suppress", WAYS)
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_boxes_of_all_sizes_in_more_than_one_block(threshold: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    sides = (6 * torch.rand(3000, 2, generator=generator)).exp()
+    corners = 900 * torch.rand(3000, 2, generator=generator)
+    some, groups = torch.cat([corners, corners + sides], 1), torch.randint(2, (3000,), generator=generator)
+    scores = torch.rand(3000, generator=generator).mul(200).round() / 200  # of many that score the same the first
+    kept = boxes.suppress(some, scores, groups, threshold)
+    expected = torchvision.ops.nms(some + 2000 * groups[:, None], scores, threshold)
+    assert torch.equal(kept, expected)
+    assert len(kept) > boxes.FEW or threshold == 0
+
+
+def test_where_all_boxes_are_one_it_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[int] = []
+    at_once = boxes._suppress_at_once
+    monkeypatch.setattr(boxes, "_suppress_at_once", lambda *given: blocks.append(len(given[0])) or at_once(*given))
+    some, scores = torch.tensor([[3.0, 4.0, 40.0, 50.0]]).repeat(20_000, 1), torch.linspace(1, 0, 20_000)
+    assert boxes.suppress(some, scores, torch.zeros(20_000, dtype=torch.int64), 0.7).tolist() == [0]
+    assert sum(blocks) == boxes.FEW
+
+
+@pytest.mark.parametrize("suppress", WAYS[:2])
 def test_no_boxes(suppress: Suppress) -> None:
     none = torch.zeros(0, dtype=torch.int64)
     assert suppress(torch.zeros(0, 4), torch.zeros(0), none, 0.5).shape == (0,)

@@ -245,7 +245,7 @@ class Decisions:
             maps = self.model.pyramid(self.model.backbone(batch.tensor))
             self.pyramid = [level[index : index + 1] for level in maps]
             scored = self.model.rpn(self.pyramid, batch.tensor[index : index + 1])
-            per_level, most = self.model.proposal_limits(limits)
+            per_level, most = self.model.proposal_limits(batch.tensor)
             (regions,), _ = self.model.rpn.propose(scored, self.size_hw[None], per_level, most)
             self.candidates = self._candidates(regions)
             self.doubtful = self._candidates(_close_calls(self.model.rpn, scored, self.size_hw, per_level, most))

@@ -13,7 +13,7 @@ from halfpixel.models.mask_rcnn import MaskRCNN, Settings
 
 def toy_boxes(class_names: Sequence[str], settings: Settings | None = None) -> MaskRCNN:
     """As `mask_rcnn_lite`, of boxes alone."""
-    whole = mask_rcnn.mask_rcnn_lite(class_names, settings or Settings(detections=300))
+    whole = mask_rcnn.mask_rcnn_lite(class_names, settings or Settings())
     return MaskRCNN(class_names, whole.backbone, whole.pyramid, whole.rpn, whole.box_head, None, whole.settings)
 
 

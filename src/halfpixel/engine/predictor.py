@@ -98,8 +98,8 @@ class Predictor:
                 the last digits may be others than those of the image alone, which has all processors, or on a GPU a
                 batch to itself. `predict_many` is for more than a list can hold.
             threshold: objects scoring less are left out, 0..1; default the model's own.
-            limit: at most this many objects an image; default the model's own. `Instances.saturated` says when it
-                was reached.
+            limit: at most this many objects an image, the best ones; default the model's own. It changes none that
+                is kept. `Instances.saturated` says when it cut some off.
 
         Returns:
             The objects of the image, or a list of them for a list of images.

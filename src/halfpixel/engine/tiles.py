@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from halfpixel.data.images.contrast import Rgb8
-from halfpixel.ops import boxes
 from halfpixel.ops.mask_nms import suppress_masks
 from halfpixel.structures.instances import Instances
 
@@ -21,8 +20,9 @@ GRID_PX = 32
 """Tiles begin at multiples of this where there is room: a network with whole strides then sees the very pixels that it
 would see in the whole image, not ones between them."""
 
-SAME_OBJECT_IOU = 0.5
-"""Two masks that two tiles found at their common border are one object from this overlap on."""
+SAME_OBJECT_IOU, SAME_OBJECT_SHARE = 0.5, 0.7
+"""Two masks of different tiles are one object where their IoU is above the first, or they share more than the second of
+the smaller one: of what one tile saw as one object and its neighbour as two."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class Tile:
         """What the network sees of the whole image."""
         x0, y0, x1, y1 = self.outer_xyxy
         return pixels[y0:y1, x0:x1]
+
+    def ends(self, boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """`[n]` which boxes reach to where the tile ends and the image, of `size_hw`, goes on: they may go on, too."""
+        height, width = size_hw
+        goes_on = torch.tensor([a != b for a, b in zip(self.outer_xyxy, (0, 0, width, height), strict=True)])
+        outer = torch.tensor(self.outer_xyxy)
+        inside = torch.cat([boxes_xyxy[:, :2] - outer[:2], outer[2:] - boxes_xyxy[:, 2:]], 1)
+        return ((inside < 1) & goes_on).any(1)
 
 
 def tiles(region_xyxy: Box, size_hw: tuple[int, int], most_px: int, overlap_px: int) -> list[Tile]:
@@ -83,36 +91,37 @@ def merge(parts: Sequence[tuple[Tile, Instances]], overlap_px: int) -> Instances
     """The objects of all tiles, each once, by descending score.
 
     An object belongs to the tile whose core holds the centre of its box. As two tiles may disagree by a little about
-    where that is, each may also keep what lies just beyond its core; of two that are the same the better is kept.
+    where that is, each may also keep what lies just beyond its core; of those that are the same the better is kept, or
+    the one that does not end where its tile does.
 
     Args:
         parts: each tile and what was found in it, in pixels of the whole image.
         overlap_px: as for `tiles`.
     """
     slack = overlap_px / 8
-    kept, at_border = [], []
-    for tile, objects in parts:
+    kept, ranks, sources = [], [], []
+    for number, (tile, objects) in enumerate(parts):
         centres = (objects.boxes_xyxy[:, :2] + objects.boxes_xyxy[:, 2:]) / 2
         low, high = torch.tensor(tile.core_xyxy[:2]), torch.tensor(tile.core_xyxy[2:])
-        mine = ((centres > low - slack) & (centres < high + slack)).all(1)
-        safe = ((centres > low + slack) & (centres < high - slack)).all(1)
-        kept.append(objects[mine])
-        at_border.append(~safe[mine])
+        mine = objects[((centres > low - slack) & (centres < high + slack)).all(1)]
+        kept.append(mine)
+        ranks.append(mine.scores - tile.ends(mine.boxes_xyxy, mine.size_hw).to(mine.scores))
+        sources.append(torch.full_like(mine.labels, number))
     together = Instances.concatenate(kept)
-    together = together[_each_once(together, torch.cat(at_border))]
+    together = together[_each_once(together, torch.cat(ranks), torch.cat(sources))]
     return together[torch.argsort(together.scores, descending=True, stable=True)]
 
 
-def _each_once(objects: Instances, doubtful: Tensor) -> Tensor:
-    """Which objects stay when of those that may have been found twice only the better is kept."""
-    rows = torch.nonzero(doubtful).ravel()
-    if not len(rows):
-        return torch.arange(len(objects))
-    some = objects[rows]
-    if some.masks is None:
-        best = boxes.suppress(some.boxes_xyxy, some.scores, some.labels, SAME_OBJECT_IOU)
-    else:
-        best = suppress_masks(some.masks.crops, some.masks.offsets_xy, some.scores, some.labels, SAME_OBJECT_IOU)
-    stays = ~doubtful
-    stays[rows[best]] = True
-    return torch.nonzero(stays).ravel()
+def _each_once(objects: Instances, ranks: Tensor, sources: Tensor) -> Tensor:
+    """Which objects stay when of those that are the same in different tiles the one of the highest rank does."""
+    crops, offsets_xy = (objects.masks.crops, objects.masks.offsets_xy) if objects.masks else _full(objects.boxes_xyxy)
+    best = suppress_masks(crops, offsets_xy, ranks, objects.labels, SAME_OBJECT_IOU, SAME_OBJECT_SHARE, sources)
+    empty = [k for k, crop in enumerate(crops) if not crop.any()]  # they are no other's
+    return torch.cat([best, torch.tensor(empty, dtype=torch.int64)])
+
+
+def _full(boxes_xyxy: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Boxes as masks, on whole pixels; they take no memory."""
+    low, high = boxes_xyxy[:, :2].floor().long(), boxes_xyxy[:, 2:].ceil().long()
+    one = torch.ones(1, 1, dtype=torch.bool)
+    return [one.expand(height, width) for width, height in (high - low).tolist()], low

@@ -8,7 +8,7 @@ What a thing is and which pixels it has are decided apart. Shapes for a batch of
     pyramid       [b, 256, H/s, W/s]      for each stride s
       | RegionProposalNetwork             3 anchors a cell: score and box deltas      Faster R-CNN, section 3.1
       | propose                           best of each level, decode, suppress
-    RoIs          [<= 3000, 4] an image   class-agnostic boxes, in pixels of the input
+    RoIs          [~ 3000, 4] an image    class-agnostic boxes, in pixels of the input
       | RoIAlign 7 x 7                    level by size: FPN, equation 1              Mask R-CNN, section 3, "RoIAlign"
       | BoxHead                           softmax over 1 + k classes, 4 deltas each
       | detect                            decode, threshold, suppress by class, limit
@@ -26,6 +26,7 @@ Settings where the sources differ:
     what                         paper       torchvision   ours     why
     detections an image          100         100           1,000    counts must not be capped
     proposals kept               1,000       1,000         3,000    with one class, no more detections than proposals
+    ... on a large input         1,000       1,000         by area  1,000 for each 800 x 1344 pixels at least
     proposals in training        2,000       2,000         2,000
     RoIs trained on, an image    512         512           512      a quarter objects, as in section 3.1
     anchors trained on           256         256           256      half objects
@@ -50,7 +51,7 @@ masks of points in training are interpolated, not cut at .5; beyond the map its 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -61,6 +62,7 @@ from halfpixel.nn.backbones.backbone import STRIDES, Backbone
 from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.box_head import BoxHead, detect
+from halfpixel.nn.candidates import candidates_in
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
 from halfpixel.nn.decoding import RowRules, as_rows, before_mask_suppression, of_image
 from halfpixel.nn.fpn import FeaturePyramid
@@ -79,6 +81,9 @@ from halfpixel.structures.images import ImageBatch, Limits, Resized
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.targets import Targets
 
+PUBLISHED = 1000, (800, 1344)
+"""Proposals of the published networks, and the largest input that they have them on, padded."""
+
 ROIS_AT_ONCE = 1024
 """The box head looks at so many RoIs at a time: its memory does not grow with the number of objects."""
 
@@ -89,10 +94,9 @@ class Settings:
 
     Attributes:
         alignment: where coordinates point, in anchors, RoIAlign, mask targets and pasting.
-        detections: the detection limit that the next two suit. Each detection more adds three to both: with one class
-            there cannot be more detections than proposals.
-        proposals_per_level: best anchors of each pyramid level that are considered.
-        proposals: kept after suppression.
+        proposals_per_level: best anchors of each pyramid level that are considered; at least 1,000 for each 800 x 1344
+            pixels of the input.
+        proposals: kept after suppression, likewise.
         training_proposals_per_level: the same two in training.
         training_proposals: see above.
         proposal_iou: proposals overlapping a better one by more than this are suppressed.
@@ -112,8 +116,9 @@ class Settings:
         ArgumentError: a value of another type or out of its range.
     """
 
+    FORMER: ClassVar = ("detections",)
+
     alignment: Alignment = "half_pixel"
-    detections: Count = 1000
     proposals_per_level: Count = 3000
     proposals: Count = 3000
     training_proposals_per_level: Count = 2000
@@ -189,7 +194,7 @@ class MaskRCNN(Network):
         """
         limits = before_mask_suppression(limits, self.settings.mask_iou)
         pyramid = self.pyramid(self.backbone(images))
-        rois, proposed = self.rpn.propose(self.rpn(pyramid, images), sizes_hw, *self.proposal_limits(limits))
+        rois, proposed = self.rpn.propose(self.rpn(pyramid, images), sizes_hw, *self.proposal_limits(images))
         features = FeatureTable.of(pyramid[: len(STRIDES)])
         logits, deltas = self._classify(features, torch.cat(rois), images_of(rois))
         split = [roi.shape[0] for roi in rois]
@@ -203,10 +208,10 @@ class MaskRCNN(Network):
         outputs["saturated"] = torch.stack([one.saturated for one in found])
         return outputs
 
-    def proposal_limits(self, limits: Limits) -> tuple[int, int]:
-        """Anchors considered on each level, and proposals kept, for a detection limit."""
-        extra = 3 * torch.sym_max(limits.most - self.settings.detections, 0)
-        return self.settings.proposals_per_level + extra, self.settings.proposals + extra
+    def proposal_limits(self, images: Float[Tensor, "b 3 h w"]) -> tuple[int, int]:
+        """Anchors considered on each level, and proposals kept."""
+        per_level, most = self.settings.proposals_per_level, self.settings.proposals
+        return candidates_in(images, per_level, *PUBLISHED), candidates_in(images, most, *PUBLISHED)
 
     @property
     def anchor_sizes_px(self) -> tuple[float, ...]:
@@ -351,7 +356,6 @@ def point_rend_r50_fpn(class_names: Sequence[str], settings: Settings | None = N
 
 def _light(class_names: Sequence[str], settings: Settings | None, points: bool = False) -> MaskRCNN:
     settings = settings or Settings(
-        detections=2000,  # twice the limit, for suppression by masks
         training_proposals_per_level=1000,
         training_proposals=1000,
         region_samples=256,

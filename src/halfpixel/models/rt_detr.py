@@ -8,7 +8,7 @@ Shapes for a batch of b images with q queries each and n detections in all:
       | HybridEncoder                     attention on the coarsest map, then fusion       section 4.2, figure 4
     encoded       [b, 256, H/s, W/s]      for strides s = 8, 16, 32
       | QuerySelection                    the best cells: class scores and a first box     section 4.3
-    queries       [b, q, 256]             q = max(300, 1.5 x the detection limit)
+    queries       [b, q, 256]             q = 1,500, or by area
       | BoxDecoder                        layer by layer: look at each other, look at the
       |                                   maps around one's box, refine the box            Deformable DETR, 4.1
     boxes         [b, q, 4]               and class scores
@@ -21,8 +21,8 @@ Shapes for a batch of b images with q queries each and n detections in all:
       | decode                            kernel times maps, inside the box only
     Instances
 
-Queries are selected, not learned: the weights hold no number of them, so that it follows the detection limit. Where
-every query scores above the threshold there may be more objects than queries, and the image is `saturated`.
+Queries are selected, not learned: the weights hold no number of them, so that it follows the area. Where every query
+scores above the threshold there may be more objects than queries, and the image is `saturated`.
 
 Train boxes first (`Settings(masks=False)`), masks later: weights of the one start the other. A network without masks
 gives boxes alone, as the paper's does.
@@ -30,7 +30,7 @@ gives boxes alone, as the paper's does.
 Settings where the sources differ:
 
     what                 paper          transformers   ours         why
-    queries              300            300            1,500        for 1,000 detections: counts must not be capped
+    queries              300            300            1,500        and by area: counts must not be capped
     detections a query   several        several        1            an object has one class
     boxes relative to    the image      the image      cells        crops and images may have any size
     cells selected for   1              1              4 (lite)     more of them learn from each object; the layers
@@ -59,6 +59,7 @@ from halfpixel.nn.backbones.backbone import Backbone
 from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.backbones.resnet_d import ResNetD
 from halfpixel.nn.box_decoder import BoxDecoder, QueryOutputs, QuerySelection, class_layer
+from halfpixel.nn.candidates import candidates_in
 from halfpixel.nn.decoding import Found, as_rows, before_mask_suppression, detections
 from halfpixel.nn.hungarian import assign_several
 from halfpixel.nn.hybrid_encoder import HybridEncoder
@@ -79,6 +80,12 @@ from halfpixel.structures.targets import Targets
 LEVELS = 3
 """Maps that the encoder fuses, the coarsest ones of the backbone."""
 
+PUBLISHED_HW = (640, 640)
+"""The input of the published networks."""
+
+FEWEST_QUERIES = 1500
+"""Of images whose size is not the published one's: a small image may be crowded."""
+
 CLASS_WEIGHT, BOX_WEIGHT, IOU_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 1.0, 5.0, 2.0, 5.0, 5.0
 """Of the loss terms: the first three RT-DETR's, the others Mask DINO's."""
 
@@ -88,8 +95,9 @@ class Settings:
     """What is decided about a network besides its weights.
 
     Attributes:
-        queries: so many at least; half as many again as the detection limit, where that is more. In training half as
-            many again as there are objects, where that is more.
+        queries: on an input of up to 640 x 640 pixels; on larger ones as many more as their area is larger. With
+            `coordinates="cells"` at least 1,500. In training instead half as many again as there are objects, where
+            that is more.
         selected_for_each: cells that are trained to be selected for each object.
         coordinates: what boxes are told relative to: `cells`, ours, or `image`, the paper's, for images of the size
             that the network was trained on (see `halfpixel.nn.reference_boxes`).
@@ -173,7 +181,7 @@ class RTDETR(KernelNetwork):
             (before the limit; -1 for NaN) and `saturated` `[b]`. Without masks neither kernels nor maps.
         """
         limits = before_mask_suppression(limits, self.settings.mask_iou)
-        said, maps = self._say(images, self.queries(limits))
+        said, maps = self._say(images, self.queries(images))
         last = said[-1]
         corners = boxes.to_corners(last.boxes.float()) * _sides(images)
         scores = last.logits.float().sigmoid()
@@ -184,10 +192,11 @@ class RTDETR(KernelNetwork):
         kernels = [self.masks.kernels(last.hidden[k, one.sources]) for k, one in enumerate(found)]
         return self.as_outputs(found, kernels, maps)
 
-    def queries(self, limits: Limits) -> int:
-        """How many queries there are for a detection limit, unless there are fewer cells."""
-        wanted: int = torch.sym_max(self.settings.queries, limits.most + limits.most // 2)
-        return wanted
+    def queries(self, images: Float[Tensor, "b 3 h w"]) -> int:
+        """How many queries there are when it predicts, unless there are fewer cells."""
+        told = self.settings.queries
+        fewest = max(told, FEWEST_QUERIES) if self.settings.coordinates == "cells" else told
+        return candidates_in(images, fewest, told, PUBLISHED_HW)
 
     def _say(self, images: Tensor, queries: int) -> tuple[list[QueryOutputs], Tensor | None]:
         """What the selection and then each layer says of its queries; and the masks' maps."""

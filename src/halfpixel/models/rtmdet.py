@@ -19,7 +19,7 @@ Settings where the sources differ:
 
     what                         MMDetection   ours              why
     detections an image          100           the user's limit  counts must not be capped
-    candidates compared          1,000 a level 10,000, or ten times the limit; what was cut is told
+    candidates compared          1,000 a level 10,000            by area on an input > 640 x 640; a cut is told
     where a point is in a cell   its corner    its centre        half a cell more exact; converted weights: the corner
     masks in training            whole image   each box and a quarter more around it: masks are seen only there
     mask targets                 every fourth  share of a cell   soft targets keep small objects
@@ -53,6 +53,7 @@ from torch import Tensor
 from halfpixel.nn.backbones.backbone import Backbone
 from halfpixel.nn.backbones.cspnext import CSPNeXt, CSPNeXtPAFPN
 from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
+from halfpixel.nn.candidates import candidates_in
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.dynamic_assignment import assign
 from halfpixel.nn.dynamic_head import DynamicHead, PointOutputs, dynamic_logits
@@ -72,8 +73,8 @@ MASK_CONTEXT = 0.25
 """Masks are trained on their boxes widened by this share of their sides, so that they learn where to end."""
 MASK_CELL = 2
 """Side of a soft mask's cells, in pixels of the input."""
-PER_DETECTION = 10
-"""Candidates compared for each detection that is allowed."""
+PUBLISHED_HW = (640, 640)
+"""The input of the published networks."""
 MASK_CHOICE = 0
 """The random choice of `Targets.generator` that is made here."""
 
@@ -88,8 +89,8 @@ class Settings:
         mask_iou: after that, suppress by the overlap of the masks; None to leave it out.
         mask_margin: masks are drawn in each box widened by this share of its sides, on every side; the box of an object
             is then its mask's. 0 leaves boxes as they are.
-        considered: best candidates of an image that are compared with each other; ten times the detection limit, where
-            that is more.
+        considered: best candidates of an image that are compared with each other, on an input of up to 640 x 640
+            pixels; on larger ones as many more as their area is larger.
         mask_samples: points an image that the mask loss is taken on.
         mask_grid: cells along a side of the grids on which it is taken.
 
@@ -166,7 +167,7 @@ class RTMDet(KernelNetwork):
         """
         settings = self.settings
         limits = before_mask_suppression(limits, settings.mask_iou)
-        considered = torch.sym_max(settings.considered, PER_DETECTION * limits.most)
+        considered = candidates_in(images, settings.considered, settings.considered, PUBLISHED_HW)
         said = self._said(images)
         found = []
         for k, size_hw in enumerate(sizes_hw):

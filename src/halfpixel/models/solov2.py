@@ -30,8 +30,7 @@ Settings where the sources differ:
     a mask reaches        the whole image       as far as objects of     it cannot spill over to the image's other end,
                                                 its level are large      and costs what the object costs
     an object's cells     in its inner 20%      in its inner 40%         it has few cells: more of them learn
-    candidates            500                   2,000, and 4 times the   counts must not be capped
-                                                limit more
+    candidates            500                   10,000                   by area on an input > 800 x 1344
     detections            100                   the limit
 
 Weights: `halfpixel.zoo.convert.mmdet_solov2` converts MMDetection's `solov2_r50_fpn` and `solov2-light_r50_fpn`, key
@@ -55,6 +54,7 @@ from torch import Tensor, nn
 from halfpixel.nn.backbones.backbone import Backbone
 from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.backbones.resnet import ResNet
+from halfpixel.nn.candidates import candidates_in
 from halfpixel.nn.cell_head import NOBODY, CellHead, CellLevel, assign_cells, cell_centres, middles, peaks, sizes_px
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.fpn import FeaturePyramid
@@ -82,8 +82,9 @@ GRID = 28
 TRAINED_ON = 64
 """Points along each side of a window that masks are trained on."""
 
-FEWEST_CANDIDATES = 2000
-"""Looked at however low the limit is, where so many pass the threshold: their masks decide which is the best."""
+CANDIDATES = 10_000, 10_000, (800, 1344)
+"""So many cells that pass the threshold are looked at on the largest input of the published networks, padded, and on
+smaller ones: their masks decide which are the best. On a larger one as many more as its area is larger."""
 
 WINDOWS_AT_ONCE, WHOLE_AT_ONCE = 256, 32
 """Candidates are looked at so many at a time: memory does not grow with their number."""
@@ -192,7 +193,7 @@ class SOLOv2(KernelNetwork):
         for k, size_hw in enumerate(sizes_hw.to(images.device)):
             of_image, placed = torch.cat([one[k] for one in scores]), torch.cat([one[k] for one in kernels])
             finite = is_finite(said.maps[k], *(one[k] for one in (*said.logits, *said.kernels)))
-            cells, labels, cut = _candidates(of_image, level, limits)
+            cells, labels, cut = _candidates(of_image, level, limits, candidates_in(images, *CANDIDATES))
             rows = self._placed(placed[cells], xy[cells], level[cells])
             extents, shares, grids = self._look(said.maps[k], rows, xy[cells], level[cells], size_hw)
             decayed = matrix_nms(grids, extents, of_image[cells, labels] * shares, labels, self.settings.sigma)
@@ -316,11 +317,10 @@ class SOLOv2(KernelNetwork):
 
 
 def _candidates(
-    scores: Float[Tensor, "cells classes"], level: Int[Tensor, "cells"], limits: Limits
+    scores: Float[Tensor, "cells classes"], level: Int[Tensor, "cells"], limits: Limits, most: int
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"], Bool[Tensor, ""]]:
-    """The best cells and what they say they hold, by their levels; and whether there were more."""
+    """The best cells and what they say they hold, by their levels, `most` of them; and whether there were more."""
     cells, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)
-    most = FEWEST_CANDIDATES + 4 * limits.most
     cut = torch.tensor(cells.shape[0], device=cells.device) > most
     best = scores[cells, labels].topk(torch.sym_min(most, cells.shape[0])).indices
     best = best[level[cells[best]].argsort()]

@@ -26,7 +26,7 @@ Settings where the sources differ:
 
     what                  paper              original code   ours           why
     suppression           Fast NMS           Fast NMS        usual          Fast NMS lets suppressed boxes suppress
-    candidates, objects   200, 100 an image  the same        the limit      counts must not be capped
+    candidates, objects   200, 100 an image  the same        by area, limit counts must not be capped
     anchors of a cell     1:1, 1:2, 2:1      3 squares       as the paper   `square_anchors` for the published weights
     mask crop             the box            + 1 cell        the box        `yolact_lite`: + 12.5%, as `mask_rcnn_lite`
     neighbours in a crop  as background      the same        as the paper   `yolact_lite`: weigh more, `leak_weight`
@@ -58,6 +58,7 @@ from halfpixel.nn.backbones.backbone import STRIDES, Backbone
 from halfpixel.nn.backbones.efficientnet_lite import EfficientNetLite
 from halfpixel.nn.backbones.resnet import ResNet
 from halfpixel.nn.box_head import BOX_WEIGHTS
+from halfpixel.nn.candidates import candidates_in
 from halfpixel.nn.conv_blocks import start_small
 from halfpixel.nn.decoding import before_mask_suppression, detections
 from halfpixel.nn.fpn import FeaturePyramid
@@ -81,8 +82,8 @@ NEGATIVES = 3
 FEWEST_NEGATIVES = 8
 """Of each image and level, the hardest ones again: background is learnt everywhere, and without objects too."""
 
-CANDIDATES_PER_OBJECT = 10
-"""Anchors that are compared for each object that may be found: several lie on one."""
+PUBLISHED_HW = (576, 576)
+"""The input of the published networks, padded."""
 
 MASK_GRID = 28
 """Points along each side of a crop at which masks are trained."""
@@ -101,8 +102,8 @@ class Settings:
     """What is decided about a network besides its weights.
 
     Attributes:
-        considered: anchors an image, the best ones, that are compared with each other; more where the limit asks for
-            it.
+        considered: anchors an image, the best ones, that are compared with each other, on an input of up to 576 x 576
+            pixels; on larger ones as many more as their area is larger.
         box_iou: detections of one class overlapping a better one's box by more than this are suppressed.
         mask_iou: after that, suppress by the overlap of the pasted masks; None to leave it out.
         mask_margin: masks are cut with each box widened by this share of its sides, on every side, so that a mask can
@@ -181,7 +182,7 @@ class YOLACT(KernelNetwork):
     def forward(self, images: Float[Tensor, "b 3 h w"], sizes_hw: Int[Tensor, "b 2"], limits: Limits) -> Outputs:
         """See `Network.forward`; the kernels are the coefficients, the maps the prototypes."""
         limits = before_mask_suppression(limits, self.settings.mask_iou)
-        considered = torch.sym_max(self.settings.considered, CANDIDATES_PER_OBJECT * limits.most)
+        considered = candidates_in(images, self.settings.considered, self.settings.considered, PUBLISHED_HW)
         pyramid = self._features(images)
         said, maps = self.head(pyramid), self.protonet(pyramid[0])
         anchors = self._anchors(pyramid, images)

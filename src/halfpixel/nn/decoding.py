@@ -53,8 +53,8 @@ def detections(
         iou_threshold: detections of one class overlapping a better one's box by more than this are suppressed; None
             suppresses none.
         finite: whether all that scores and boxes were made from was.
-        considered: only so many of the best are compared with each other, which costs the square of their number. It
-            must follow the limit. Where it cut something off, the image is `saturated`.
+        considered: only so many of the best are compared with each other; it should follow the image's area. Where it
+            cut something off, the image is `saturated`.
     """
     boxes_xyxy = boxes.clip(boxes_xyxy, size_hw.to(boxes_xyxy.device))
     sources, labels = torch.nonzero(scores > limits.score_threshold.to(scores.device), as_tuple=True)

@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from halfpixel.ops.box_grid import BoxGrid
 from halfpixel.ops.nms import nms
 
 LARGEST_LOG_SCALE = math.log(1000 / 16)
 """Refinements that enlarge a box by more than this are cut, so that exp() cannot overflow."""
 
 FEW = 1000
-"""So many boxes are suppressed faster at once than group by group, on a processor."""
+"""So many boxes are suppressed at once on a processor, where each is compared with every one that stays."""
 
 
 def area(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -119,19 +120,33 @@ def suppress(
     if torch.compiler.is_exporting():
         return _suppress_on_a_grid(boxes_xyxy, scores, groups, iou_threshold)
     scores = scores.to(boxes_xyxy.dtype)
-    at_once = boxes_xyxy.is_cuda or (boxes_xyxy.device.type == "cpu" and boxes_xyxy.shape[0] <= FEW)
-    how = _suppress_at_once if at_once else _suppress_one_by_one
-    return how(boxes_xyxy, scores, groups, iou_threshold)
+    if boxes_xyxy.is_cuda:
+        return _suppress_at_once(boxes_xyxy, scores, groups, iou_threshold)
+    how = _suppress_at_once if boxes_xyxy.shape[0] <= FEW else _suppress_in_blocks
+    return how(boxes_xyxy.cpu(), scores.cpu(), groups.cpu(), iou_threshold).to(boxes_xyxy.device)
 
 
-def _suppress_one_by_one(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """`suppress` in each group on its own, which compares the fewest boxes."""
-    kept = torch.zeros_like(groups, dtype=torch.bool)
-    for group in groups.unique():
-        members = torch.nonzero(groups == group)[:, 0]
-        kept[members[nms(boxes_xyxy[members], scores[members], iou_threshold)]] = True
-    rows = torch.nonzero(kept)[:, 0]
-    return rows[scores[rows].argsort(descending=True, stable=True)]
+def _suppress_in_blocks(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """`suppress` block by block, best first: what stays of a block suppresses what lies near it on a grid.
+
+    Each box is so compared with its block and its neighbours alone.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    boxes_xyxy, scores, groups = boxes_xyxy[order], scores[order], groups[order]
+    grid, areas = BoxGrid(boxes_xyxy, groups, iou_threshold), area(boxes_xyxy)
+    left, kept = torch.ones_like(groups, dtype=torch.bool), []
+    for start in range(0, boxes_xyxy.shape[0], FEW):
+        rows = start + torch.nonzero(left[start : start + FEW])[:, 0]
+        best = rows[_suppress_at_once(boxes_xyxy[rows], scores[rows], groups[rows], iou_threshold)]
+        kept.append(best)
+        better, worse = grid.near(best)
+        better, worse = (one[worse >= start + FEW] for one in (better, worse))
+        low = torch.maximum(boxes_xyxy[better, :2], boxes_xyxy[worse, :2])
+        high = torch.minimum(boxes_xyxy[better, 2:], boxes_xyxy[worse, 2:])
+        overlap = (high - low).clamp(min=0).prod(1)
+        over = overlap / (areas[better] + areas[worse] - overlap)
+        left[worse[over.double() > iou_threshold]] = False
+    return order[torch.cat(kept)]
 
 
 def _suppress_at_once(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:

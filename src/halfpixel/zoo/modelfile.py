@@ -150,12 +150,18 @@ def build(variant: str, class_names: tuple[str, ...], settings: Mapping[str, Any
     for module in MODEL_MODULES:
         if variant in module.VARIANTS:
             try:
-                chosen = from_plain(module.Settings, settings) if settings is not None else None
+                chosen = None if settings is None else from_plain(module.Settings, _current(module.Settings, settings))
             except ArgumentError as error:
                 raise ModelFileError(f"settings of {variant}: {error}") from error
             model: Network = module.VARIANTS[variant](class_names, chosen)
             return model
     raise ModelFileError(f"there is no network called {variant!r}; known are {', '.join(variant_names())}")
+
+
+def _current(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a file without those that nothing follows from any more, `FORMER` of their class."""
+    former = getattr(kind, "FORMER", ())
+    return {name: value for name, value in settings.items() if name not in former}
 
 
 def build_described(info: ModelInfo, path: Path) -> Network:

@@ -18,7 +18,6 @@ from halfpixel.zoo.fitting import filled
 from halfpixel.zoo.modelfile import ModelInfo
 
 SETTINGS = Settings(
-    detections=100,
     proposals_per_level=1000,
     proposals=1000,
     training_proposals_per_level=2000,

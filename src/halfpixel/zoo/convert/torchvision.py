@@ -135,10 +135,8 @@ def _class_names(class_names: Sequence[str] | None, outputs: int) -> tuple[str, 
 
 
 def _published_policy(info: ModelInfo) -> ModelInfo:
-    settings = Settings(alignment="torchvision", detections=100, proposals_per_level=1000, proposals=1000)
-    return dataclasses.replace(
-        info, settings=dataclasses.asdict(settings), score_threshold=0.05, detection_limit=settings.detections
-    )
+    settings = Settings(alignment="torchvision", proposals_per_level=1000, proposals=1000)
+    return dataclasses.replace(info, settings=dataclasses.asdict(settings), score_threshold=0.05, detection_limit=100)
 
 
 def _eps_of(module: nn.Module) -> dict[str, float]:

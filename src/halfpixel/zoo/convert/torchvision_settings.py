@@ -22,7 +22,6 @@ from halfpixel.structures.images import InputRules
 from halfpixel.zoo.modelfile import ModelInfo
 
 SETTINGS = {
-    "detections": "roi_heads.detections_per_img",
     "proposals_per_level": "rpn._pre_nms_top_n.testing",
     "proposals": "rpn._post_nms_top_n.testing",
     "training_proposals_per_level": "rpn._pre_nms_top_n.training",
