@@ -115,6 +115,23 @@ def test_faults_of_one_annotation_leave_it_out_and_say_so(tmp_path, keys, kind, 
     assert len(data.samples[0].objects) == len(data.samples[0].areas_px) == 1
 
 
+def test_a_broken_string_among_sound_ones(tmp_path):
+    """Those of an image are decoded together."""
+    text = hotcoco_mask.encode(np.asfortranarray(CANVAS))["counts"].decode("ascii")
+    content = copy.deepcopy(DATA_SET)
+    first = content["annotations"][0]
+    content["annotations"] = [first | run_lengths(one) | {"id": k} for k, one in enumerate((text, "55", "~", text))]
+    data = read_coco(saved(tmp_path, content))
+    assert [(one.where, one.kind) for one in data.warnings] == [
+        ("annotation 1", "unusable_run_lengths"), ("annotation 2", "unusable_run_lengths")
+    ]  # fmt: skip
+    assert "add up to 10" in data.warnings[0].what
+    assert "characters outside" in data.warnings[1].what
+    assert data.samples[0].annotation_ids == (0, 3)
+    for mask in data.samples[0].objects.masks.dense().numpy():
+        np.testing.assert_array_equal(mask, CANVAS)
+
+
 @pytest.mark.parametrize(
     ("keys", "kind", "reason"),
     [

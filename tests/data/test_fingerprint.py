@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfpixel.data.checks.fingerprint import find_repeats, fingerprint
+from halfpixel.data.checks.fingerprint import LUMA, _cell_means, find_repeats, fingerprint
 from halfpixel.data.images.rgb8 import read_image
 
 
@@ -64,6 +64,20 @@ def test_tiny_pictures(size_hw: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     one = fingerprint(image)
     assert find_repeats([one, one]) == ([(0, 1)] if one is not None else [])
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 40), (16, 17), (61, 35)])
+def test_cells_against_plain_means(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    grey = image @ np.array(LUMA)
+    found = _cell_means(image, 16, 17)
+    assert found.shape == (16, 17)
+    for i in range(16):
+        for j in range(17):
+            top, left = i * size_hw[0] // 16, j * size_hw[1] // 17
+            bottom, right = (max((k + 1) * side // n, k * side // n + 1) for k, side, n in
+                             ((i, size_hw[0], 16), (j, size_hw[1], 17)))  # fmt: skip
+            assert found[i, j] == pytest.approx(grey[top:bottom, left:right].mean(), rel=1e-12)
 
 
 def test_real_nuclei_have_no_repeats(shared_data: Path) -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from hotcoco import COCO, COCOeval
+from oracles.average_precision import average_precision_slowly
 from scenes import blocks, dataset, random_blobs, sample
 
-from halfpixel.evaluation.coco.accumulate import average_precision, average_recall
+from halfpixel.evaluation.coco.accumulate import ScoredMatches, average_precision, average_recall
 from halfpixel.evaluation.coco.average_precision import coco_tables, match_coco
 
 SIZE_HW = (160, 160)
@@ -79,12 +80,42 @@ def test_weights_are_images_that_are_there_several_times():
                     np.testing.assert_allclose(compute(one, row[None], 10)[0], expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.97, 1.0])
+def test_runs_put_together_equal_every_detection(share):
+    """Oracle: one detection after the other. Shares of right ones from none to all, some that do not count."""
+    rng = np.random.default_rng(int(100 * share))
+    for n_detections in (0, 1, 2, 7, 300):
+        image = rng.integers(0, 9, n_detections)
+        right = rng.random((3, n_detections)) < share
+        wrong = ~right & (rng.random((3, n_detections)) < 0.9)
+        matches = ScoredMatches(image, rng.integers(0, 40, n_detections), right, wrong, rng.integers(1, 60, 9))
+        weights = rng.multinomial(9, np.full(9, 1 / 9), size=12)
+        found = average_precision(matches, weights, 30)
+        some = matches.rank < 30
+        for times, row in zip(weights, found, strict=True):
+            for k in range(3):
+                expected = average_precision_slowly(
+                    right[k, some], wrong[k, some], times[image[some]], times @ matches.annotated
+                )
+                assert row[k] == pytest.approx(expected, rel=1e-13, abs=1e-15)
+
+
+def test_recalls_are_reached_as_floats_say():
+    """1 of 3, 29 of 100 and such lie on a level or beside it, by how they are rounded."""
+    for n in (*range(1, 130), 1000, 2900):
+        for found in {1, n // 3, n // 2, n}:
+            right = np.arange(found) >= 0
+            matches = ScoredMatches(np.zeros(found, int), np.arange(found), right[None], ~right[None], np.array([n]))
+            ap = average_precision(matches, np.ones((1, 1)), n)
+            assert ap == pytest.approx(np.count_nonzero(np.linspace(0, 1, 101) <= found / n) / 101 * (found > 0))
+
+
 def test_draws_in_blocks_equal_draws_one_by_one(monkeypatch):
     data, predictions = scene()
     one = match_coco(data, predictions, kind="mask", max_detections=30).by_range[0][0]
     weights = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), size=23)
     whole = average_precision(one, weights, 30)
-    monkeypatch.setattr("halfpixel.evaluation.coco.accumulate._AT_ONCE", 5 * one.right.size)
+    monkeypatch.setattr("halfpixel.evaluation.coco.accumulate._AT_ONCE", 40)
     np.testing.assert_array_equal(average_precision(one, weights, 30), whole)
     np.testing.assert_array_equal(np.concatenate([average_precision(one, row[None], 30) for row in weights]), whole)
 

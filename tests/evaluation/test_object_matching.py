@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scenes import blocks, dataset, random_blobs, sample
+from scipy.optimize import linear_sum_assignment
 
 from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.detection.object_matching import (
@@ -12,6 +13,7 @@ from halfpixel.evaluation.detection.object_matching import (
     in_ignored,
     match_image,
     pooled_detection_counts,
+    tally,
 )
 from halfpixel.evaluation.detection.overlaps import iou_matrix
 from halfpixel.structures.masks import CropMasks
@@ -167,3 +169,46 @@ def test_a_data_set_is_compared_by_boxes_as_soon_as_there_are_no_masks():
     data = dataset(sample(truth))
     assert pooled_detection_counts(data, [found], [0.5])[0].tp == 0
     assert pooled_detection_counts(data, [replace(found, masks=None)], [0.5])[0].tp == 1
+
+
+def assigned_densely(overlaps: np.ndarray, iou: float) -> list[list[int]]:
+    """Oracle: the whole matrix is assigned, whoever has a choice."""
+    values = np.where(overlaps >= iou, 1 + overlaps.astype(np.float64) / (2 * len(overlaps)), 0)
+    rows, columns = linear_sum_assignment(values, maximize=True)
+    return [[i, j] for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if values[i, j] > 0]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_where_nobody_has_a_choice_and_where_some_have(crowded):
+    generator = torch.Generator().manual_seed(3)
+    size_hw = (60, 60) if crowded else (400, 400)
+    truth = random_blobs(40, generator, size_hw, n_classes=2, longest=20)
+    predicted = truth.translate(1, 0, size_hw)
+    overlaps = iou_matrix(truth, predicted)
+    overlaps[truth.labels.numpy()[:, None] != predicted.labels.numpy()[None]] = 0
+    ious = (0.05, 0.2, 0.5, 0.6)
+    has_choice = [((overlaps >= iou).sum(0) > 1).any() for iou in ious]
+    assert has_choice[0] == crowded
+    for iou, match in zip(ious, match_image(truth, predicted, ious=ious), strict=True):
+        assert match.pairs.tolist() == assigned_densely(overlaps, iou)
+        np.testing.assert_array_equal(match.pair_ious, overlaps[tuple(match.pairs.T)])
+
+
+def test_groups_are_tallied_as_one_by_one():
+    generator = torch.Generator().manual_seed(8)
+    truth, predicted = (random_blobs(30, generator, (60, 60), longest=25) for _ in range(2))
+    matches = match_image(truth, predicted, ious=(0.1, 0.3, 0.5))
+    rng = np.random.default_rng(0)
+    groups = [np.stack([rng.integers(0, 3, 30), 3 + rng.integers(0, 2, 30)]) for _ in range(2)]
+    found = tally(matches, *groups, 5)
+    assert found.shape == (5, 3, 4)
+    for k, match in enumerate(matches):
+        for way, (of_truth, of_predicted) in enumerate(zip(*groups, strict=True)):
+            for group in ((0, 1, 2), (3, 4))[way]:
+                tp = [n for n, (i, _) in enumerate(match.pairs) if of_truth[i] == group]
+                fp = [j for j in match.false_positives if of_predicted[j] == group]
+                fn = [i for i in match.false_negatives if of_truth[i] == group]
+                iou_sum = sum(float(match.pair_ious[n]) for n in tp)
+                assert found[group, k].tolist() == [len(tp), len(fp), len(fn), iou_sum]
+    assert found[:, 0, 0].sum() > 10
+    assert tally([], *groups, 5).shape == (5, 0, 4)

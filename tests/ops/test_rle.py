@@ -52,9 +52,9 @@ def hotcoco_text(mask: np.ndarray) -> str:
 @pytest.mark.parametrize("mask", SHAPES.values(), ids=SHAPES)
 def test_encoding_equals_hotcoco(mask: np.ndarray) -> None:
     crop, offset_xy = tight(mask)
-    assert rle.compress(rle.encode_crop(crop, offset_xy, mask.shape)) == hotcoco_text(mask)
     # a loose crop says the same
-    assert rle.compress(rle.encode_crop(mask, (0, 0), mask.shape)) == hotcoco_text(mask)
+    crops = [(crop, offset_xy), (mask, (0, 0))]
+    assert rle.compress(rle.encode_crops(crops, mask.shape)) == [hotcoco_text(mask)] * 2
 
 
 @pytest.mark.parametrize("mask", SHAPES.values(), ids=SHAPES)
@@ -67,7 +67,7 @@ def test_decoding_gives_the_tight_crop(mask: np.ndarray) -> None:
 
 def test_hotcoco_decodes_what_we_encode() -> None:
     mask = SHAPES["noise 0.3"]
-    text = rle.compress(rle.encode_crop(mask, (4, 5), (40, 50)))
+    (text,) = rle.compress(rle.encode_crops([(mask, (4, 5))], (40, 50)))
     canvas = np.zeros((40, 50), dtype=bool)
     canvas[5 : 5 + mask.shape[0], 4 : 4 + mask.shape[1]] = mask
     np.testing.assert_array_equal(hotcoco.mask.decode({"size": [40, 50], "counts": text.encode()}), canvas)
@@ -77,7 +77,36 @@ def test_strings_survive_a_round_trip() -> None:
     rng = np.random.default_rng(1)
     for length in (0, 1, 2, 3, 4, 5, 50):
         counts = rng.integers(0, 10 ** rng.integers(1, 9, length)).astype(np.int64)
-        np.testing.assert_array_equal(rle.decompress(rle.compress(counts)), counts)
+        np.testing.assert_array_equal(rle.decompress(*rle.compress([counts])), counts)
+
+
+def test_masks_together_are_as_each_by_itself() -> None:
+    """Of different sizes, with none and parts among them, on one canvas."""
+    size_hw, rng = (3000, 60), np.random.default_rng(2)
+    crops = [(mask, (int(rng.integers(0, 61 - mask.shape[1])), int(rng.integers(0, 3001 - mask.shape[0]))))
+             for mask in SHAPES.values()]  # fmt: skip
+    crops = [crops[k] for k in rng.permutation(len(crops))]
+    texts = rle.compress(rle.encode_crops(crops, size_hw))
+    for (mask, (x, y)), text in zip(crops, texts, strict=True):
+        canvas = np.zeros(size_hw, dtype=bool)
+        canvas[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+        assert text == hotcoco_text(canvas)
+        ((found, found_xy),) = rle.decode_to_crops(rle.decompress_all([text]), size_hw)
+        expected, expected_xy = tight(canvas)
+        np.testing.assert_array_equal(found, expected)
+        assert found_xy == expected_xy
+    together = rle.decode_to_crops(rle.decompress_all(texts), size_hw)
+    for (found, found_xy), text in zip(together, texts, strict=True):
+        alone, alone_xy = rle.decode_to_crop(rle.decompress(text), size_hw)
+        np.testing.assert_array_equal(found, alone)
+        assert found_xy == alone_xy
+        assert found.flags.c_contiguous
+        assert found.flags.owndata
+
+
+def test_no_masks_at_all() -> None:
+    assert rle.compress(rle.encode_crops([], (4, 5))) == []
+    assert rle.decode_to_crops(rle.decompress_all([]), (4, 5)) == []
 
 
 def test_empty_runs_are_understood() -> None:
@@ -91,7 +120,8 @@ def test_empty_runs_are_understood() -> None:
 
 def test_a_canvas_without_pixels() -> None:
     assert rle.decode_to_crop(np.array([0]), (0, 5))[0].size == 0
-    assert rle.encode_crop(np.zeros((0, 0), dtype=bool), (0, 0), (0, 5)).tolist() == [0]
+    (counts,) = rle.encode_crops([(np.zeros((0, 0), dtype=bool), (0, 0))], (0, 5))
+    assert counts.tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -108,18 +138,23 @@ def test_a_canvas_without_pixels() -> None:
 def test_runs_that_do_not_fit_the_canvas(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="run lengths"):
         rle.decode_to_crop(np.array(counts, dtype=np.int64), (5, 4))
+    with pytest.raises(ValueError, match=r"add up to -?\d+, not to 5 x 4 = 20"):
+        rle.decode_to_crops([np.array([20]), np.array(counts, dtype=np.int64), np.array([3, 4, 13])], (5, 4))
 
 
 @pytest.mark.parametrize("text", ["7 4", "7\n", "7é", "7€", "7\ud800", "~", "/", "7p"])
 def test_characters_outside_the_alphabet(text: str) -> None:
     with pytest.raises(ValueError, match="characters outside"):
         rle.decompress(text)
+    with pytest.raises(ValueError, match="characters outside"):
+        rle.decompress_all(["52", text, ""])
 
 
 def test_a_string_cut_in_the_middle_of_a_number() -> None:
-    text = rle.compress(np.array([1000, 5, 200]))
-    with pytest.raises(ValueError, match="middle of a number"):
-        rle.decompress(text[:1])
+    (text,) = rle.compress([np.array([1000, 5, 200])])
+    for texts in ([text[:1]], [text, text[:1], text], [text, "", text[:1], ""]):
+        with pytest.raises(ValueError, match="middle of a number"):
+            rle.decompress_all(texts)
 
 
 def test_a_number_that_is_too_long() -> None:
@@ -130,4 +165,4 @@ def test_a_number_that_is_too_long() -> None:
 @pytest.mark.parametrize("offset_xy", [(-1, 0), (0, -1), (3, 0), (0, 4)])
 def test_a_crop_that_leaves_the_canvas(offset_xy: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        rle.encode_crop(np.ones((2, 2), dtype=bool), offset_xy, (5, 4))
+        rle.encode_crops([(np.ones((2, 2), dtype=bool), (0, 0)), (np.ones((2, 2), dtype=bool), offset_xy)], (5, 4))

@@ -14,23 +14,23 @@ from halfpixel.errors import ArgumentError
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.bootstrap import Floats, divide
 from halfpixel.evaluation.coco.average_precision import CocoMatches, match_coco
-from halfpixel.evaluation.counts.count_errors import ImageCount, image_counts
+from halfpixel.evaluation.counts.count_errors import ImageCount, count_image
 from halfpixel.evaluation.detection.error_types import (
     ERROR_TYPES,
     ErrorType,
     ImageErrors,
-    classify_errors,
+    classify_overlaps,
     count_error_types,
     tally_error_types,
 )
 from halfpixel.evaluation.detection.object_matching import (
     DetectionCounts,
     ImageMatch,
-    in_ignored,
-    match_image,
+    ImageOverlaps,
+    match_overlaps,
     pool,
 )
-from halfpixel.evaluation.detection.overlaps import Indices, Kind, areas_px
+from halfpixel.evaluation.detection.overlaps import Indices, Kind
 from halfpixel.evaluation.slices import accuracy_ratios
 from halfpixel.structures.instances import Instances
 
@@ -166,22 +166,23 @@ def audit(dataset: Dataset, candidate: Candidate, kind: Kind) -> Audit:
         raise ArgumentError(f"{candidate.name}: the score threshold must be in 0..1, got {candidate.threshold}")
     predictions = paired(dataset, candidate.predictions)
     kept = [one.above(candidate.threshold) for one in predictions]
-    errors, matches, events, areas, true_areas, ratios = [], [], [], [], [], []
+    counts, errors, matches, events, areas, true_areas, ratios = [], [], [], [], [], [], []
     for sample, found in zip(dataset.samples, kept, strict=True):
-        matched = match_image(sample.objects, found, sample.ignored, IOUS, kind=kind)
-        wrong = classify_errors(sample.objects, found, sample.ignored, kind=kind)
-        truth_px, found_px = (areas_px(one, kind) for one in (sample.objects, found))
+        overlaps = ImageOverlaps.of(sample.objects, found, sample.ignored, kind)
+        matched, wrong = match_overlaps(overlaps, IOUS), classify_overlaps(overlaps)
+        truth_px, found_px = (one.astype(np.float64) for one in (overlaps.truth_px, overlaps.predicted_px))
         truths, partners = matched[0].pairs.T
         errors.append(wrong)
         matches.append(tuple(matched))
         tallies = tally_error_types(wrong, sample.objects, found)
         events.append({one.name: one.events for one in count_error_types(tallies)})
-        areas.append(found_px[~in_ignored(found, sample.ignored, kind)])
+        counts.append(count_image(sample, found, overlaps.excused))
+        areas.append(found_px[~overlaps.excused])
         true_areas.append(truth_px)
         ratios.append(found_px[partners] / truth_px[truths])
     return Audit(
         candidate=candidate,
-        counts=tuple(image_counts(dataset, kept, kind=kind)),
+        counts=tuple(counts),
         error_types=tuple(errors),
         matches=tuple(matches),
         events=tuple(events),

@@ -15,23 +15,23 @@ from halfpixel.evaluation.bootstrap import (
     Floats,
     Interval,
     Intervals,
-    bootstrap_ratio,
+    bootstrap_ratios,
     divide,
     named_intervals,
     resampled_sums,
 )
 from halfpixel.evaluation.coco.average_precision import N_COCO_RANGES, CocoAP, CocoMatches
 from halfpixel.evaluation.conditions import Conditions
-from halfpixel.evaluation.counts.count_errors import CountError, count_error, image_counts
+from halfpixel.evaluation.counts.count_errors import CountError, count_error, count_image
 from halfpixel.evaluation.detection.error_types import (
     ERROR_TYPES,
     ErrorTypeCount,
-    classify_errors,
+    classify_overlaps,
     count_error_types,
     tally_error_types,
 )
-from halfpixel.evaluation.detection.object_matching import DetectionCounts, match_image, tally
-from halfpixel.evaluation.detection.overlaps import Indices, Kind, areas_px
+from halfpixel.evaluation.detection.object_matching import DetectionCounts, ImageOverlaps, match_overlaps, tally
+from halfpixel.evaluation.detection.overlaps import Areas, Indices, Kind
 from halfpixel.evaluation.detection.size_ranges import SizeRange, group_by_size
 from halfpixel.structures.instances import Instances
 
@@ -130,24 +130,19 @@ class Parts:
         self.class_names = dataset.class_names
         kind, ious = conditions.compared_by, conditions.ious
         kept = [predicted.above(conditions.threshold) for predicted in predictions]
-        self.counts = image_counts(dataset, kept, kind=kind)
-        n, k, t = len(dataset.samples), len(dataset.class_names), len(ious)
-        partitions = [[one for one in ranges if one.of == of] for of in ("COCO", "quarter")]
-        by_class, by_size, wrong, self.errors = [], [], [], []
+        n, k = len(dataset.samples), len(dataset.class_names)
+        tallies, wrong, self.counts, self.errors = [], [], [], []
         for sample, objects in zip(dataset.samples, kept, strict=True):
-            pairings = match_image(sample.objects, objects, sample.ignored, ious, kind=kind)
-            by_class.append(tally(pairings, sample.objects.labels.numpy(), objects.labels.numpy(), k))
-            truth_px, found_px = sample.areas_px.double().numpy(), areas_px(objects, kind)
-            by_size.append([
-                tally(pairings, group_by_size(truth_px, some), group_by_size(found_px, some), len(some))
-                for some in partitions if some
-            ])  # fmt: skip
-            errors = classify_errors(sample.objects, objects, sample.ignored, kind=kind)
+            overlaps = ImageOverlaps.of(sample.objects, objects, sample.ignored, kind)
+            self.counts.append(count_image(sample, objects, overlaps.excused))
+            truth_groups = _groups(sample.objects, sample.areas_px.double().numpy(), ranges)
+            found_groups = _groups(objects, overlaps.predicted_px, ranges)
+            tallies.append(tally(match_overlaps(overlaps, ious), truth_groups, found_groups, k + len(ranges)))
+            errors = classify_overlaps(overlaps)
             self.errors.append(errors)
             wrong.append(tally_error_types(errors, sample.objects, objects))
-        self.by_class: Floats = np.array(by_class).reshape(n, k, t, 4)
-        sizes = [np.concatenate(one) for one in by_size]
-        self.by_size: Floats = np.array(sizes).reshape(n, len(ranges), t, 4)
+        groups: Floats = np.array(tallies).reshape(n, k + len(ranges), len(ious), 4)
+        self.by_class, self.by_size = np.ascontiguousarray(groups[:, :k]), np.ascontiguousarray(groups[:, k:])
         self.wrong: npt.NDArray[np.int64] = np.array(wrong, dtype=np.int64).reshape(n, k, len(ERROR_TYPES), 3)
 
     def of_images(self, images: Sequence[int] | None, ap: Estimate | None = None) -> SliceEvaluation:
@@ -207,10 +202,12 @@ class Parts:
         n, t = tallies.shape[:2]
         pooled = tallies.sum(0).tolist()
         drawn = resampled_sums(tallies.reshape(n, t * 4), seed=self.conditions.seed).reshape(-1, t, 4)
+        ratios = {(k, name): one for k in range(t) for name, one in accuracy_ratios(drawn[:, k]).items()}
+        intervals = named_intervals(ratios, seed=self.conditions.seed)
         return tuple(
             DetectionEstimate(
                 DetectionCounts(iou, int(tp), int(fp), int(fn), iou_sum),
-                named_intervals(accuracy_ratios(drawn[:, k]), seed=self.conditions.seed),
+                {name: one for (place, name), one in intervals.items() if place == k},
             )
             for k, (iou, (tp, fp, fn, iou_sum)) in enumerate(zip(self.conditions.ious, pooled, strict=True))
         )
@@ -219,14 +216,22 @@ class Parts:
         """From `[image, type, 3]`: events, annotated and predicted objects."""
         annotated = tallies[:, 0, 0] + tallies[:, 0, 2]
         total = annotated.sum()
+        intervals = bootstrap_ratios(100 * wrong[:, :, 0], annotated, seed=self.conditions.seed)
         return tuple(
-            ErrorTypeRate(
-                count,
-                100 * count.events / float(total) if total else None,
-                bootstrap_ratio(100 * wrong[:, k, 0], annotated, seed=self.conditions.seed),
-            )
-            for k, count in enumerate(count_error_types(wrong))
+            ErrorTypeRate(count, 100 * count.events / float(total) if total else None, interval)
+            for count, interval in zip(count_error_types(wrong), intervals, strict=True)
         )
+
+
+def _groups(objects: Instances, areas_px: Areas, ranges: Sequence[SizeRange]) -> Indices:
+    """`[p, n]` for `tally`: the class of each object, then its place among COCO's size ranges and the quarters."""
+    rows, first = [objects.labels.numpy()], len(objects.class_names)
+    for of in ("COCO", "quarter"):
+        some = [one for one in ranges if one.of == of]
+        if some:
+            rows.append(first + group_by_size(areas_px, some))
+        first += len(some)
+    return np.stack(rows)
 
 
 def accuracy_ratios(sums: Floats) -> dict[str, Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
@@ -154,7 +155,7 @@ class CropMasks:
     @classmethod
     def from_rle(cls, counts: Sequence[rle.Counts], size_hw: tuple[int, int]) -> CropMasks:
         """Masks from COCO run lengths (see `halfpixel.ops.rle.decompress` for strings)."""
-        return cls.from_crops([rle.decode_to_crop(one, size_hw) for one in counts], size_hw)
+        return cls.from_crops(rle.decode_to_crops(counts, size_hw), size_hw)
 
     @classmethod
     def from_crops(cls, crops: Sequence[tuple[rle.Crop, tuple[int, int]]], size_hw: tuple[int, int]) -> CropMasks:
@@ -212,9 +213,13 @@ class CropMasks:
         height, width = self.size_hw
         for crop, (x, y) in zip(self.crops, self.offsets_xy.tolist(), strict=True):
             x, y = x + self.origin_xy[0], y + self.origin_xy[1]
+            h, w = crop.shape
+            if x >= 0 and y >= 0 and x + w <= width and y + h <= height:
+                yield crop, (x, y)
+                continue
             left, top = min(max(x, 0), width), min(max(y, 0), height)
-            right = max(min(x + crop.shape[1], width), left)
-            bottom = max(min(y + crop.shape[0], height), top)
+            right = max(min(x + w, width), left)
+            bottom = max(min(y + h, height), top)
             yield crop[top - y : bottom - y, left - x : right - x], (left, top)
 
     def translate(self, dx: int, dy: int, size_hw: tuple[int, int] | None = None) -> CropMasks:
@@ -250,13 +255,18 @@ class CropMasks:
 
     def areas_px(self) -> Int[Tensor, "n"]:
         """Pixels of each mask on the canvas."""
+        return self._areas_px.clone()
+
+    @cached_property
+    def _areas_px(self) -> Int[Tensor, "n"]:
         return torch.tensor([np.count_nonzero(crop.numpy()) for crop, _ in self.placed()], dtype=torch.int64)
 
     def boxes_xyxy(self) -> Float[Tensor, "n 4"]:
         """The tight box around each mask's pixels, in pixels (an empty mask gives a box of zero size)."""
         boxes = []
         for crop, (x, y) in self.placed():
-            rows, columns = (np.flatnonzero(crop.numpy().any(axis)) for axis in (1, 0))
+            pixels = crop.numpy()
+            rows, columns = (pixels.any(axis).nonzero()[0] for axis in (1, 0))
             if len(rows) == 0:
                 boxes.append([x, y, x, y])
                 continue
@@ -287,10 +297,8 @@ class CropMasks:
     def rles(self) -> list[CocoRle]:
         """Each mask as a compressed COCO run-length encoding of the canvas."""
         size = list(self.size_hw)
-        return [
-            {"size": size, "counts": rle.compress(rle.encode_crop(crop.numpy(), offset_xy, self.size_hw))}
-            for crop, offset_xy in self.placed()
-        ]
+        counts = rle.encode_crops([(crop.numpy(), offset_xy) for crop, offset_xy in self.placed()], self.size_hw)
+        return [{"size": size, "counts": text} for text in rle.compress(counts)]
 
     def polygons(self) -> list[list[list[Ring]]]:
         """Each mask's outlines, halfway between the centres of its outermost pixels and their neighbours.

@@ -7,6 +7,7 @@ copies that were cropped, mirrored or turned are not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,20 +43,18 @@ class Fingerprint:
 
 def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint | None:
     """What an image `[h, w, 3]` is known by; None where it shows nothing, as all blank images are alike."""
-    red, green, blue = (image[..., k] * np.float32(weight) for k, weight in enumerate(LUMA))
-    grey = red + green + blue
-    thumbnail = _cell_means(grey, THUMBNAIL, THUMBNAIL)
+    thumbnail = _cell_means(image, THUMBNAIL, THUMBNAIL)
     # what microscopes and lamps do to every picture alike is slow; what tells pictures apart is not
     around = np.lib.stride_tricks.sliding_window_view(np.pad(thumbnail, 2, mode="edge"), (5, 5)).mean((2, 3))
     details = thumbnail - around
     if float(details.std()) < BLANK:
         return None
     details -= details.mean()
-    cells = _cell_means(grey, GRID, GRID + 1)
+    cells = _cell_means(image, GRID, GRID + 1)
     steps = np.diff(cells, axis=1)
     least = DEAD_ZONE * float(np.ptp(cells))
     bits = np.packbits(np.stack([steps > least, steps < -least])).view(np.uint64)
-    return Fingerprint(bits, (details / np.linalg.norm(details)).ravel())
+    return Fingerprint(bits, (details / np.linalg.norm(details)).astype(np.float32).ravel())
 
 
 def find_repeats(fingerprints: Sequence[Fingerprint | None]) -> list[tuple[int, int]]:
@@ -75,11 +74,20 @@ def find_repeats(fingerprints: Sequence[Fingerprint | None]) -> list[tuple[int, 
     return repeats
 
 
-def _cell_means(grey: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """The means of a grid of cells; an image smaller than the grid has its pixels repeated."""
-    for axis, n in ((0, rows), (1, columns)):
-        edges = np.arange(n + 1) * grey.shape[axis] // n
-        lengths = np.maximum(np.diff(edges), 1).astype(np.float32)
-        sums = np.add.reduceat(grey, edges[:-1], axis=axis)
-        grey = sums / np.expand_dims(lengths, 1 - axis)
-    return grey
+def _cell_means(image: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.float64]:
+    """The mean brightness of a grid of cells; an image smaller than the grid has its pixels repeated."""
+    (top, bottom), (left, right) = (_cells(side, n) for side, n in zip(image.shape, (rows, columns), strict=False))
+    # whole numbers until the end, and not a copy of the image among them
+    in_rows = np.stack([image[a:b].sum(axis=0, dtype=np.uint32) for a, b in zip(top, bottom, strict=True)])
+    in_cells = np.stack(
+        [in_rows[:, a:b].sum(axis=1, dtype=np.uint64) for a, b in zip(left, right, strict=True)], axis=1
+    )
+    n_pixels = np.outer(np.subtract(bottom, top), np.subtract(right, left))
+    means: npt.NDArray[np.float64] = in_cells @ np.array(LUMA) / n_pixels
+    return means
+
+
+def _cells(side: int, n: int) -> tuple[list[int], list[int]]:
+    """Where `n` cells begin and end along a side."""
+    edges = [k * side // n for k in range(n + 1)]
+    return edges[:-1], [max(last, first + 1) for first, last in itertools.pairwise(edges)]

@@ -24,6 +24,7 @@ from halfpixel.data.formats.coco_entries import (
 from halfpixel.data.formats.coco_objects import (
     Box,
     CocoObject,
+    decode_strings,
     read_area,
     read_box,
     read_mask,
@@ -34,7 +35,7 @@ from halfpixel.data.formats.format_names import Format
 from halfpixel.data.formats.image_finder import ImageFinder
 from halfpixel.data.formats.json_files import json_type, load_json, mentions_keys
 from halfpixel.data.formats.labelme import LABELME_KEYS
-from halfpixel.data.formats.mask_sizes import checked_size_hw
+from halfpixel.data.formats.mask_sizes import PlacedCrop, checked_size_hw
 from halfpixel.data.formats.polygons import lies_outside
 from halfpixel.data.formats.reader import Reader
 from halfpixel.errors import AnnotationError
@@ -100,6 +101,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
     finder = ImageFinder(path, images)
     files = {entry["id"]: finder.find(entry["file_name"]) for entry in image_entries}
 
+    masks = decode_strings(entries, sizes_hw)
     found: dict[int, list[tuple[Entry, CocoObject]]] = {image_id: [] for image_id in sizes_hw}
     for k, entry in enumerate(entries):
         numbers = entry if isinstance(entry, dict) else {}
@@ -109,7 +111,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
         try:
             if (issue := key_issue(entry, ANNOTATION_KEYS)) is not None:
                 raise _LeftOutError("unusable_annotation", f"it {issue}")
-            read = _read_annotation(entry, sizes_hw, labels, mended)
+            read = _read_annotation(entry, masks.pop(k, None), sizes_hw, labels, mended)
             found[entry["image_id"]].append((entry, read))
             warnings += [Issue(kind, path, where, what, image) for kind, what in mended]
         except _LeftOutError as reason:
@@ -131,10 +133,15 @@ def read_coco_polygons(annotations: Path) -> dict[tuple[int, int], list[list[flo
     """
     content = load_json(Path(annotations))
     entries = content.get("annotations") if isinstance(content, dict) else None
+    outlined = [
+        with_numbers(one, ANNOTATION_KEYS)
+        for one in (entries if isinstance(entries, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("segmentation"), list)
+    ]
     return {
         (entry["image_id"], entry["id"]): entry["segmentation"]
-        for entry in (with_numbers(one, ANNOTATION_KEYS) for one in (entries if isinstance(entries, list) else []))
-        if key_issue(entry, ANNOTATION_KEYS) is None and isinstance(entry["segmentation"], list)
+        for entry in outlined
+        if key_issue(entry, ANNOTATION_KEYS) is None
     }
 
 
@@ -190,16 +197,20 @@ def _size_hw(path: Path, image: Entry) -> tuple[int, int]:
 
 
 def _read_annotation(
-    entry: Entry, sizes_hw: Mapping[int, tuple[int, int]], labels: Mapping[int, int], mended: list[tuple[str, str]]
+    entry: Entry,
+    mask: PlacedCrop | None,
+    sizes_hw: Mapping[int, tuple[int, int]],
+    labels: Mapping[int, int],
+    mended: list[tuple[str, str]],
 ) -> CocoObject:
-    """An object with a mask; what is wrong beside that is added to `mended`, each kind and cause."""
+    """An object with its mask (None: not read yet); what else is wrong is added to `mended`, each kind and cause."""
     if entry["image_id"] not in sizes_hw:
         raise _LeftOutError("unknown_image", f"there is no image {entry['image_id']}")
     if entry["category_id"] not in labels:
         raise _LeftOutError("unknown_category", f"there is no category {entry['category_id']}")
     size_hw, segmentation = sizes_hw[entry["image_id"]], entry["segmentation"]
     try:
-        crop, offset_xy = read_mask(segmentation, size_hw)
+        crop, offset_xy = mask or read_mask(segmentation, size_hw)
     except ValueError as error:
         kind = "unusable_polygon" if isinstance(segmentation, list) else "unusable_run_lengths"
         raise _LeftOutError(kind, str(error)) from None

@@ -56,8 +56,9 @@ def with_numbers(entry: Any, keys: Keys) -> Any:
     """An entry with whole numbers where its keys need them and it has text or floats that stand for one."""
     if not isinstance(entry, dict):
         return entry
-    numbers = {key: whole(entry[key]) for key, kind in keys.items() if kind is int and key in entry}
-    return entry | {key: number for key, number in numbers.items() if number is not None}
+    others = [key for key, kind in keys.items() if kind is int and key in entry and type(entry[key]) is not int]
+    numbers = {key: number for key in others if (number := whole(entry[key])) is not None}
+    return entry | numbers if numbers else entry
 
 
 def key_issue(entry: object, keys: Keys) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from halfpixel.data.formats.coco_entries import is_id
 from halfpixel.data.formats.json_files import json_type
-from halfpixel.data.formats.mask_sizes import PlacedCrop, read_run_lengths
+from halfpixel.data.formats.mask_sizes import PlacedCrop, read_run_lengths, read_together
 from halfpixel.data.formats.polygons import check_numbers, rasterise
 from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
@@ -77,6 +78,25 @@ def read_mask(segmentation: object, size_hw: tuple[int, int]) -> PlacedCrop:
     if isinstance(segmentation, dict):
         return read_run_lengths(segmentation, size_hw)
     raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {json_type(segmentation)}")
+
+
+def decode_strings(entries: Sequence[Any], sizes_hw: Mapping[int, tuple[int, int]]) -> dict[int, PlacedCrop]:
+    """By their places, the masks of those entries whose run lengths are a sound string, image by image.
+
+    Args:
+        entries: as they stand in the file; what is wrong with one is for `read_mask` to say.
+        sizes_hw: the size of each image by its id.
+    """
+    by_image: dict[int, list[int]] = {}
+    for k, entry in enumerate(entries):
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        if is_id(image_id) and image_id in sizes_hw:
+            by_image.setdefault(image_id, []).append(k)
+    masks: dict[int, PlacedCrop] = {}
+    for image_id, places in by_image.items():
+        found = read_together([entries[k].get("segmentation") for k in places], sizes_hw[image_id])
+        masks |= {k: mask for k, mask in zip(places, found, strict=True) if mask is not None}
+    return masks
 
 
 def to_instances(

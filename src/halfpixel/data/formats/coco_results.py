@@ -8,9 +8,17 @@ from urllib.parse import unquote
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_entries import CATEGORY_KEYS, Entry, Keys, checked_entries
-from halfpixel.data.formats.coco_objects import CocoObject, read_box, read_mask, tight_box, to_instances
+from halfpixel.data.formats.coco_objects import (
+    CocoObject,
+    decode_strings,
+    read_box,
+    read_mask,
+    tight_box,
+    to_instances,
+)
 from halfpixel.data.formats.image_finder import plain_name
 from halfpixel.data.formats.json_files import json_type, load_json
+from halfpixel.data.formats.mask_sizes import PlacedCrop
 from halfpixel.data.formats.polygons import check_numbers
 from halfpixel.errors import AnnotationError
 from halfpixel.structures.instances import Instances
@@ -48,6 +56,8 @@ def read_coco_results(path: Path, dataset: Dataset, warn: Callable[[str], None] 
     else:
         raise AnnotationError(f"{path}: expected a list of COCO results, got a JSON {json_type(content)}")
     with_masks = any("segmentation" in entry for entry in entries) or not entries
+    sizes_hw = {image_id: dataset.samples[index].size_hw for image_id, index in samples.items()}
+    masks = decode_strings(entries, sizes_hw)
     found: list[list[CocoObject]] = [[] for _ in dataset.samples]
     for k, entry in enumerate(entries):
         try:
@@ -55,9 +65,9 @@ def read_coco_results(path: Path, dataset: Dataset, warn: Callable[[str], None] 
                 raise ValueError(f"the data set {dataset.path} has no image {entry['image_id']}")
             if entry["category_id"] not in labels:
                 raise ValueError(f"the data set {dataset.path} has no such category {entry['category_id']}")
-            index = samples[entry["image_id"]]
-            size_hw = dataset.samples[index].size_hw
-            found[index].append(_read_result(entry, size_hw, labels[entry["category_id"]], with_masks))
+            image_id, label = entry["image_id"], labels[entry["category_id"]]
+            one = _read_result(entry, masks.pop(k, None), sizes_hw[image_id], label, with_masks)
+            found[samples[image_id]].append(one)
         except ValueError as error:
             raise AnnotationError(f"{path}: result {k} (counted from 0): {error}") from None
     return [
@@ -96,12 +106,15 @@ def _pair_categories(
     return {entry["id"]: labels[entry["name"]] for entry in entries if entry["name"] in labels}
 
 
-def _read_result(entry: Entry, size_hw: tuple[int, int], label: int, with_masks: bool) -> CocoObject:
+def _read_result(
+    entry: Entry, mask: PlacedCrop | None, size_hw: tuple[int, int], label: int, with_masks: bool
+) -> CocoObject:
     if with_masks and "segmentation" not in entry:
         raise ValueError("it has no 'segmentation', though others have")
     if not with_masks and "bbox" not in entry:
         raise ValueError("it has neither 'bbox' nor 'segmentation'")
     check_numbers("score", [entry["score"]])
-    mask = read_mask(entry["segmentation"], size_hw) if with_masks else None
+    if with_masks and mask is None:
+        mask = read_mask(entry["segmentation"], size_hw)
     box = tight_box(*mask) if mask and not entry.get("bbox") else read_box(entry.get("bbox"))
     return CocoObject(label, float(entry["score"]), box, mask)

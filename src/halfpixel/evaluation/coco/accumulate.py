@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from halfpixel.evaluation.bootstrap import Floats, divide
 
 LEVELS = np.linspace(0, 1, 101)
 """The recalls at which COCO reads the precision."""
 
-_AT_ONCE = 50_000
+_AT_ONCE = 250_000
+"""Runs of detections times draws: what a processor's cache holds."""
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -58,17 +60,19 @@ def average_precision(matches: ScoredMatches, weights: npt.NDArray[np.floating],
     Returns:
         `[r, iou]` in 0..1, NaN where there is nothing to find.
     """
-    counted = (matches.rank < limit) & (matches.right | matches.wrong).any(0)
-    image, right, wrong = matches.image[counted], matches.right[:, counted], matches.wrong[:, counted]
+    counted = (matches.rank < limit) & (matches.right | matches.wrong)
     n_annotated = np.rint(weights @ matches.annotated).astype(np.int64)
-    values = np.full((len(weights), len(right)), np.nan)
-    values[n_annotated > 0] = 0.0
+    values = np.full((len(weights), len(counted)), np.nan)
     rows = np.flatnonzero(n_annotated)
-    if image.size == 0:
-        return values
-    work = _Workspace(right, wrong, max(_AT_ONCE // right.size, 1))
-    for chosen in (rows[k : k + work.most] for k in range(0, len(rows), work.most)):
-        values[chosen] = work.area_under_curve(weights[chosen][:, image], n_annotated[chosen])
+    values[rows] = 0.0
+    needed = _needed(n_annotated[rows])
+    times = np.ascontiguousarray(weights[rows].T).astype(np.int32)
+    for k, (right, some) in enumerate(zip(matches.right, counted, strict=True) if len(rows) else ()):
+        runs = _Runs.of(matches.image[some], right[some], len(matches.annotated))
+        most = max(_AT_ONCE // max(runs.n, 1), 1)
+        for first in range(0, len(rows) if runs.n else 0, most):
+            block = slice(first, first + most)
+            values[rows[block], k] = runs.area_under_curve(times[:, block], needed[block])
     return values
 
 
@@ -79,37 +83,58 @@ def average_recall(matches: ScoredMatches, weights: npt.NDArray[np.floating], li
     return divide(weights @ per_image.T, (weights @ matches.annotated)[:, None])
 
 
-class _Workspace:
-    """Arrays of the size that a processor's cache holds, used again for draw after draw."""
+def _needed(n_annotated: Ints) -> npt.NDArray[np.int32]:
+    """`[r, 101]` of so many objects the fewest that have to be found to reach each of the `LEVELS`."""
+    n = n_annotated[:, None]
+    fewest = np.ceil(LEVELS * n)  # as far as floats can tell; what counts is how the recall itself is rounded
+    fewest -= (fewest > 0) & ((fewest - 1) / n >= LEVELS)
+    fewest += fewest / n < LEVELS
+    return fewest.astype(np.int32)
 
-    def __init__(self, right: Bools, wrong: Bools, most: int) -> None:
-        self.right, self.counted, self.most = right, right | wrong, most
-        shape = (most, *right.shape)
-        self.found, self.total = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)
-        self.levels, self.gains = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)
-        self.precision = np.empty(shape)
 
-    def area_under_curve(self, weights: npt.NDArray[np.floating], n_annotated: Ints) -> Floats:
-        """`[r, iou]` from the weight of each detection `[r, d]`, for at most `most` draws."""
-        r = len(weights)
-        found, total, levels, gains = self.found[:r], self.total[:r], self.levels[:r], self.gains[:r]
-        times = weights[:, None].astype(np.int32)
-        np.cumsum(np.multiply(times, self.right, out=found), axis=-1, out=found)
-        np.cumsum(np.multiply(times, self.counted, out=total), axis=-1, out=total)
-        precision = np.divide(found, np.maximum(total, 1, out=total), out=self.precision[:r])
-        highest_from_here_on = precision[..., ::-1]
-        np.maximum.accumulate(highest_from_here_on, axis=-1, out=highest_from_here_on)
-        # how many of the levels each number of found objects reaches, in one table for all draws
-        reached = [np.searchsorted(LEVELS, np.arange(n + 1) / n, side="right") for n in n_annotated]
-        starts = np.cumsum([0, *n_annotated[:-1] + 1], dtype=np.int32)
-        np.take(
-            np.concatenate(reached).astype(np.int32),
-            np.add(found, starts[:, None, None], out=found),
-            out=levels,
-            mode="clip",
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Detections of one class and IoU put together: some wrong ones, or none, and the right ones that follow them.
+
+    Inside a run of right ones the precision can only rise, however often their images count. So the highest one from
+    any of them onwards is at the end of a run, and nothing else has to be looked at. Wrong ones after the last run
+    play no part.
+
+    Attributes:
+        n: how many runs.
+        found: `[n, images]` right detections of each image in each run.
+        total: the same for all detections.
+    """
+
+    n: int
+    found: csr_array
+    total: csr_array
+
+    @classmethod
+    def of(cls, image: Ints, right: Bools, n_images: int) -> _Runs:
+        """From each detection's image and whether it is right, the best scores first."""
+        is_last = right & ~np.append(right[1:], False)
+        ends = np.flatnonzero(is_last) + 1
+        shape = len(ends), n_images
+
+        def in_runs(chosen: Bools) -> csr_array:
+            before_end = np.append(0, np.cumsum(chosen)[ends - 1])
+            places = image[chosen][: before_end[-1]]
+            return csr_array((np.ones(len(places), dtype=np.int32), places, before_end), shape=shape)
+
+        return cls(len(ends), in_runs(right), in_runs(np.ones_like(right)))
+
+    def area_under_curve(self, times: npt.NDArray[np.int32], needed: npt.NDArray[np.int32]) -> Floats:
+        """`[r]` for draws in which images count `[images, r]` times and recalls need `[r, 101]` objects found."""
+        found, total = (
+            np.ascontiguousarray((one @ times).T).cumsum(1, dtype=np.int32) for one in (self.found, self.total)
         )
-        # COCO reads each level's precision at the first detection that reaches it
-        gains[..., 0] = levels[..., 0]
-        np.subtract(levels[..., 1:], levels[..., :-1], out=gains[..., 1:])
-        areas: Floats = np.einsum("rid,rid->ri", precision, gains) / len(LEVELS)
+        precision = found / np.maximum(total, 1)
+        # COCO reads each level's precision at the first detection that reaches it: somewhere in this run
+        run = np.stack([np.searchsorted(one, least) for one, least in zip(found, needed, strict=True)])
+        reached = run < self.n
+        firsts = np.minimum(run, self.n - 1) + self.n * np.arange(len(run))[:, None]
+        highest = np.maximum.reduceat(precision.ravel(), firsts.ravel()).reshape(firsts.shape)
+        from_here_on = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
+        areas: Floats = (from_here_on * reached).sum(1) / len(LEVELS)
         return areas

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,13 +214,14 @@ def match_coco(
         raise ArgumentError(f"max_detections must be at least 1, got {max_detections}")
     ranges = [*_RANGES_PX, *ranges_px]
     entries: dict[tuple[int, float, float], dict[int, dict[str, Any]]] = {}
-    for entry in _evaluated_images(dataset, paired(dataset, predictions), kind, max_detections, ranges):
-        entries.setdefault((entry["category_id"], *entry["aRng"]), {})[entry["image_id"]] = entry
     image_ids = [sample.image_id for sample in dataset.samples]
-    by_range = tuple(
-        tuple(_scored(entries.get((k + 1, *limits), {}), image_ids) for k in range(len(dataset.class_names)))
-        for limits in ranges
-    )
+    with _no_search_for_cycles():
+        for entry in _evaluated_images(dataset, paired(dataset, predictions), kind, max_detections, ranges):
+            entries.setdefault((entry["category_id"], *entry["aRng"]), {})[entry["image_id"]] = entry
+        by_range = tuple(
+            tuple(_scored(entries.get((k + 1, *limits), {}), image_ids) for k in range(len(dataset.class_names)))
+            for limits in ranges
+        )
     return CocoMatches(kind, dataset.class_names, len(image_ids), max_detections, by_range)
 
 
@@ -261,6 +264,18 @@ def _evaluated_images(
     evaluation.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
     evaluation.evaluate()
     return [entry for entry in evaluation.eval_imgs if entry is not None]
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Hotcoco answers with millions of small lists, none of them in a cycle: looking for one takes longer than it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _precision(matches: Sequence[ScoredMatches], weights: npt.NDArray[np.float32], limit: int) -> Floats:

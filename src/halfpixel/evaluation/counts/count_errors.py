@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from halfpixel.data.dataset import Dataset
+from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.evaluation.aligned_predictions import paired
 from halfpixel.evaluation.bootstrap import Floats, Intervals, divide, named_intervals, resampled_sums
 from halfpixel.evaluation.detection.object_matching import in_ignored
@@ -89,12 +89,24 @@ def image_counts(dataset: Dataset, predictions: Sequence[Instances], *, kind: Ki
         ArgumentError: predictions that do not fit the data set, or without masks where masks are looked at.
     """
     kind = kind or kind_of_comparison(dataset, predictions)
-    counts = []
-    for sample, predicted in zip(dataset.samples, paired(dataset, predictions), strict=True):
-        counted = predicted[torch.from_numpy(~in_ignored(predicted, sample.ignored, kind))]
-        true = tuple(sample.objects.counts().values())
-        counts.append(ImageCount(sample.image_id, sample.path, true, tuple(counted.counts().values())))
-    return counts
+    return [
+        count_image(sample, predicted, in_ignored(predicted, sample.ignored, kind))
+        for sample, predicted in zip(dataset.samples, paired(dataset, predictions), strict=True)
+    ]
+
+
+def count_image(sample: Sample, predicted: Instances, excused: npt.NDArray[np.bool_]) -> ImageCount:
+    """The objects of one image.
+
+    Args:
+        sample: the annotations.
+        predicted: objects with the classes of the annotations.
+        excused: `[n]` which of them are not counted.
+    """
+    n_classes = len(predicted.class_names)
+    true, found = sample.objects.labels.numpy(), predicted.labels.numpy()[~excused]
+    counts = (tuple(np.bincount(labels, minlength=n_classes).tolist()) for labels in (true, found))
+    return ImageCount(sample.image_id, sample.path, *counts)
 
 
 def count_error(

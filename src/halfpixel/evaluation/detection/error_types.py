@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from halfpixel.evaluation.detection.object_matching import match_image
-from halfpixel.evaluation.detection.overlaps import Indices, Kind, intersections, iou_from_areas
+from halfpixel.evaluation.detection.object_matching import ImageOverlaps, match_overlaps
+from halfpixel.evaluation.detection.overlaps import Indices, Kind
 from halfpixel.structures.instances import Instances
 
 ErrorType = Literal["miss", "false positive", "merge", "split", "duplicate", "localisation", "class confusion"]
@@ -107,18 +107,21 @@ def classify_errors(
     Raises:
         ArgumentError: objects without masks where masks are compared, or of images of different sizes.
     """
-    (match,) = match_image(truth, predicted, ignored, [iou], kind=kind)
-    common_px, truth_px, predicted_px = intersections(truth, predicted, kind)
-    overlaps = iou_from_areas(common_px, truth_px, predicted_px)
-    same = truth.labels.numpy()[:, None] == predicted.labels.numpy()[None, :]
+    return classify_overlaps(ImageOverlaps.of(truth, predicted, ignored, kind), iou=iou, localised_from=localised_from)
+
+
+def classify_overlaps(image: ImageOverlaps, *, iou: float = IOU, localised_from: float = LOCALISED_FROM) -> ImageErrors:
+    """`classify_errors` of what was compared already."""
+    (match,) = match_overlaps(image, [iou])
+    overlaps, same, common_px = image.ious, image.same_class, image.common_px
     partner = _marked(same.shape, (match.pairs[:, 0], match.pairs[:, 1]))
-    lost, extra = _marked(len(truth), match.false_negatives), _marked(len(predicted), match.false_positives)
+    lost, extra = _marked(len(image.truth), match.false_negatives), _marked(len(image.predicted), match.false_positives)
     fitting: Bools = np.greater_equal(overlaps, iou)
     confused = _both(lost, extra) & fitting & ~same
     duplicate = extra & (fitting & partner.any(1, keepdims=True)).any(0)
-    covered = same & (2 * common_px > truth_px[:, None]) & (partner | _both(lost, extra | partner.any(0)))
+    covered = same & (2 * common_px > image.truth_px[:, None]) & (partner | _both(lost, extra | partner.any(0)))
     covered &= covered.sum(0) > 1
-    pieces = same & (2 * common_px > predicted_px) & (partner | (extra & ~duplicate & ~confused.any(0)))
+    pieces = same & (2 * common_px > image.predicted_px) & (partner | (extra & ~duplicate & ~confused.any(0)))
     pieces &= pieces.sum(1, keepdims=True) > 1
 
     confusion, merge, split = ((one.any(1), one.any(0)) for one in (confused, covered, pieces))

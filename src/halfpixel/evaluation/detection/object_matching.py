@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,15 @@ from scipy.optimize import linear_sum_assignment
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
-from halfpixel.evaluation.detection.overlaps import Indices, Kind, intersections, iou_matrix, kind_of_comparison
+from halfpixel.evaluation.detection.overlaps import (
+    Areas,
+    Floats,
+    Indices,
+    Kind,
+    intersections,
+    iou_from_areas,
+    kind_of_comparison,
+)
 from halfpixel.structures.instances import Instances
 
 IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -93,6 +102,50 @@ class ImageMatch:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ImageOverlaps:
+    """What the annotated and the predicted objects of an image have in common: computed once, asked for often.
+
+    Attributes:
+        truth: the annotated objects.
+        predicted: the predicted objects, already cut at a score threshold.
+        common_px: `[n, m]` pixels that each annotated and each predicted object have in common.
+        truth_px: `[n]` areas of the annotated objects.
+        predicted_px: `[m]` areas of the predicted ones.
+        excused: `[m]` whether a predicted object lies in an ignored region, see `in_ignored`.
+    """
+
+    truth: Instances
+    predicted: Instances
+    common_px: Areas
+    truth_px: Areas
+    predicted_px: Areas
+    excused: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, truth: Instances, predicted: Instances, ignored: Instances | None = None, kind: Kind = "mask"
+    ) -> ImageOverlaps:
+        """Compare the masks or boxes of an image.
+
+        Raises:
+            ArgumentError: objects without masks where masks are compared, or of images of different sizes.
+        """
+        common_px, truth_px, predicted_px = intersections(truth, predicted, kind)
+        return cls(truth, predicted, common_px, truth_px, predicted_px, in_ignored(predicted, ignored, kind))
+
+    @cached_property
+    def ious(self) -> npt.NDArray[np.float32]:
+        """`[n, m]` intersection over union, in 0..1."""
+        return iou_from_areas(self.common_px, self.truth_px, self.predicted_px)
+
+    @cached_property
+    def same_class(self) -> npt.NDArray[np.bool_]:
+        """`[n, m]` whether an annotated and a predicted object are of one class."""
+        same: npt.NDArray[np.bool_] = self.truth.labels.numpy()[:, None] == self.predicted.labels.numpy()[None, :]
+        return same
+
+
 def match_image(
     truth: Instances,
     predicted: Instances,
@@ -117,24 +170,30 @@ def match_image(
     Raises:
         ArgumentError: objects without masks where masks are compared, or of images of different sizes.
     """
-    overlaps = iou_matrix(truth, predicted, kind)
-    overlaps[truth.labels.numpy()[:, None] != predicted.labels.numpy()[None, :]] = 0
-    excused = in_ignored(predicted, ignored, kind)
+    return match_overlaps(ImageOverlaps.of(truth, predicted, ignored, kind), ious)
+
+
+def match_overlaps(image: ImageOverlaps, ious: Sequence[float] = IOUS) -> list[ImageMatch]:
+    """`match_image` of what was compared already."""
+    overlaps = image.ious * image.same_class
+    rows, columns = np.nonzero(overlaps >= min(ious, default=1))
+    values = overlaps[rows, columns]
     matches = []
     for iou in ious:
-        pairs = _assign(overlaps, iou)
-        unpaired = np.ones(len(predicted), dtype=bool)
+        allowed = values >= iou
+        pairs = _assign(rows[allowed], columns[allowed], values[allowed])
+        unpaired = np.ones(len(image.predicted), dtype=bool)
         unpaired[pairs[:, 1]] = False
-        missed = np.ones(len(truth), dtype=bool)
+        missed = np.ones(len(image.truth), dtype=bool)
         missed[pairs[:, 0]] = False
         matches.append(
             ImageMatch(
                 iou=iou,
                 pairs=pairs,
                 pair_ious=overlaps[pairs[:, 0], pairs[:, 1]],
-                false_positives=np.flatnonzero(unpaired & ~excused),
-                false_negatives=np.flatnonzero(missed),
-                ignored=np.flatnonzero(unpaired & excused),
+                false_positives=(unpaired & ~image.excused).nonzero()[0],
+                false_negatives=missed.nonzero()[0],
+                ignored=(unpaired & image.excused).nonzero()[0],
             )
         )
     return matches
@@ -203,35 +262,41 @@ def tally(
 
     Args:
         matches: of one image, one for each IoU.
-        truth_groups: `[n]` the group of each annotated object, 0..n_groups - 1.
-        predicted_groups: the same for the predicted objects.
-        n_groups: how many groups.
+        truth_groups: `[p, n]` the group of each annotated object, 0..n_groups - 1, in each of `p` ways to group them.
+        predicted_groups: `[p, m]` the same for the predicted objects.
+        n_groups: how many groups, those of all ways together.
     """
 
-    def count(groups: Indices, weights: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float64]:
-        return np.bincount(groups, weights, minlength=n_groups).astype(np.float64)
+    def count(groups: Indices, chosen: Sequence[Indices], weights: Sequence[npt.NDArray[np.float32]] = ()) -> Floats:
+        rows = np.repeat(np.arange(len(chosen)) * n_groups, [len(one) for one in chosen])
+        bins = groups[:, np.concatenate(chosen)] + rows
+        each = np.tile(np.concatenate(weights), len(groups)) if weights else None
+        return np.bincount(bins.ravel(), each, minlength=len(chosen) * n_groups).astype(np.float64)
 
-    rows = []
-    for match in matches:
-        paired_with = truth_groups[match.pairs[:, 0]]
-        rows.append([
-            count(paired_with), count(predicted_groups[match.false_positives]),
-            count(truth_groups[match.false_negatives]), count(paired_with, match.pair_ious),
-        ])  # fmt: skip
-    return np.array(rows, dtype=np.float64).reshape(len(matches), 4, n_groups).transpose(2, 0, 1)
+    if not matches:
+        return np.zeros((n_groups, 0, 4))
+    in_pairs = [match.pairs[:, 0] for match in matches]
+    sums = np.stack([
+        count(truth_groups, in_pairs),
+        count(predicted_groups, [match.false_positives for match in matches]),
+        count(truth_groups, [match.false_negatives for match in matches]),
+        count(truth_groups, in_pairs, [match.pair_ious for match in matches]),
+    ])  # fmt: skip
+    return sums.reshape(4, len(matches), n_groups).transpose(2, 1, 0)
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def _assign(overlaps: npt.NDArray[np.float32], iou: float) -> Indices:
-    """`[tp, 2]` row and column of each pair."""
-    allowed = overlaps >= iou
-    rows, columns = np.flatnonzero(allowed.any(1)), np.flatnonzero(allowed.any(0))
-    allowed = allowed[np.ix_(rows, columns)]
+def _assign(rows: Indices, columns: Indices, overlaps: npt.NDArray[np.float32]) -> Indices:
+    """`[tp, 2]` row and column of each pair, out of those that are allowed, by ascending row."""
+    if not any(len(one) and np.bincount(one).max() > 1 for one in (rows, columns)):  # nobody has a choice
+        return np.stack([rows, columns], axis=1)
+    (rows, row), (columns, column) = (np.unique(one, return_inverse=True) for one in (rows, columns))
     # one more pair outweighs any gain in overlap
-    values = allowed * (1 + overlaps[np.ix_(rows, columns)].astype(np.float64) / (2 * max(len(rows), 1)))
+    values = np.zeros((len(rows), len(columns)))
+    values[row, column] = 1 + overlaps.astype(np.float64) / (2 * len(rows))
     chosen_rows, chosen_columns = linear_sum_assignment(values, maximize=True)
-    kept = allowed[chosen_rows, chosen_columns]
-    return np.stack([rows[chosen_rows[kept]], columns[chosen_columns[kept]]], axis=1).astype(np.int64)
+    kept = values[chosen_rows, chosen_columns] > 0
+    return np.stack([rows[chosen_rows[kept]], columns[chosen_columns[kept]]], axis=1)

@@ -54,7 +54,7 @@ def size_ranges(dataset: Dataset) -> list[SizeRange]:
     return ranges
 
 
-def group_by_size(areas_px: npt.NDArray[np.float64], ranges: Sequence[SizeRange]) -> npt.NDArray[np.int64]:
+def group_by_size(areas_px: npt.NDArray[np.number], ranges: Sequence[SizeRange]) -> npt.NDArray[np.int64]:
     """Which of some ranges that follow on each other holds each area."""
     return np.asarray(np.searchsorted([one.low_px for one in ranges], areas_px, side="right") - 1, dtype=np.int64)
 
