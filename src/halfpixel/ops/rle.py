@@ -2,7 +2,7 @@
 
 Runs go down the columns, alternating background and object, and start with background. The compressed string packs
 the runs in groups of five bits (https://github.com/cocodataset/cocoapi, `common/maskApi.c`, documents the format).
-The masks of an image go through together: one by one, most of the time would go into starting numpy's functions.
+Masks of an image go through together where they can: one by one, most of the time goes into starting numpy's functions.
 """
 
 import itertools
@@ -101,11 +101,28 @@ def decompress(text: str) -> Counts:
     Raises:
         ValueError: a character outside the alphabet, or the string ends in the middle of a number.
     """
-    return decompress_all([text])[0]
+    groups = np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
+    if ((groups < 0) | (groups > 63)).any():
+        raise ValueError("the run-length string holds characters outside '0'..'o'")
+    ends = (groups & 0x20) == 0
+    if len(groups) and not ends[-1]:
+        raise ValueError("the run-length string stops in the middle of a number")
+    number = np.concatenate([[0], np.cumsum(ends)[:-1]]) if len(groups) else groups
+    firsts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1]) if len(groups) else groups
+    place = np.arange(len(groups)) - firsts[number] if len(groups) else groups
+    if (place >= _MOST_GROUPS).any():
+        raise ValueError("the run-length string holds a number that is too long")
+    values = np.zeros(int(ends.sum()), dtype=np.int64)
+    np.add.at(values, number, (groups & 0x1F) << (5 * place))
+    negative = ends & ((groups & 0x10) != 0)
+    np.add.at(values, number[negative], -1 << (5 * (place[negative] + 1)))
+    for start in (1, 2):  # undo the differences; even and odd runs are two separate sums, the first one left out
+        values[start::2] = np.cumsum(values[start::2])
+    return values
 
 
 def decompress_all(texts: Sequence[str]) -> list[Counts]:
-    """Run lengths of each COCO string.
+    """`decompress` of several strings, in a small part of the time that they take one by one.
 
     Raises:
         ValueError: see `decompress`; of which string is not said.
@@ -148,13 +165,33 @@ def decode_to_crop(counts: Counts, size_hw: tuple[int, int], at_most_px: int | N
     Raises:
         ValueError: the runs are negative or do not add up to the canvas, or the mask is too large.
     """
-    return decode_to_crops([counts], size_hw, at_most_px)[0]
+    height, width = size_hw
+    counts = np.asarray(counts, dtype=np.int64)
+    # a run longer than the canvas could make the sum wrap around
+    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
+        raise ValueError(f"run lengths add up to {counts.sum()}, not to {height} x {width} = {height * width} pixels")
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    starts, ends = bounds[1:-1:2], bounds[2::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if len(starts) == 0:
+        return np.zeros((0, 0), dtype=np.bool_), (0, 0)
+    left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
+    if at_most_px is not None and (right - left) * height > at_most_px:
+        raise ValueError(
+            f"a mask over {right - left} columns of {height} pixels; at most {at_most_px} pixels can be held"
+        )
+    edges = np.concatenate([[left * height], np.stack([starts, ends], axis=1).ravel(), [right * height]])
+    is_object = np.arange(len(edges) - 1) % 2 == 1
+    strip = np.repeat(is_object, np.diff(edges)).reshape(right - left, height).T
+    rows = np.flatnonzero(strip.any(axis=1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return np.ascontiguousarray(strip[top:bottom]), (left, top)
 
 
 def decode_to_crops(
     counts: Sequence[Counts], size_hw: tuple[int, int], at_most_px: int | None = None
 ) -> list[PlacedCrop]:
-    """`decode_to_crop` of several masks on one canvas.
+    """`decode_to_crop` of several masks on one canvas, in a small part of the time that they take one by one.
 
     Raises:
         ValueError: see `decode_to_crop`; of which mask is not said.

@@ -24,10 +24,10 @@ from halfpixel.data.formats.coco_entries import (
 from halfpixel.data.formats.coco_objects import (
     Box,
     CocoObject,
-    decode_strings,
     read_area,
     read_box,
     read_mask,
+    read_masks,
     tight_box,
     to_instances,
 )
@@ -101,7 +101,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Dataset:
     finder = ImageFinder(path, images)
     files = {entry["id"]: finder.find(entry["file_name"]) for entry in image_entries}
 
-    masks = decode_strings(entries, sizes_hw)
+    masks = read_masks(entries, sizes_hw)
     found: dict[int, list[tuple[Entry, CocoObject]]] = {image_id: [] for image_id in sizes_hw}
     for k, entry in enumerate(entries):
         numbers = entry if isinstance(entry, dict) else {}

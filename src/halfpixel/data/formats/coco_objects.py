@@ -11,8 +11,9 @@ import torch
 
 from halfpixel.data.formats.coco_entries import is_id
 from halfpixel.data.formats.json_files import json_type
-from halfpixel.data.formats.mask_sizes import PlacedCrop, read_run_lengths, read_together
-from halfpixel.data.formats.polygons import check_numbers, rasterise
+from halfpixel.data.formats.mask_sizes import PlacedCrop, read_run_lengths
+from halfpixel.data.formats.polygons import check_numbers, rasterise, to_string
+from halfpixel.data.images.container import MAX_PIXELS
 from halfpixel.ops import rle
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -80,23 +81,43 @@ def read_mask(segmentation: object, size_hw: tuple[int, int]) -> PlacedCrop:
     raise ValueError(f"'segmentation' must be polygons or run lengths, got a JSON {json_type(segmentation)}")
 
 
-def decode_strings(entries: Sequence[Any], sizes_hw: Mapping[int, tuple[int, int]]) -> dict[int, PlacedCrop]:
-    """By their places, the masks of those entries whose run lengths are a sound string, image by image.
+def read_masks(entries: Sequence[Any], sizes_hw: Mapping[int, tuple[int, int]]) -> dict[int, PlacedCrop]:
+    """The masks of many entries by their places, those of an image decoded together.
 
     Args:
-        entries: as they stand in the file; what is wrong with one is for `read_mask` to say.
+        entries: as they stand in the file. Those that something is wrong with, or that are no strings, are left out:
+            `read_mask` takes or refuses them one by one.
         sizes_hw: the size of each image by its id.
     """
-    by_image: dict[int, list[int]] = {}
+    by_image: dict[int, dict[int, str]] = {}
     for k, entry in enumerate(entries):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if is_id(image_id) and image_id in sizes_hw:
-            by_image.setdefault(image_id, []).append(k)
+        size_hw = sizes_hw.get(image_id) if is_id(image_id) else None
+        text = None if size_hw is None else _string_of(entry.get("segmentation"), size_hw)
+        if text is not None:
+            by_image.setdefault(image_id, {})[k] = text
     masks: dict[int, PlacedCrop] = {}
-    for image_id, places in by_image.items():
-        found = read_together([entries[k].get("segmentation") for k in places], sizes_hw[image_id])
-        masks |= {k: mask for k, mask in zip(places, found, strict=True) if mask is not None}
+    for image_id, texts in by_image.items():
+        try:
+            counts = rle.decompress_all(list(texts.values()))
+            found = rle.decode_to_crops(counts, sizes_hw[image_id], at_most_px=MAX_PIXELS)
+        except ValueError:  # of one of them; alone, it says which
+            continue
+        masks |= zip(texts, found, strict=True)
     return masks
+
+
+def _string_of(segmentation: object, size_hw: tuple[int, int]) -> str | None:
+    """Run lengths as a string, where they are one or polygons that can be used."""
+    if isinstance(segmentation, list):
+        try:
+            return to_string(segmentation, size_hw)
+        except ValueError:
+            return None
+    if not isinstance(segmentation, dict) or segmentation.get("size") != list(size_hw):
+        return None
+    counts = segmentation.get("counts")
+    return counts if isinstance(counts, str) else None
 
 
 def to_instances(

@@ -10,9 +10,9 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_entries import CATEGORY_KEYS, Entry, Keys, checked_entries
 from halfpixel.data.formats.coco_objects import (
     CocoObject,
-    decode_strings,
     read_box,
     read_mask,
+    read_masks,
     tight_box,
     to_instances,
 )
@@ -57,7 +57,7 @@ def read_coco_results(path: Path, dataset: Dataset, warn: Callable[[str], None] 
         raise AnnotationError(f"{path}: expected a list of COCO results, got a JSON {json_type(content)}")
     with_masks = any("segmentation" in entry for entry in entries) or not entries
     sizes_hw = {image_id: dataset.samples[index].size_hw for image_id, index in samples.items()}
-    masks = decode_strings(entries, sizes_hw)
+    masks = read_masks(entries, sizes_hw)
     found: list[list[CocoObject]] = [[] for _ in dataset.samples]
     for k, entry in enumerate(entries):
         try:

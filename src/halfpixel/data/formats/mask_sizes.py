@@ -65,30 +65,6 @@ def read_run_lengths(segmentation: dict[str, object], size_hw: tuple[int, int]) 
     return decode_runs(np.array(numbers, dtype=np.int64), size_hw)
 
 
-def read_together(segmentations: Sequence[object], size_hw: tuple[int, int]) -> list[PlacedCrop | None]:
-    """The masks of an image's COCO strings, decoded all at once, which takes a small part of the time.
-
-    Returns:
-        None for what is no sound string, which `read_run_lengths` takes or refuses by itself.
-    """
-    found: list[PlacedCrop | None] = [None] * len(segmentations)
-    texts = {k: text for k, one in enumerate(segmentations) if (text := _string_of(one, size_hw)) is not None}
-    try:
-        masks = rle.decode_to_crops(rle.decompress_all(list(texts.values())), size_hw, at_most_px=MAX_PIXELS)
-    except ValueError:  # of one of them; alone, it says which
-        return found
-    for k, mask in zip(texts, masks, strict=True):
-        found[k] = mask
-    return found
-
-
-def _string_of(segmentation: object, size_hw: tuple[int, int]) -> str | None:
-    if not isinstance(segmentation, dict) or segmentation.get("size") != list(size_hw):
-        return None
-    counts = segmentation.get("counts")
-    return counts if isinstance(counts, str) else None
-
-
 def united(parts: Sequence[PlacedCrop], size_hw: tuple[int, int]) -> PlacedCrop:
     """The union of some masks, cut to the image and to its pixels; 0 by 0 pixels where there is none."""
     height, width = size_hw

@@ -36,6 +36,15 @@ def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> PlacedCro
         ValueError: a polygon is not a list of an even number of finite numbers, reaches absurdly far, or is absurdly
             long; or the mask would fill the memory.
     """
+    return decode_runs(rle.decompress(to_string(polygons, size_hw)), size_hw)
+
+
+def to_string(polygons: Sequence[object], size_hw: tuple[int, int]) -> str:
+    """The mask that `rasterise` makes, as a COCO string of run lengths.
+
+    Raises:
+        ValueError: see `rasterise`.
+    """
     usable: list[list[float]] = []
     for k, polygon in enumerate(polygons):
         if not isinstance(polygon, list):
@@ -48,12 +57,13 @@ def rasterise(polygons: Sequence[object], size_hw: tuple[int, int]) -> PlacedCro
         if len(polygon) >= 6:
             usable.append(polygon)
     if not usable:
-        return decode_runs(np.array([size_hw[0] * size_hw[1]]), size_hw)
+        return rle.compress([np.array([size_hw[0] * size_hw[1]])])[0]
     length_px = sum(_length_px(one) for one in usable)
     if length_px > LONGEST_OUTLINE_PX:
         raise ValueError(f"an outline of {length_px:g} pixels; at most {LONGEST_OUTLINE_PX:g} are followed")
     merged = hotcoco_mask.merge(hotcoco_mask.frPyObjects(usable, *size_hw))
-    return decode_runs(rle.decompress(merged["counts"].decode("ascii")), size_hw)
+    text: str = merged["counts"].decode("ascii")
+    return text
 
 
 def ellipse_outline(centre_xy: tuple[float, float], radii_xy: tuple[float, float], turned: float = 0.0) -> list[float]:
