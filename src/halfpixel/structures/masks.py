@@ -266,7 +266,7 @@ class CropMasks:
         boxes = []
         for crop, (x, y) in self.placed():
             pixels = crop.numpy()
-            rows, columns = (pixels.any(axis).nonzero()[0] for axis in (1, 0))
+            rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
             if len(rows) == 0:
                 boxes.append([x, y, x, y])
                 continue

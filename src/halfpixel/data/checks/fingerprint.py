@@ -79,9 +79,7 @@ def _cell_means(image: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.ND
     (top, bottom), (left, right) = (_cells(side, n) for side, n in zip(image.shape, (rows, columns), strict=False))
     # whole numbers until the end, and not a copy of the image among them
     in_rows = np.stack([image[a:b].sum(axis=0, dtype=np.uint32) for a, b in zip(top, bottom, strict=True)])
-    in_cells = np.stack(
-        [in_rows[:, a:b].sum(axis=1, dtype=np.uint64) for a, b in zip(left, right, strict=True)], axis=1
-    )
+    in_cells = np.add.reduceat(in_rows, left, axis=1, dtype=np.uint64)
     n_pixels = np.outer(np.subtract(bottom, top), np.subtract(right, left))
     means: npt.NDArray[np.float64] = in_cells @ np.array(LUMA) / n_pixels
     return means

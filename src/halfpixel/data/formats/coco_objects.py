@@ -91,7 +91,7 @@ def read_masks(entries: Sequence[Any], sizes_hw: Mapping[int, tuple[int, int]]) 
     """
     by_image: dict[int, dict[int, str]] = {}
     for k, entry in enumerate(entries):
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        image_id: Any = entry.get("image_id") if isinstance(entry, dict) else None
         size_hw = sizes_hw.get(image_id) if is_id(image_id) else None
         text = None if size_hw is None else _string_of(entry.get("segmentation"), size_hw)
         if text is not None:

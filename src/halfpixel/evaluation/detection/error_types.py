@@ -124,15 +124,15 @@ def classify_overlaps(image: ImageOverlaps, *, iou: float = IOU, localised_from:
     pieces = same & (2 * common_px > image.predicted_px) & (partner | (extra & ~duplicate & ~confused.any(0)))
     pieces &= pieces.sum(1, keepdims=True) > 1
 
-    confusion, merge, split = ((one.any(1), one.any(0)) for one in (confused, covered, pieces))
+    confusion, merge, split = (_either(one) for one in (confused, covered, pieces))
     lost_as: dict[ErrorType, Bools] = {"class confusion": confusion[0], "merge": merge[0], "split": split[0]}
     extra_as: dict[ErrorType, Bools] = {"class confusion": confusion[1], "duplicate": duplicate, "merge": merge[1]}
     extra_as["split"] = split[1]
     near = same & np.greater_equal(overlaps, localised_from)
     near &= _both(_unnamed(lost, lost_as), _unnamed(extra, extra_as))
     return ImageErrors(
-        truths=_named(lost, {**lost_as, "localisation": near.any(1), "miss": lost}),
-        predictions=_named(extra, {**extra_as, "localisation": near.any(0), "false positive": extra}),
+        truths=_named(lost, {**lost_as, "localisation": _either(near)[0], "miss": lost}),
+        predictions=_named(extra, {**extra_as, "localisation": _either(near)[1], "false positive": extra}),
         merges=_gathered(covered.T),
         splits=_gathered(pieces),
     )
@@ -171,6 +171,11 @@ def _marked(shape: int | tuple[int, ...], indices: Indices | tuple[Indices, Indi
 
 def _both(rows: Bools, columns: Bools) -> Bools:
     return rows[:, None] & columns
+
+
+def _either(pairs: Bools) -> tuple[Bools, Bools]:
+    """The rows, and the columns, that have something."""
+    return np.any(pairs, axis=1), np.any(pairs, axis=0)
 
 
 def _unnamed(objects: Bools, held: Mapping[ErrorType, Bools]) -> Bools:
