@@ -70,21 +70,23 @@ def test_a_model_is_calibrated_with_a_file_of_predictions(
     assert json.loads(ran.out)["goal"] is None
 
 
-@pytest.mark.parametrize(("words", "scale"), [((), 20 / 32), (("--diameter", "model"), None)], ids=str)
+@pytest.mark.parametrize(
+    ("words", "chosen"), [((), ChosenScale(20 / 32, 32.0)), (("--diameter", "model"), ChosenScale())], ids=str
+)
 def test_with_a_file_of_predictions_images_are_known_at_the_size_that_will_be_chosen(
     halfpixel: Halfpixel,
     tiny_model: Path,
     lab: tuple[Path, Path],
     tmp_path: Path,
     words: tuple[str, ...],
-    scale: float | None,
+    chosen: ChosenScale,
 ) -> None:
     data, predictions = lab
     model, out = write_with_finder(tmp_path / "finds.safetensors", tiny_model, 12), tmp_path / "lab.safetensors"
     ran = halfpixel("calibrate", data, "--model", model, "--predictions", predictions, "--out", out, *words)
     assert ran.code == 0
     paths, rules = [sample.path for sample in read_coco(data).samples], read_info(model).input
-    expected = measure_novelty(paths, rules, lambda path, pixels: ChosenScale(scale), "calibration")
+    expected = measure_novelty(paths, rules, lambda path, pixels: chosen, "calibration")
     assert read_info(out).novelty == expected
 
 

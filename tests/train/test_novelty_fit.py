@@ -29,7 +29,7 @@ from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 
-RULES = InputRules(scale=3.0)
+RULES, USUAL = InputRules(scale=3.0), ChosenScale()
 
 
 def cells(seed: int) -> npt.NDArray[np.uint8]:
@@ -58,9 +58,9 @@ def written(folder: Path, seeds: range) -> list[Path]:
     return [folder / f"{seed}.png" for seed in seeds]
 
 
-def of_images(paths: Sequence[Path], rules: InputRules = RULES, scale: float | None = None) -> Novelty | None:
+def of_images(paths: Sequence[Path], rules: InputRules = RULES, chosen: ChosenScale = USUAL) -> Novelty | None:
     """Looked at at one size."""
-    return measure_novelty(paths, rules, lambda path, pixels: ChosenScale(scale), "training")
+    return measure_novelty(paths, rules, lambda path, pixels: chosen, "training")
 
 
 def test_new_cells_are_known_and_other_pictures_are_not(tmp_path: Path) -> None:
@@ -131,7 +131,8 @@ def test_training_images_are_looked_at_at_the_size_that_the_model_will_choose(tm
     assert objects.scale == pytest.approx(sizes.high_px / 32, rel=1e-3)
     assert objects.novelty == pytest.approx(0, abs=0.2)
     paths = [sample.path for sample in dataset.samples]
-    assert fitted.info.novelty == of_images(paths, info.input, objects.scale) != of_images(paths, info.input)
+    chosen = ChosenScale(objects.scale, objects.found_diameter_px)
+    assert fitted.info.novelty == of_images(paths, info.input, chosen) != of_images(paths, info.input)
 
 
 @pytest.mark.slow
