@@ -2,17 +2,21 @@
 
     python benchmarks/novelty.py
     python benchmarks/novelty.py --model nuclei --images val=val.json photographs=coco/instances.json mine=some/folder
+    python benchmarks/novelty.py --calibrated train.json --images photographs=coco/instances.json
 
 Besides the images that are given, it looks at generated ones that are certainly no microscopy: fields of stars and
 galaxies, noise of several grains, blank images, pages of text, stripes, drawn shapes, and cells enlarged ten times. No
 network looks at them, but for the last line: the time for a look at one image of 256 x 256 pixels without and with the
-check.
+check. A name that is given several times stands for all its images.
+
+With `--calibrated` the known images are instead some of a data set that have one size and modality (an attribute), as
+after calibrating on them: how many of the others of their kind are flagged, and of all the images above.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,11 +33,14 @@ from halfpixel.data.images.appearance import appearance
 from halfpixel.data.images.rgb8 import as_rgb8, read_image
 from halfpixel.data.synthetic import touching_cells
 from halfpixel.engine.predictor import Predictor
-from halfpixel.structures.novelty import is_unlike
+from halfpixel.engine.size_finder import octaves_from_usual
+from halfpixel.structures.novelty import CELL_PX, Appearance, Novelty, is_unlike
 
 Rgb8 = npt.NDArray[np.uint8]
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 SIZE = (320, 320)
 TIMES = (0.25, 0.5, 2.0, 4.0)
+CALIBRATED_ON = (12, 20, 40)
 
 
 def stars(random: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -116,24 +123,40 @@ STRANGE: Sequence[Callable[[np.random.Generator], npt.NDArray[np.float64]]] = (
 )
 
 
-def novelty(predictor: Predictor, image: Rgb8) -> float:
-    """How unlike the known images one is at the size that the model looks at it, without the network."""
-    known, scale = predictor.info.novelty, predictor.choose_scale(image).scale
-    assert known is not None, "checked"
-    looking = predictor if scale is None else predictor.at_scale(scale)
+def generated(each: int) -> Iterator[tuple[str, list[Rgb8]]]:
+    """So many images of each strange kind, and what it is called."""
+    for make in STRANGE:
+        values = [make(np.random.default_rng(k)) for k in range(each)]
+        yield make.__name__.replace("_", " "), [as_rgb8(np.clip(one, 0, 255).astype(np.uint8)) for one in values]
+
+
+def seen(predictor: Predictor, image: Rgb8) -> list[Appearance]:
+    """What each tile of an image looks like at the size that the model chooses, without the network."""
+    chosen = predictor.choose_scale(image)
+    looking = predictor if chosen.scale is None else predictor.at_scale(chosen.scale)
+    octaves = octaves_from_usual(chosen, (image.shape[0], image.shape[1]), predictor.info.input)
     found = []
     for batch in looking.prepared(image):
         height, width = batch.sizes_hw[0].tolist()
-        found.append(known.of(appearance(batch.tensor[0, :, :height, :width], looking.info.input, known.cell_px)))
-    return statistics.median(found)
+        found.append(appearance(batch.tensor[0, :, :height, :width], looking.info.input, CELL_PX, octaves))
+    return found
 
 
-def files_of(place: str) -> list[Path]:
-    """The images of a data set's file, or in a folder."""
-    path = Path(place)
-    if path.is_dir():
-        return sorted(one for one in path.iterdir() if one.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff"))
-    return [sample.path for sample in read_dataset(path).samples]
+def novelty(known: Novelty, tiles: Sequence[Appearance]) -> float:
+    """How unlike the known images one is of which each tile looks like that."""
+    return statistics.median(known.of(one) for one in tiles)
+
+
+def files_of(places: Sequence[str]) -> dict[str, list[Path]]:
+    """Of each name the images of data sets' files, or in folders."""
+    found: dict[str, list[Path]] = {}
+    for name, place in (one.split("=", 1) for one in places):
+        path, files = Path(place), found.setdefault(name, [])
+        if path.is_dir():
+            files += sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
+        else:
+            files += [sample.path for sample in read_dataset(path).samples]
+    return found
 
 
 def row(name: str, found: Sequence[float]) -> str:
@@ -156,18 +179,49 @@ def measure(
     each: int,
 ) -> None:
     """Print the table."""
+    known = predictor.info.novelty
+    assert known is not None, "checked"
+
+    def tell(name: str, images: Iterable[Rgb8]) -> None:
+        print(row(name, [novelty(known, seen(predictor, image)) for image in images]), flush=True)
+
     print("| images | number | unlike | novelty: median (range) |\n| --- | --- | --- | --- |")
     for name, paths in given.items():
-        print(row(name, [novelty(predictor, read_image(path)) for path in paths]), flush=True)
+        tell(name, map(read_image, paths))
         if name in in_grey:
-            found = [novelty(predictor, grey(read_image(path))) for path in paths]
-            print(row(f"{name} in grey", found), flush=True)
+            tell(f"{name} in grey", (grey(read_image(path)) for path in paths))
         for times in TIMES if name in at_other_sizes else ():
-            found = [novelty(predictor, rescaled(read_image(path), times)) for path in paths]
-            print(row(f"{name} at {times:g} times the size", found), flush=True)
-    for make in STRANGE:
-        images = [as_rgb8(np.clip(make(np.random.default_rng(k)), 0, 255).astype(np.uint8)) for k in range(each)]
-        print(row(make.__name__.replace("_", " "), [novelty(predictor, one) for one in images]), flush=True)
+            tell(f"{name} at {times:g} times the size", (rescaled(read_image(path), times) for path in paths))
+    for name, images in generated(each):
+        tell(name, images)
+
+
+def measure_calibrated(
+    predictor: Predictor, data: Path, given: Mapping[str, Sequence[Path]], each: int, draws: int
+) -> None:
+    """Print how well some images of a kind tell others of it from those that are given or generated."""
+    kinds: dict[tuple[object, ...], list[Appearance]] = {}
+    for sample in read_dataset(data).samples:
+        kind = (sample.attributes.get("modality"), *sample.size_hw)
+        kinds.setdefault(kind, []).append(seen(predictor, read_image(sample.path))[0])
+    kinds = {kind: looks for kind, looks in kinds.items() if len(looks) >= 2 * max(CALIBRATED_ON)}
+    strange = [seen(predictor, read_image(path)) for paths in given.values() for path in paths]
+    strange += [seen(predictor, image) for _, images in generated(each) for image in images]
+    of_kinds = ", ".join(f"{' '.join(map(str, kind))}: {len(looks)}" for kind, looks in kinds.items())
+    print(f"{len(kinds)} kinds of images ({of_kinds}), {draws} draws of each, {len(strange)} images of others\n")
+    print("| known are | stated false alarm rate | false alarms | others flagged |\n| --- | --- | --- | --- |")
+    for n in CALIBRATED_ON:
+        alarms: list[bool] = []
+        told: list[bool] = []
+        for looks in kinds.values():
+            for draw in range(draws):
+                order = np.random.default_rng(draw).permutation(len(looks))
+                known = Novelty.of_images([looks[k] for k in order[:n]], "calibration")
+                assert known is not None, "enough for that"
+                alarms += [known.of(looks[k]) > 1 for k in order[n:]]
+                told += [novelty(known, tiles) > 1 for tiles in strange]
+        rates = known.false_alarm_rate, sum(alarms) / len(alarms), sum(told) / len(told)
+        print(f"| {n} | {' | '.join(f'{rate:.1%}' for rate in rates)} |", flush=True)
 
 
 def print_times(predictor: Predictor, rounds: int) -> None:
@@ -199,6 +253,10 @@ def main() -> None:
     parser.add_argument("--grey", nargs="*", default=[], metavar="NAME", help="of these also without their colours")
     parser.add_argument("--rescaled", nargs="*", default=[], metavar="NAME", help="of these also at other sizes")
     parser.add_argument("--each", type=int, default=20, help="so many images of each generated kind")
+    parser.add_argument(
+        "--calibrated", type=Path, metavar="DATA", help="instead, with images of one kind of these known"
+    )
+    parser.add_argument("--draws", type=int, default=10, help="of known images of each kind")
     parser.add_argument("--rounds", type=int, default=20, help="of timing; 0 for none")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -206,9 +264,11 @@ def main() -> None:
     predictor = halfpixel.load(options.model)
     if predictor.info.novelty is None:
         parser.error(f"{options.model} does not say what the images looked like that it was trained on")
-    given = dict(one.split("=", 1) for one in options.images)
-    paths = {name: files_of(place) for name, place in given.items()}
-    measure(predictor, paths, options.grey, options.rescaled, options.each)
+    given = files_of(options.images)
+    if options.calibrated is not None:
+        measure_calibrated(predictor, options.calibrated, given, options.each, options.draws)
+        return
+    measure(predictor, given, options.grey, options.rescaled, options.each)
     if options.rounds:
         print_times(predictor, options.rounds)
 

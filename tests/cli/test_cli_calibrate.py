@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calling import Halfpixel, write_model, write_noise
+from calling import Halfpixel, write_model, write_noise, write_with_finder
 from PIL import Image
 
+from halfpixel.data.formats.coco import read_coco
 from halfpixel.engine.load import load
+from halfpixel.engine.size_finder import ChosenScale
 from halfpixel.structures.calibration import Calibration
+from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.zoo.modelfile import read_info
 
 
@@ -65,6 +68,26 @@ def test_a_model_is_calibrated_with_a_file_of_predictions(
     assert ran.code == 0
     assert read_info(out).score_threshold == 0.3
     assert json.loads(ran.out)["goal"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"), [((), ChosenScale(20 / 32, 32.0)), (("--diameter", "model"), ChosenScale())], ids=str
+)
+def test_with_a_file_of_predictions_images_are_known_at_the_size_that_will_be_chosen(
+    halfpixel: Halfpixel,
+    tiny_model: Path,
+    lab: tuple[Path, Path],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    chosen: ChosenScale,
+) -> None:
+    data, predictions = lab
+    model, out = write_with_finder(tmp_path / "finds.safetensors", tiny_model, 12), tmp_path / "lab.safetensors"
+    ran = halfpixel("calibrate", data, "--model", model, "--predictions", predictions, "--out", out, *words)
+    assert ran.code == 0
+    paths, rules = [sample.path for sample in read_coco(data).samples], read_info(model).input
+    expected = measure_novelty(paths, rules, lambda path, pixels: chosen, "calibration")
+    assert read_info(out).novelty == expected
 
 
 def test_a_model_is_calibrated_on_its_own_predictions_and_counts_with_intervals(

@@ -14,6 +14,7 @@ from test_count_calibrated import CALIBRATION
 from test_sizes_option import enough
 
 from halfpixel import count as count_in_python
+from halfpixel.engine.size_finder import ChosenScale
 from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.zoo.modelfile import read_info, save_described
 
@@ -34,9 +35,8 @@ def images(noise: Noise, tmp_path: Path) -> tuple[Path, Path]:
 def knowing(tiny_model: Path, noise: Noise, tmp_path: Path) -> Path:
     """A model that knows pictures of noise, and is calibrated at its threshold."""
     info = read_info(tiny_model)
-    known = measure_novelty(
-        [(noise(tmp_path / "known" / f"{k}.png", seed=k), info.input) for k in range(20)], "training"
-    )
+    paths = [noise(tmp_path / "known" / f"{k}.png", seed=k) for k in range(20)]
+    known = measure_novelty(paths, info.input, lambda path, pixels: ChosenScale(), "training")
     assert known is not None
     path = tmp_path / "knowing.safetensors"
     calibration = replace(CALIBRATION, threshold=info.score_threshold)

@@ -1,4 +1,4 @@
-"""An image in nine numbers, against loops."""
+"""An image in ten numbers, against loops."""
 
 import math
 
@@ -14,8 +14,10 @@ from halfpixel.structures.images import InputRules
 RULES = InputRules(scale=1.0)
 
 
-def seen(image: npt.NDArray[np.uint8], rules: InputRules = RULES, cell_px: float = 8.0) -> tuple[float, ...]:
-    return appearance(prepare(image, rules)[0], rules, cell_px)
+def seen(
+    image: npt.NDArray[np.uint8], rules: InputRules = RULES, cell_px: float = 8.0, octaves: float = 0.0
+) -> tuple[float, ...]:
+    return appearance(prepare(image, rules)[0], rules, cell_px, octaves)
 
 
 def coloured(seed: int, size_hw: tuple[int, int] = (128, 192)) -> npt.NDArray[np.uint8]:
@@ -56,7 +58,7 @@ def by_loops(image: npt.NDArray[np.uint8], cell: int) -> list[float]:
 def test_against_loops(cell: int) -> None:
     for seed in range(3):
         image = coloured(seed)
-        np.testing.assert_allclose(seen(image, cell_px=cell), by_loops(image, cell), atol=2e-5)
+        np.testing.assert_allclose(seen(image, cell_px=cell, octaves=-0.5), [*by_loops(image, cell), -0.5], atol=2e-5)
 
 
 def test_it_is_the_same_for_every_network() -> None:
@@ -77,14 +79,14 @@ def test_size_by_itself_makes_little_difference() -> None:
 @pytest.mark.parametrize("size_hw", [(1, 1), (3, 40), (8, 8), (17, 9)], ids=str)
 def test_small_images(size_hw: tuple[int, int]) -> None:
     numbers = seen(coloured(5, size_hw))
-    assert len(numbers) == 9
+    assert len(numbers) == 10
     assert all(map(math.isfinite, numbers))
 
 
 def test_an_image_without_contrast() -> None:
     numbers = seen(np.full((64, 64, 3), (255, 0, 51), dtype=np.uint8))
     np.testing.assert_allclose(numbers[:6], [math.log(LEAST_CONTRAST)] * 6, atol=1e-3)
-    np.testing.assert_allclose(numbers[6:], [0.4, 1.0, -0.3], atol=1e-5)
+    np.testing.assert_allclose(numbers[6:], [0.4, 1.0, -0.3, 0.0], atol=1e-5)
 
 
 def test_threads_give_the_same() -> None:

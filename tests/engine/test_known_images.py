@@ -1,12 +1,19 @@
 """Images unlike those that a model knows, as its predictor tells them: alone, in tiles, at two thirds of the size."""
 
+import math
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from calling import write_with_finder
 from test_predictor import assert_same, described, lively, photograph
 
 from halfpixel.data.images.appearance import appearance
+from halfpixel.engine.load import load
 from halfpixel.engine.predictor import Predictor
+from halfpixel.structures.images import InputRules
 from halfpixel.structures.novelty import CELL_PX, Novelty
 
 predictor = pytest.fixture(scope="module")(lively)
@@ -51,3 +58,38 @@ def test_a_fast_look_knows_the_same_images(predictor: Predictor) -> None:
     assert fast.info.novelty is not None
     assert fast.info.novelty.cell_px == pytest.approx(2 / 3 * CELL_PX)
     assert not any(fast.predict(photograph(seed=k)).unlike_training for k in range(20))
+
+
+def knowing_at(predictor: Predictor, image: npt.NDArray[np.uint8], octaves: float) -> Predictor:
+    """Knows images like one at the size that is found, if that is so many octaves above the usual one."""
+    scale = predictor.choose_scale(image).scale
+    assert scale is not None
+    nine = seen(predictor.at_scale(scale), image)[0][:9]
+    info = replace(predictor.info, novelty=Novelty.of_images([(*nine, octaves)] * 12, "training"))
+    return Predictor(predictor.model, info, predictor.device, size_network=predictor.size_network)
+
+
+@pytest.mark.parametrize("rules", [InputRules(scale=1.0, longest_side=256), InputRules(shortest_side=80)], ids=str)
+def test_an_image_that_looks_alike_only_at_another_size_is_not_alike(
+    tiny_model: Path, tmp_path: Path, rules: InputRules
+) -> None:
+    """All objects are found to have 32 pixels, and the model knows those up to 20."""
+    predictor = load(write_with_finder(tmp_path / "finds.safetensors", tiny_model, 12, input=rules))
+    image = photograph(40, 48)
+    octaves = math.log2(20 / 32 / (2 if rules.scale is None else 1))  # usually 80 pixels high, twice as large
+    usual, reduced = knowing_at(predictor, image, 0.0), knowing_at(predictor, image, octaves)
+    assert reduced.predict(image).novelty == pytest.approx(0, abs=0.01)
+    strange = usual.predict(image)
+    assert strange.novelty == pytest.approx(-octaves / 0.1, rel=0.01)  # by the least spread, and so for the threshold
+    assert strange.unlike_training
+    assert [one.novelty for one in usual.predict([image, image])] == [strange.novelty] * 2
+    given = usual.at_scale(20 / 32).predict(image)  # whoever says how large objects are is believed
+    assert (given.scale, given.novelty) == (strange.scale, pytest.approx(0, abs=0.01))
+
+
+def test_a_model_of_earlier_versions_tells_by_nine_numbers(predictor: Predictor) -> None:
+    known = [seen(predictor, photograph(seed=k))[0] for k in range(20)]
+    nine = described(predictor, novelty=Novelty.of_images([one[:9] for one in known], "training"))
+    ten = described(predictor, novelty=Novelty.of_images(known, "training"))
+    for image in (photograph(seed=30), np.zeros((60, 50, 3), np.uint8)):
+        assert nine.predict(image).novelty == ten.predict(image).novelty

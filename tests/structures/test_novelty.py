@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from halfpixel.errors import ArgumentError
-from halfpixel.structures.novelty import SAME, Novelty, is_unlike
+from halfpixel.structures.novelty import LOOKS, SAME, Novelty, is_unlike
 
 BY_HAND = Novelty(((0.0, 0.0), (4.0, 0.0)), (2.0, 1.0), 0.5, 0.05, "training")
 
@@ -18,6 +18,32 @@ def test_the_distance_to_the_nearest_by_hand() -> None:
     assert BY_HAND.of((1.0, 0.0)) == 1  # half a spread, which is the threshold
     assert BY_HAND.of((3.0, 2.0)) == pytest.approx(math.hypot(0.5, 2) / 0.5)
     assert [is_unlike(one) for one in (None, 0.0, 1.0, 1.001)] == [None, False, False, True]
+
+
+def test_the_distance_to_the_range_of_what_follows_by_hand() -> None:
+    dark, light = (0.0,) * LOOKS, (8.0,) * LOOKS
+    known = Novelty(((*dark, -1.0), (*light, 1.0)), (1.0,) * LOOKS + (2.0,), 0.5, 0.05, "training")
+    assert [known.of((*look, octaves)) for look in (dark, light) for octaves in (-1.0, 0.5, 1.0)] == [0] * 6
+    assert known.of((*dark, 2.0)) == 1  # half a spread above the range, which is the threshold
+    assert known.of((*light, -4.0)) == 3
+    assert known.of((*dark[:-1], 1.0, 3.0)) == pytest.approx(math.hypot(1, 1) / 0.5)
+
+
+def test_files_of_earlier_versions_compare_the_numbers_that_they_have() -> None:
+    nine = Novelty(((0.0,) * LOOKS, (1.0,) * LOOKS), (1.0,) * LOOKS, 0.5, 0.05, "training")
+    assert nine.of((0.25,) * LOOKS) == nine.of((*(0.25,) * LOOKS, 7.0)) == 1.5
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_the_false_alarm_rate_counts_what_follows(n: int) -> None:
+    """On average over sets of known images, whose looks and enlargements have nothing to do with each other."""
+    random = np.random.default_rng(3)
+    flagged = []
+    for _ in range(40):
+        made = Novelty.of_images(random.normal(size=(n, LOOKS + 1)).tolist(), "training")
+        assert made is not None
+        flagged += [made.of(one) > 1 for one in random.normal(size=(100, LOOKS + 1)).tolist()]
+    assert abs(np.mean(flagged) - 0.05) < 0.02
 
 
 def test_the_threshold_by_a_slow_oracle() -> None:

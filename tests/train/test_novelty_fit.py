@@ -1,12 +1,13 @@
 """What training images look like, that it comes into the model file, and that other images are told from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from calling import always
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from test_loop import RECIPE, fresh, write_dataset
@@ -16,6 +17,10 @@ from halfpixel.data.images.appearance import appearance
 from halfpixel.data.images.prepare import prepare
 from halfpixel.data.images.rgb8 import as_rgb8
 from halfpixel.data.synthetic import touching_cells
+from halfpixel.engine.load import load
+from halfpixel.engine.predictor import Predictor
+from halfpixel.engine.size_finder import ChosenScale
+from halfpixel.structures.diameters import SizeFinderInfo, TrainedDiameters
 from halfpixel.structures.images import InputRules
 from halfpixel.structures.novelty import Novelty
 from halfpixel.train import novelty_fit
@@ -24,7 +29,7 @@ from halfpixel.train.novelty_fit import measure_novelty
 from halfpixel.zoo.modelfile import read_info
 from halfpixel.zoo.names import locate
 
-RULES = InputRules(scale=3.0)
+RULES, USUAL = InputRules(scale=3.0), ChosenScale()
 
 
 def cells(seed: int) -> npt.NDArray[np.uint8]:
@@ -46,15 +51,20 @@ def strange() -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         yield "a cell, enlarged", np.asarray(large)
 
 
-def written(folder: Path, seeds: range) -> list[tuple[Path, InputRules]]:
+def written(folder: Path, seeds: range) -> list[Path]:
     folder.mkdir(parents=True)
     for seed in seeds:
         Image.fromarray(cells(seed)).save(folder / f"{seed}.png")
-    return [(folder / f"{seed}.png", RULES) for seed in seeds]
+    return [folder / f"{seed}.png" for seed in seeds]
+
+
+def of_images(paths: Sequence[Path], rules: InputRules = RULES, chosen: ChosenScale = USUAL) -> Novelty | None:
+    """Looked at at one size."""
+    return measure_novelty(paths, rules, lambda path, pixels: chosen, "training")
 
 
 def test_new_cells_are_known_and_other_pictures_are_not(tmp_path: Path) -> None:
-    known = measure_novelty(written(tmp_path / "known", range(40)), "training")
+    known = of_images(written(tmp_path / "known", range(40)))
     assert known is not None
 
     def unlike(image: npt.NDArray[np.uint8]) -> bool:
@@ -68,17 +78,15 @@ def test_new_cells_are_known_and_other_pictures_are_not(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     images = written(tmp_path / "some", range(12))
-    all_of_them = measure_novelty(images, "training")
-    absent = [(tmp_path / "absent.png", RULES), *images]
-    assert measure_novelty(absent, "training") == all_of_them
-    assert measure_novelty(images[:9], "training") is None
-    assert measure_novelty([], "training") is None
+    assert of_images([tmp_path / "absent.png", *images]) == of_images(images)
+    assert of_images(images[:9]) is None
+    assert of_images([]) is None
 
 
 def test_of_many_images_some_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = written(tmp_path / "many", range(23))
     monkeypatch.setattr(novelty_fit, "MOST_IMAGES", 12)
-    assert measure_novelty(images, "training") == measure_novelty(images[::2], "training")
+    assert of_images(images) == of_images(images[::2])
 
 
 def test_of_a_large_image_its_middle_is_looked_at(tmp_path: Path) -> None:
@@ -88,8 +96,8 @@ def test_of_a_large_image_its_middle_is_looked_at(tmp_path: Path) -> None:
         pixels = np.random.default_rng(k).integers(0, 256, (100, 200, 3), dtype=np.uint8)
         for name, part, found in (("all", pixels, images), ("middle", pixels[18:82, 68:132], middles)):
             Image.fromarray(part).save(tmp_path / f"{name} {k}.png")
-            found.append((tmp_path / f"{name} {k}.png", rules))
-    assert measure_novelty(images, "training") == measure_novelty(middles, "training")
+            found.append(tmp_path / f"{name} {k}.png")
+    assert of_images(images, rules) == of_images(middles, rules)
 
 
 def test_training_writes_it_down(tmp_path: Path) -> None:
@@ -109,13 +117,31 @@ def test_training_writes_it_down(tmp_path: Path) -> None:
     assert few.predict(dataset.samples[0].path).unlike_training is None
 
 
+def test_training_images_are_looked_at_at_the_size_that_the_model_will_choose(tmp_path: Path) -> None:
+    """Its finder says 32 pixels of all images, whose objects have 12 and are enlarged 1.5 times."""
+    dataset = read_coco(write_dataset(tmp_path))
+    dataset = replace(dataset, samples=dataset.samples * 4)
+    plain = fresh()
+    info = replace(plain.info, size_finder=SizeFinderInfo(0.0))
+    finding = Predictor(plain.model, info, plain.device, size_network=always(12))
+    fitted = fit(finding, dataset, replace(RECIPE, steps=1), tmp_path / "run")
+    sizes, path = fitted.info.diameters, dataset.samples[0].path
+    assert isinstance(sizes, TrainedDiameters)
+    objects = fitted.predict(path)
+    assert objects.scale == pytest.approx(sizes.high_px / 32, rel=1e-3)
+    assert objects.novelty == pytest.approx(0, abs=0.2)
+    paths = [sample.path for sample in dataset.samples]
+    chosen = ChosenScale(objects.scale, objects.found_diameter_px)
+    assert fitted.info.novelty == of_images(paths, info.input, chosen) != of_images(paths, info.input)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nuclei", "nuclei-unet", "nuclei-unet-boundary"])
 def test_the_embedded_models_know_what_they_were_trained_on(shared_data: Path, name: str) -> None:
-    info = read_info(locate(name))
-    dataset = read_coco(shared_data / "nuclei" / "train.json")
-    made = measure_novelty([(sample.path, info.input) for sample in dataset.samples], "training")
+    model = load(locate(name))
+    paths = [sample.path for sample in read_coco(shared_data / "nuclei" / "train.json").samples]
+    made = measure_novelty(paths, model.info.input, lambda path, pixels: model.choose_scale(pixels), "training")
     assert made is not None
-    assert info.novelty is not None
-    np.testing.assert_allclose(info.novelty.references, made.references, atol=2e-3)
-    assert info.novelty.threshold == pytest.approx(made.threshold, rel=0.01)
+    assert model.info.novelty is not None
+    np.testing.assert_allclose(model.info.novelty.references, made.references, atol=2e-3)
+    assert model.info.novelty.threshold == pytest.approx(made.threshold, rel=0.01)

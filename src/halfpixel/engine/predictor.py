@@ -22,7 +22,7 @@ from halfpixel.engine.backends.eager import TorchBackend, best_device
 from halfpixel.engine.other_sizes import enlarging, faster
 from halfpixel.engine.parallel import Item, is_large, read_and_look
 from halfpixel.engine.prefilter import Prefilter
-from halfpixel.engine.size_finder import ChosenScale, SizeFinder, choose_scale
+from halfpixel.engine.size_finder import ChosenScale, SizeFinder, choose_scale, octaves_from_usual
 from halfpixel.engine.tiles import GRID_PX, Box, Tile, merge, tiles
 from halfpixel.errors import ArgumentError
 from halfpixel.nn.network import Network, check_weights
@@ -68,6 +68,7 @@ class Predictor:
         self.prefilter = prefilter
         self.backend = backend or TorchBackend(model, self.device)
         self.size_network = None if size_network is None else size_network.eval().to(self.device)
+        self._octaves = 0.0  # by which images are enlarged more than is usual, see `octaves_from_usual`
 
     def __repr__(self) -> str:
         return f"Predictor({self.info.variant}, classes: {', '.join(self.class_names)}, on {self.device})"
@@ -113,7 +114,7 @@ class Predictor:
             return list(self.predict_many(images, threshold=threshold, limit=limit))
         pixels = any_rgb8(images)
         chosen = self.choose_scale(pixels)
-        found = self._at(chosen)._look(pixels, threshold, limit)
+        found = self._at(chosen, pixels)._look(pixels, threshold, limit)
         return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
 
     def predict_many(
@@ -175,12 +176,12 @@ class Predictor:
 
         def look(given: tuple[Rgb8, ChosenScale]) -> Instances:
             pixels, chosen = given
-            found = looking._at(chosen).predict(pixels, threshold=threshold, limit=limit)
+            found = looking._at(chosen, pixels).predict(pixels, threshold=threshold, limit=limit)
             return dataclasses.replace(found, found_diameter_px=chosen.diameter_px)
 
         def large(given: tuple[Rgb8, ChosenScale]) -> bool:
             pixels, chosen = given
-            return is_large(pixels.shape[:2], self._at(chosen).info.input)
+            return is_large(pixels.shape[:2], self._at(chosen, pixels).info.input)
 
         return read_and_look(items, read_for, look, large, workers)
 
@@ -250,7 +251,8 @@ class Predictor:
         if (known := self.info.novelty) is None:
             return None
         height, width = size.network_hw
-        return known.of(appearance(batch.tensor[0, :, :height, :width], self.info.input, known.cell_px))
+        prepared = batch.tensor[0, :, :height, :width]
+        return known.of(appearance(prepared, self.info.input, known.cell_px, self._octaves))
 
     def with_prefilter(self, semantic: Predictor) -> Predictor:
         """The same predictor, but it looks only where another, of a U-Net, saw something in the reduced image.
@@ -297,8 +299,7 @@ class Predictor:
     @property
     def size_finder(self) -> SizeFinder | None:
         """Finds how large an image's objects are; None where the model has no such network, or is not to use it."""
-        about = self.info.size_finder
-        return None if about is None or self.size_network is None else SizeFinder(self.size_network, about)
+        return SizeFinder.of_model(self.size_network, self.info)
 
     @property
     def chooses_scale(self) -> bool:
@@ -318,8 +319,12 @@ class Predictor:
         """
         return choose_scale(self.info, self.size_finder, pixels, pixel_size_um)
 
-    def _at(self, chosen: ChosenScale) -> Predictor:
-        return self.without_size_finder() if chosen.scale is None else self.at_scale(chosen.scale)
+    def _at(self, chosen: ChosenScale, pixels: Rgb8) -> Predictor:
+        if chosen.scale is None:
+            return self.without_size_finder()
+        looking = self.at_scale(chosen.scale)
+        looking._octaves = octaves_from_usual(chosen, (pixels.shape[0], pixels.shape[1]), self.info.input)
+        return looking
 
     def for_diameter(self, diameter_px: float) -> Predictor:
         """The same predictor, looking at images of objects of this size as large as it knows objects to be.

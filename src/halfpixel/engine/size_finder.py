@@ -62,6 +62,11 @@ class SizeFinder:
         self.network = network
         self.info = info
 
+    @classmethod
+    def of_model(cls, network: SizeNetwork | None, info: ModelInfo) -> SizeFinder | None:
+        """That of a model; None where it has no such network, or is not to use it."""
+        return None if network is None or info.size_finder is None else cls(network, info.size_finder)
+
     def diameter_px(self, pixels: Rgb8) -> float | None:
         """The diameter of an image's objects, as `typical_diameter` would have it: that of about the middle object.
 
@@ -154,6 +159,22 @@ def scale_at(
     """
     usual = network_size(size_hw, rules)[0]
     return min(sizes.scale_for(diameter_px, usual, tolerance), MOST_ENLARGED * usual, LARGEST_SCALE)
+
+
+def octaves_from_usual(chosen: ChosenScale, size_hw: tuple[int, int], rules: InputRules) -> float:
+    """By how many octaves an image is enlarged more than is usual, as its objects were found to be of another size.
+
+    Args:
+        chosen: at which size it is looked at.
+        size_hw: of the image.
+        rules: by which the model usually prepares images.
+
+    Returns:
+        log2 of a factor, below 0 where it is enlarged less; 0 where no size was found, or the scale was given.
+    """
+    if chosen.scale is None or chosen.diameter_px is None:
+        return 0.0
+    return math.log2(chosen.scale / network_size(size_hw, rules)[0])
 
 
 def _levels(pixels: Rgb8) -> Iterator[Rgb8]:

@@ -23,7 +23,9 @@ from halfpixel.zoo.names import DEFAULT_MODEL, locate
 
 if TYPE_CHECKING:
     from halfpixel.data.dataset import Dataset
+    from halfpixel.data.images.contrast import Rgb8
     from halfpixel.engine.predictor import Predictor
+    from halfpixel.engine.size_finder import ChosenScale
     from halfpixel.evaluation.counts.calibration_fit import CalibrationReport
     from halfpixel.structures.calibration import Calibration
     from halfpixel.structures.instances import Instances
@@ -229,13 +231,19 @@ def _check_files(request: CalibrateRequest) -> None:
 
 def _novelty(runner: Runner, predictor: Predictor, dataset: Dataset, found: Sequence[Instances]) -> Novelty | None:
     """What the images look like that intervals are for; None where they are not there, or too few, which is said."""
+    from halfpixel.engine.size_finder import ChosenScale
     from halfpixel.structures.novelty import FEWEST
     from halfpixel.train.novelty_fit import measure_novelty
 
-    usual = predictor.info.input
-    rules = [usual if one.scale is None else replace(usual, scale=one.scale) for one in found]
-    images = [(one.path, each) for one, each in zip(dataset.samples, rules, strict=True)]
-    novelty = measure_novelty(images, "calibration")
+    paths = [sample.path for sample in dataset.samples]
+    chosen = {path: ChosenScale(one.scale, one.found_diameter_px) for path, one in zip(paths, found, strict=True)}
+
+    def choose(path: Path, pixels: Rgb8) -> ChosenScale:
+        """As it was looked at; objects from a file do not say that."""
+        unknown = chosen[path].scale is None and runner.sizes.are_found
+        return predictor.choose_scale(pixels) if unknown else chosen[path]
+
+    novelty = measure_novelty(paths, predictor.info.input, choose, "calibration")
     if novelty is None:
         too_few = f"{dataset.path}: fewer than {FEWEST} images that can be read"
         runner.warn(f"{too_few}, so the model will not say which images are unlike these")

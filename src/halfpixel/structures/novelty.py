@@ -26,6 +26,9 @@ Appearance = tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
 
 Distance = Annotated[float, Meta(gt=0, le=1e9)]
 
+LOOKS = 9
+"""So many numbers of an appearance, the first, say what an image looks like; those that follow, how it came to that."""
+
 CELL_PX = 8.0
 
 FALSE_ALARM_RATE = 0.05
@@ -46,7 +49,9 @@ class Novelty:
 
     An image is as unlike them as its appearance is far from the nearest of theirs, each number in units of how much it
     differs among them. Nearest neighbours (Sun et al. 2022, arXiv:2204.06507, there of a network's features) assume no
-    shape of the whole: images of two stains are two groups, with nothing known between them.
+    shape of the whole: images of two stains are two groups, with nothing known between them. What follows the first
+    `LOOKS` numbers is compared with the range of all known images instead: whatever the stain, an objective can be
+    changed, so every image that looks like a known one may have needed any enlargement that was needed before.
 
     Attributes:
         references: the appearance of each known image.
@@ -97,7 +102,7 @@ class Novelty:
             return None
         spreads = np.round(np.hypot(known.std(axis=0), SAME), STATED_DIGITS)
         n, scaled = len(known), known / spreads
-        to_others = np.sort([_nearest(np.delete(scaled, k, axis=0), one) for k, one in enumerate(scaled)])
+        to_others = np.sort([_distance(np.delete(scaled, k, axis=0), one) for k, one in enumerate(scaled)])
         k = min(math.ceil((n + 1) * (1 - false_alarm_rate)), n)
         threshold = max(float(to_others[k - 1]), SAME / float(spreads.max()))
         return cls(
@@ -114,15 +119,17 @@ class Novelty:
         return scaled
 
     def of(self, appearance: Sequence[float]) -> float:
-        """How unlike the known images one is: its distance to the nearest as a multiple of `threshold`.
+        """How unlike the known images one is: its distance to them as a multiple of `threshold`.
 
         Args:
-            appearance: of the image, in as many numbers as the references.
+            appearance: of the image, in as many numbers as the references. More do not count: files of earlier versions
+                have only the first `LOOKS`.
 
         Returns:
             At least 0; above 1 the image is unlike them.
         """
-        return _nearest(self._scaled, np.asarray(appearance) / np.asarray(self.spreads)) / self.threshold
+        spreads = np.asarray(self.spreads)
+        return _distance(self._scaled, np.asarray(appearance)[: len(spreads)] / spreads) / self.threshold
 
 
 def is_unlike(novelty: float | None) -> bool | None:
@@ -130,6 +137,9 @@ def is_unlike(novelty: float | None) -> bool | None:
     return None if novelty is None else novelty > 1
 
 
-def _nearest(known: Floats, one: Floats) -> float:
-    """The Euclidean distance to the nearest row."""
-    return float(np.sqrt(np.square(known - one).sum(axis=1).min()))
+def _distance(known: Floats, one: Floats) -> float:
+    """The Euclidean distance to the nearest row; in the numbers after the first `LOOKS` that to the range of all."""
+    apart = np.square(known[:, :LOOKS] - one[:LOOKS]).sum(axis=1).min()
+    others, more = known[:, LOOKS:], one[LOOKS:]
+    outside = more - np.clip(more, others.min(axis=0), others.max(axis=0))
+    return float(np.sqrt(apart + np.square(outside).sum()))

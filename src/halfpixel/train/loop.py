@@ -16,6 +16,7 @@ from torch import Tensor
 
 from halfpixel.data.dataset import Dataset, Sample
 from halfpixel.engine.predictor import Predictor
+from halfpixel.engine.size_finder import SizeFinder, choose_scale
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
@@ -149,12 +150,17 @@ def train_network(
 def _described(start: Start, dataset: Dataset, recipe: Recipe) -> ModelInfo:
     """What the trained model says of itself, but for what is measured on other images."""
     rules = start.info.input
-    return dataclasses.replace(
-        start.info,
-        recipe=dataclasses.asdict(recipe),
-        diameters=measure_diameters(dataset, rules),
-        novelty=measure_novelty([(sample.path, rules) for sample in dataset.samples], "training"),
+    info = dataclasses.replace(
+        start.info, recipe=dataclasses.asdict(recipe), diameters=measure_diameters(dataset, rules)
     )
+    finder = SizeFinder.of_model(start.size_network, info)
+    novelty = measure_novelty(
+        [sample.path for sample in dataset.samples],
+        rules,
+        lambda _, pixels: choose_scale(info, finder, pixels),
+        "training",
+    )
+    return dataclasses.replace(info, novelty=novelty)
 
 
 def _known_sizes(start: Start, dataset: Dataset) -> KnownSizes | None:
