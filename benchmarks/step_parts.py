@@ -30,6 +30,7 @@ from halfpixel.train.augment.crops import Batches
 from halfpixel.train.ema import WeightAverage
 from halfpixel.train.optimiser import parameter_groups
 from halfpixel.train.start import start_from, suited
+from halfpixel.train.weight_gradients import WeightGradients
 
 Parts = Mapping[str, float]
 
@@ -81,7 +82,7 @@ class Steps:
         with self.clock("data"):
             images, targets, _ = next(self.batches)
             pixels = images.tensor.contiguous(memory_format=torch.channels_last)
-        with self.clock("forward"):
+        with self.clock("forward"), WeightGradients():
             losses = self.network.losses(dataclasses.replace(images, tensor=pixels), targets)
             return torch.stack(list(losses.values())).sum()
 

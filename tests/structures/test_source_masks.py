@@ -87,7 +87,8 @@ def test_extents_are_those_of_one_at_a_time(name: str) -> None:
     boxes, areas = extents_of(masks, FRAME_HW)
     expected = [one_extent(mask) for mask in masks]
     torch.testing.assert_close(boxes, torch.stack([box for box, _ in expected]).float(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(areas, torch.tensor([area for _, area in expected], dtype=torch.float64), atol=1e-9, rtol=0)
+    of_masks = torch.tensor([area for _, area in expected], dtype=torch.float64)
+    torch.testing.assert_close(areas, of_masks, atol=1e-9, rtol=0)
     assert (areas == 0).any()  # the empty one, and others out of sight
     assert (areas > 0).sum() > 15
 
