@@ -3,7 +3,8 @@
 Each variant starts from ImageNet's weights of EfficientNet-Lite0 and takes steps as `halfpixel train` does, with a
 learning rate so small that the weights hardly change. Data, forward, backward and optimiser are timed apart; parts of
 the network while they compute, what is left of the forward being assignment, targets, crops of regions and losses. What
-backward consists of is told by torch's profiler in a step of its own.
+backward consists of is told by torch's profiler in a step of its own. Seconds are those of one processor, which other
+work on the machine hardly changes.
 
     python benchmarks/step_parts.py --train train.json --backbone lite0.safetensors rtmdet_lite mask_rcnn_lite
 """
@@ -35,7 +36,7 @@ from halfpixel.train.weight_gradients import WeightGradients
 Parts = Mapping[str, float]
 
 REST = "the rest of forward"
-COPIES = ("copy_", "contiguous", "clone", "cat", "slice_backward", "select_backward", "constant_pad_nd", "to_copy")
+COPIES = ("copy_", "cat", "constant_pad_nd", "fill_", "zero_")
 ACTIVATIONS = ("hardtanh_backward", "silu_backward", "threshold_backward", "sigmoid_backward")
 
 
@@ -48,19 +49,19 @@ class Clock:
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Time what is done inside."""
-        start = time.perf_counter()
+        start = time.process_time()
         yield
-        self.seconds[part] += time.perf_counter() - start
+        self.seconds[part] += time.process_time() - start
 
     def watch(self, network: nn.Module) -> None:
         """Time the network's parts whenever they compute."""
         for name, part in network.named_children():
             began: list[float] = []
-            part.register_forward_pre_hook(lambda *_, began=began: began.append(time.perf_counter()))
+            part.register_forward_pre_hook(lambda *_, began=began: began.append(time.process_time()))
             part.register_forward_hook(lambda *_, began=began, name=name: self._add(name, began.pop()))
 
     def _add(self, name: str, began: float) -> None:
-        self.seconds[f"forward: {name}"] += time.perf_counter() - began
+        self.seconds[f"forward: {name}"] += time.process_time() - began
 
 
 class Steps:
@@ -116,12 +117,12 @@ class Steps:
 
 def _kind(name: str, shapes: Sequence[Sequence[int]]) -> str:
     operation = name.removeprefix("aten::")
-    if operation in ("convolution_backward", "mkldnn_convolution_backward"):
+    if operation in ("convolution_backward", "_slow_conv2d_backward"):
         inputs, side = shapes[2][1:3]
         # of a transposed convolution the second number counts outputs; its kernel of 2 x 2 tells it
         channels = shapes[1][1]
         return f"convolutions {side} x {side}" + (", depthwise" if inputs == 1 and channels > 1 else "")
-    if operation.startswith("embedding_bag") or "embedding" in operation:
+    if "embedding" in operation:
         return "crops of regions"
     if operation in COPIES:
         return "copies"
@@ -129,8 +130,8 @@ def _kind(name: str, shapes: Sequence[Sequence[int]]) -> str:
 
 
 def parts_of(steps: Steps, count: int) -> Parts:
-    """Median seconds of each part; two more steps go before, unmeasured."""
-    taken = [steps.step() for _ in range(count + 2)][2:]
+    """Median seconds of each part; one more step goes before, unmeasured."""
+    taken = [steps.step() for _ in range(count + 1)][1:]
     return {part: statistics.median(one.get(part, 0.0) for one in taken) for part in taken[0]}
 
 
@@ -141,21 +142,19 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help="COCO file")
     parser.add_argument("--backbone", type=Path, required=True, help="safetensors file of timm's tf_efficientnet_lite0")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--crop-px", type=int, default=512, help="side of a crop, network pixels")
     parser.add_argument("--scale", type=float, default=3.0, help="network pixels for each image pixel")
     parser.add_argument("--stretch-below", type=float, default=0.3, help="brighten images darker than this")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    torch.set_num_threads(1)
     dataset = halfpixel.read_coco(given.train)
     for variant in given.variants:
         steps = Steps(variant, dataset, given)
         parts, shares = parts_of(steps, given.steps), steps.backward_by_kind()
         print(f"\n| {variant} | seconds | share |\n| --- | --- | --- |")
         whole = parts["whole step"]
-        for part, seconds in (
-            dict(parts) | {name: share * parts["backward"] for name, share in shares.items()}
-        ).items():
+        of_backward = {name: share * parts["backward"] for name, share in shares.items()}
+        for part, seconds in {**parts, **of_backward}.items():
             print(f"| {part} | {seconds:.3f} | {100 * seconds / whole:.1f}% |")
 
 
