@@ -41,4 +41,5 @@ def in_cells(
         assert isinstance(block, ConvBlock | SiluConv)
         seen = block.after(nn.functional.conv2d(seen * inside, block.conv.weight, block.conv.bias))
         inside = inside[:, :, 1:-1, 1:-1]
-    return seen[:, :, 0, 0]
+    found: Tensor = seen[:, :, 0, 0]
+    return found

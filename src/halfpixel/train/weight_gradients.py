@@ -46,7 +46,8 @@ def _conv2d(
 ) -> Tensor:
     if groups > 1 or isinstance(padding, str) or not _is_slow(input, weight):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    found: Tensor = _Convolution.apply(input, weight, bias, _pair(stride), _pair(padding), _pair(dilation))
+    where = _pair(stride), _pair(padding), _pair(dilation)
+    found: Tensor = _Convolution.apply(input, weight, bias, *where)  # type: ignore[no-untyped-call]
     return found
 
 
