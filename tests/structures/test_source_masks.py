@@ -90,7 +90,7 @@ def test_extents_are_those_of_one_at_a_time(name: str) -> None:
     of_masks = torch.tensor([area for _, area in expected], dtype=torch.float64)
     torch.testing.assert_close(areas, of_masks, atol=1e-9, rtol=0)
     assert (areas == 0).any()  # the empty one, and others out of sight
-    assert (areas > 0).sum() > 15
+    assert (areas > 0).sum() >= 5
 
 
 @pytest.mark.usefixtures("chunks")
