@@ -106,7 +106,7 @@ class Steps:
     def backward_by_kind(self) -> Parts:
         """Share of backward's time that each kind of operation takes."""
         loss = self.forward()
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as told:
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as told:
             loss.backward()
         self.optimiser.zero_grad()
         kinds: dict[str, float] = defaultdict(float)
