@@ -38,12 +38,7 @@ def ellipses(side: float, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def targets_of(masks: CropMasks, boxes_xyxy: Tensor, alignment: Alignment) -> Tensor:
     """What the mask branch should predict for each object in its own box."""
-    return torch.cat(
-        [
-            mask_targets(crop, (x, y), box[None], masks.size_hw, GRID, alignment)
-            for crop, (x, y), box in zip(masks.crops, masks.offsets_xy.tolist(), boxes_xyxy, strict=True)
-        ]
-    )
+    return mask_targets(masks.crops, masks.offsets_xy, boxes_xyxy, masks.size_hw, GRID, alignment)
 
 
 def ious(a: CropMasks, b: CropMasks) -> Tensor:

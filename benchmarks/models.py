@@ -51,6 +51,7 @@ from halfpixel.train.loop import train_network
 from halfpixel.train.optimiser import parameter_groups
 from halfpixel.train.recipe import Recipe
 from halfpixel.train.start import Start, start_from, suited
+from halfpixel.train.weight_gradients import WeightGradients
 from halfpixel.viz.contact_sheet import PALE, Tile, draw_contact_sheet
 from halfpixel.viz.overlay import draw_overlay
 from halfpixel.zoo.modelfile import MODEL_MODULES
@@ -104,7 +105,8 @@ class Bench:
         def step() -> None:
             images, targets, _ = next(stream)
             pixels = images.tensor.contiguous(memory_format=torch.channels_last)
-            losses = network.losses(dataclasses.replace(images, tensor=pixels), targets)
+            with WeightGradients():
+                losses = network.losses(dataclasses.replace(images, tensor=pixels), targets)
             torch.stack(list(losses.values())).sum().backward()
             optimiser.step()
             optimiser.zero_grad()

@@ -43,6 +43,7 @@ from halfpixel.structures.images import InputRules
 from halfpixel.structures.instances import Instances
 from halfpixel.train.augment.crops import Batches
 from halfpixel.train.recipe import Recipe
+from halfpixel.train.weight_gradients import WeightGradients
 from halfpixel.zoo.convert.torchvision import convert, rename
 from halfpixel.zoo.modelfile import ModelInfo, build, load_backbone, settings_of
 
@@ -93,7 +94,7 @@ def our_step(model: nn.Module, optimiser: Any, stream: Iterator[Any], precision:
     """One step as `halfpixel.fit` makes it."""
     images, targets, _ = next(stream)
     pixels = images.tensor.to(device).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+    with WeightGradients(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
         losses = model.losses(dataclasses.replace(images, tensor=pixels), targets)  # type: ignore[operator]
     torch.stack(list(losses.values())).sum().backward()
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -139,3 +139,18 @@ def test_half_precision_keeps_coordinates() -> None:
         kernels = said.kernels(0, torch.tensor([599, 2999]))
     assert said.points_xy[599].tolist() == kernels[0, NUMBERS:-1].tolist() == [4796.0, 4.0]
     assert kernels.dtype == said.boxes_xyxy.dtype == said.logits.dtype == torch.float32
+
+
+def test_in_training_points_are_asked_alone() -> None:
+    """What they say, and every gradient, is that of all points' features."""
+    model = head()
+    pyramid = [torch.randn(2, 16, *size_hw, requires_grad=True) for size_hw in ((4, 6), (2, 3))]
+    image, points = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([29, 7, 24, 0, 23])
+    inputs = [*pyramid, *model.kernel_towers.parameters(), *model.filters.parameters()]
+    kernels, gradients = [], []
+    for training in (True, False):
+        kernels.append(model.train(training)(pyramid).kernels(image, points))
+        gradients.append(torch.autograd.grad(kernels[-1].square().sum(), inputs))
+    torch.testing.assert_close(*kernels)
+    torch.testing.assert_close(*gradients)
+    assert all(one.any() for one in gradients[0])

@@ -8,6 +8,7 @@ from networks import annotated
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from halfpixel.nn.conv_blocks import conv_stack
 from halfpixel.nn.losses import smooth_l1_sum
 from halfpixel.nn.rpn import AnchorPlan, RegionProposalNetwork, ScoredAnchors
 from halfpixel.ops import boxes
@@ -79,8 +80,35 @@ def target(boxes_xyxy: list[tuple[int, int, int, int]]) -> Targets:
     return Targets.from_instances(annotated(dense, torch.zeros(len(dense), dtype=torch.int64)))
 
 
+def losses_of(rpn: RegionProposalNetwork, scored: ScoredAnchors, targets: list[Targets]) -> dict[str, Tensor]:
+    chosen = rpn.choose(scored.anchors_xyxy, targets)
+    logits, deltas = (torch.cat(of_levels, 1)[chosen.image_index, chosen.rows] for of_levels in scored[1:])
+    return rpn.losses(logits, deltas, chosen)
+
+
+def test_chosen_anchors_are_told_what_all_are_told(rpn: RegionProposalNetwork) -> None:
+    """And every gradient is that of all anchors' maps."""
+    rpn.convs = conv_stack(8, (8, 8))
+    for layer in (rpn.objectness, rpn.deltas):
+        torch.nn.init.normal_(layer.weight)
+    maps = [torch.randn(2, 8, 8, 12, requires_grad=True), torch.randn(2, 8, 4, 6, requires_grad=True)]
+    found = rpn(maps, torch.zeros(2, 3, 64, 96))
+    targets = [target([(10, 10, 30, 26)]), target([(40, 20, 70, 60), (80, 40, 96, 64)])]
+    chosen = rpn.choose(found.anchors_xyxy, targets)
+    assert (chosen.rows < 8 * 12 * 3).any()
+    assert (chosen.rows >= 8 * 12 * 3).any()
+    logits, deltas = rpn.say_again(maps, chosen)
+    dense = [torch.cat(of_levels, 1)[chosen.image_index, chosen.rows] for of_levels in found[1:]]
+    torch.testing.assert_close([logits, deltas], dense)
+    inputs = [*maps, *rpn.parameters()]
+    gradients = torch.autograd.grad(sum(rpn.losses(logits, deltas, chosen).values()), inputs)
+    expected = torch.autograd.grad(sum(losses_of(rpn, found, targets).values()), inputs)
+    torch.testing.assert_close(gradients, expected)
+    assert all(one.abs().sum() > 0 for one in gradients)
+
+
 def test_losses_without_objects(rpn: RegionProposalNetwork) -> None:
-    losses = rpn.losses(scored(rpn), [target([]), target([])])
+    losses = losses_of(rpn, scored(rpn), [target([]), target([])])
     assert losses["rpn_box"] == 0
     assert losses["rpn_objectness"] > 0
     torch.stack(list(losses.values())).sum().backward()
@@ -98,7 +126,7 @@ def test_perfect_anchors_cost_nothing(rpn: RegionProposalNetwork) -> None:
             nearest = [t.boxes_xyxy[boxes.iou(t.boxes_xyxy, anchors).argmax(0)] for t in objects]
             deltas.append(torch.stack([boxes.encode(n, anchors, (1.0, 1.0)) for n in nearest]) + flaw)
             logits.append(torch.where(best >= 0.3, 50.0, -50.0))
-        return rpn.losses(ScoredAnchors(found.anchors_xyxy, logits, deltas), objects)
+        return losses_of(rpn, ScoredAnchors(found.anchors_xyxy, logits, deltas), objects)
 
     assert perfect(0.0)["rpn_objectness"] < 1e-6
     assert perfect(0.0)["rpn_box"] < 1e-6
@@ -120,7 +148,7 @@ def test_anchors_are_chosen_by_the_targets_seeds_alone(rpn: RegionProposalNetwor
     def losses(images: list[int], seed: int = 0) -> Tensor:
         torch.manual_seed(seed)
         some = ScoredAnchors(found.anchors_xyxy, [x[images] for x in found.logits], [x[images] for x in found.deltas])
-        return torch.stack(list(rpn.losses(some, [objects[k] for k in images]).values()))
+        return torch.stack(list(losses_of(rpn, some, [objects[k] for k in images]).values()))
 
     together = losses([0, 1])
     assert torch.equal(losses([0, 1], seed=1), together)

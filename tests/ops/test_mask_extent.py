@@ -7,7 +7,7 @@ from torch import Tensor
 
 from halfpixel.ops import affine
 from halfpixel.ops.boxes import iou
-from halfpixel.ops.mask_extent import covers, visible_extent
+from halfpixel.ops.mask_extent import covers, visible_extents
 
 FRAME_HW = (32, 40)
 
@@ -27,6 +27,12 @@ def looking(angle: float, zoom: float, dx: float, dy: float) -> Tensor:
     """From the frame's middle to (dx, dy) of the mask."""
     centre = affine.shift(-FRAME_HW[1] / 2, -FRAME_HW[0] / 2)
     return affine.compose(affine.shift(dx, dy), affine.rotate(angle), affine.scale(1 / zoom, 1 / zoom), centre)
+
+
+def visible_extent(mask: Tensor, to_crop: Tensor, frame_hw: tuple[int, int]) -> tuple[Tensor, float]:
+    """Of one mask whose image it is."""
+    boxes, areas = visible_extents([mask], torch.zeros(1, 2, dtype=torch.int64), to_crop, frame_hw)
+    return boxes[0], float(areas[0])
 
 
 @pytest.mark.parametrize("angle", [0, 90, 30, 45, 137.0])

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,11 @@ MASKS = {
 }
 
 
+def targets_of(crop: Tensor, offset_xy: tuple[int, int], boxes: Tensor, *how: Any, **more: Any) -> Tensor:
+    """Of one mask in several regions."""
+    return mask_targets([crop] * len(boxes), torch.tensor([offset_xy]).expand(len(boxes), 2), boxes, *how, **more)
+
+
 def regions() -> Tensor:
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand(20, 2, 2, generator=generator) * torch.tensor([70.0, 58.0]) - 5
@@ -54,9 +60,7 @@ def regions() -> Tensor:
 def test_equal_adaptive_roi_align_on_the_canvas(alignment: Alignment, output_size: int, name: str) -> None:
     mask, boxes = MASKS[name], regions()
     cropped = CropMasks.from_dense(mask[None])
-    found = mask_targets(
-        cropped.crops[0], tuple(cropped.offsets_xy[0].tolist()), boxes, SIZE_HW, output_size, alignment
-    )
+    found = targets_of(cropped.crops[0], tuple(cropped.offsets_xy[0].tolist()), boxes, SIZE_HW, output_size, alignment)
     rois = torch.cat([torch.zeros(len(boxes), 1), boxes], dim=1)
     expected = torchvision.ops.roi_align(
         mask[None, None].float(), rois, output_size, 1.0, -1, aligned=alignment == "half_pixel"
@@ -69,20 +73,20 @@ def test_a_crop_with_a_margin_gives_the_same() -> None:
     mask, boxes = MASKS["inside"], regions()
     tight = CropMasks.from_dense(mask[None])
     offset_xy = tuple(tight.offsets_xy[0].tolist())
-    whole = mask_targets(mask, (0, 0), boxes, SIZE_HW, 14)
-    torch.testing.assert_close(mask_targets(tight.crops[0], offset_xy, boxes, SIZE_HW, 14), whole, atol=1e-6, rtol=0)
+    whole = targets_of(mask, (0, 0), boxes, SIZE_HW, 14)
+    torch.testing.assert_close(targets_of(tight.crops[0], offset_xy, boxes, SIZE_HW, 14), whole, atol=1e-6, rtol=0)
 
 
 def test_no_regions_and_an_empty_crop() -> None:
     crop = torch.ones(3, 4, dtype=torch.bool)
-    assert mask_targets(crop, (2, 2), torch.zeros(0, 4), SIZE_HW, 28).shape == (0, 28, 28)
-    assert not mask_targets(crop[:0], (2, 2), regions(), SIZE_HW, 28).any()
+    assert targets_of(crop, (2, 2), torch.zeros(0, 4), SIZE_HW, 28).shape == (0, 28, 28)
+    assert not targets_of(crop[:0], (2, 2), regions(), SIZE_HW, 28).any()
 
 
 def test_the_region_s_own_box_gives_the_share_of_each_cell() -> None:
     """A 4 x 4 object in a region of twice its width: the left cells full, the right ones empty."""
     crop = torch.ones(4, 4, dtype=torch.bool)
-    targets = mask_targets(crop, (10, 10), torch.tensor([[10.0, 10.0, 18.0, 14.0]]), SIZE_HW, 2)
+    targets = targets_of(crop, (10, 10), torch.tensor([[10.0, 10.0, 18.0, 14.0]]), SIZE_HW, 2)
     assert targets[0, 0, 0] > 0.9
     assert targets[0, 0, 1] < 0.1
 
@@ -128,7 +132,7 @@ def through(step: Tensor) -> Tensor:
 def moved(name: str, to_source: Tensor | None, boxes: Tensor, alignment: Alignment = "half_pixel") -> Tensor:
     cropped = CropMasks.from_dense(MASKS[name][None])
     offset_xy = tuple(cropped.offsets_xy[0].tolist())
-    return mask_targets(cropped.crops[0], offset_xy, boxes, SIZE_HW, 14, alignment, to_source)
+    return targets_of(cropped.crops[0], offset_xy, boxes, SIZE_HW, 14, alignment, to_source)
 
 
 @pytest.mark.parametrize("alignment", ["half_pixel", "torchvision"])
@@ -170,12 +174,10 @@ def test_against_a_dense_oracle(step: str, name: str) -> None:
 
 def test_shifted_and_turned_masks_give_the_grids_of_the_changed_canvas() -> None:
     mask, boxes = MASKS["inside"], regions()
-    as_is = mask_targets(mask, (0, 0), boxes, SIZE_HW, 14)
-    shifted = mask_targets(mask, (0, 0), boxes + 3, SIZE_HW, 14, to_source=affine.shift(-3, -3))
+    as_is = targets_of(mask, (0, 0), boxes, SIZE_HW, 14)
+    shifted = targets_of(mask, (0, 0), boxes + 3, SIZE_HW, 14, to_source=affine.shift(-3, -3))
     torch.testing.assert_close(shifted, as_is, atol=1e-5, rtol=0)
     # the canvas turned clockwise is 60 high and 48 wide; (x, y) of it was at (y, 48 - x)
-    turned = mask_targets(torch.rot90(mask, -1), (0, 0), boxes, (60, 48), 14)
+    turned = targets_of(torch.rot90(mask, -1), (0, 0), boxes, (60, 48), 14)
     back = affine.compose(affine.shift(0, 48), affine.rotate(-90))
-    torch.testing.assert_close(
-        mask_targets(mask, (0, 0), boxes, SIZE_HW, 14, to_source=back), turned, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(targets_of(mask, (0, 0), boxes, SIZE_HW, 14, to_source=back), turned, atol=1e-5, rtol=0)

@@ -10,6 +10,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from halfpixel.ops import affine, boxes
+from halfpixel.structures.source_masks import grids_of
 from halfpixel.structures.targets import SMALLEST_VISIBLE_PX, Targets
 
 SIZE_HW = (60, 70)
@@ -189,7 +190,7 @@ def test_masks_on_a_grid_are_shares_of_its_cells(angle: float) -> None:
     assert found.shape == (len(targets), 16, 12)
     wide = torch.tensor([[0.0, 0.0, 72.0, 64.0]])
     for k, mask in enumerate(targets.masks):
-        (fine,) = mask.grids(wide, 576, "half_pixel")
+        (fine,) = grids_of([mask], wide, 576, "half_pixel")
         expected = torch.nn.functional.adaptive_avg_pool2d(fine[None, None], (16, 12))[0, 0]
         torch.testing.assert_close(found[k], expected, atol=0.1, rtol=0)
         assert (found[k] - expected).abs().mean() < 0.01

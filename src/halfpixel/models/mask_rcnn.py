@@ -244,7 +244,8 @@ class MaskRCNN(Network):
         points.
         """
         pyramid = self.pyramid(self.backbone(images.tensor))
-        scored = self.rpn(pyramid, images.tensor)
+        scored = self.rpn(pyramid, images.tensor)  # for the proposals, which have no gradient
+        anchors = self.rpn.choose(scored.anchors_xyxy, targets)
         settings, features = self.settings, FeatureTable.of(pyramid[: len(STRIDES)])
         limits = settings.training_proposals_per_level, settings.training_proposals
         proposals, _ = self.rpn.propose(scored, images.sizes_hw, *limits)
@@ -252,7 +253,8 @@ class MaskRCNN(Network):
         rois = [one.rois_xyxy for one in chosen]
         logits, deltas = self.box_head(self._crop(features, torch.cat(rois), images_of(rois), 7))
         wanted = torch.cat([one.classes for one in chosen]), torch.cat([one.deltas for one in chosen])
-        terms = self.rpn.losses(scored, targets) | self.box_head.losses(logits, deltas, *wanted)
+        terms = self.rpn.losses(*self.rpn.say_again(pyramid, anchors), anchors)
+        terms |= self.box_head.losses(logits, deltas, *wanted)
         return terms if self.region_masks is None else terms | self.region_masks.losses(features, chosen, targets)
 
     def decode(self, outputs: Outputs, sizes: Sequence[Resized], limits: Limits) -> list[Instances]:

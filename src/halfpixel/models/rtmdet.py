@@ -45,9 +45,10 @@ enough; a wider pyramid than its channels, and no normalisation in pyramid and h
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halfpixel.nn.backbones.backbone import Backbone
@@ -64,6 +65,7 @@ from halfpixel.ops import boxes
 from halfpixel.ops.assemble import assemble_on
 from halfpixel.ops.finite import is_finite
 from halfpixel.ops.mask_targets import centres_of_mass
+from halfpixel.ops.rows import images_of
 from halfpixel.structures.field_check import Count, Share, check_fields
 from halfpixel.structures.images import ImageBatch, Limits
 from halfpixel.structures.targets import Targets
@@ -108,6 +110,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+class Drawn(NamedTuple):
+    """Masks to train on."""
+
+    points: Int[Tensor, "n"]
+    """Those that say them."""
+    regions_xyxy: Float[Tensor, "n 4"]
+    """Where they are looked at, in pixels of the input."""
+    wanted: Float[Tensor, "n g g"]
+    """What they should be on a grid of each region."""
+    seen: Bool[Tensor, "n g g"]
+    """Which of its cells the input shows."""
 
 
 class RTMDet(KernelNetwork):
@@ -186,17 +201,23 @@ class RTMDet(KernelNetwork):
         said = self._said(images.tensor)
         with torch.autocast(images.tensor.device.type, enabled=False):
             parts = [self._of_image(said, k, target) for k, target in enumerate(targets)]
-        weight, samples, classes, corners, masks = (torch.stack(part).sum() for part in zip(*parts, strict=True))
-        quality, count = (mean_count(float(one), said.logits.device) for one in (weight, samples))
-        nothing = zero_of(said.boxes_xyxy, said.kernels(0, torch.arange(1)), said.maps)
+            weight, classes, corners = (
+                torch.stack(part).sum() for part in zip(*(sums for sums, _ in parts), strict=True)
+            )
+            image_index = images_of([drawn.points for _, drawn in parts])
+            drawn = Drawn(*(torch.cat(part) for part in zip(*(drawn for _, drawn in parts), strict=True)))
+            kernels = said.kernels(image_index, drawn.points)
+            masks = self._mask_losses(said.maps, kernels, image_index, drawn).sum()
+        quality, count = (mean_count(float(one), said.logits.device) for one in (weight, len(drawn.points)))
+        nothing = zero_of(said.boxes_xyxy, kernels, said.maps)
         return {
             "class": classes / quality,
             "box": nothing + BOX_WEIGHT * corners / quality,
             "mask": nothing + MASK_WEIGHT * masks / count,
         }
 
-    def _of_image(self, said: PointOutputs, k: int, target: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """By what to divide the first two sums and the third; sums of the terms."""
+    def _of_image(self, said: PointOutputs, k: int, target: Targets) -> tuple[tuple[Tensor, Tensor, Tensor], Drawn]:
+        """By what to divide the sums of the terms `class` and `box`, and these; what to take `mask` of."""
         truth, labels = target.boxes_xyxy.to(said.logits), target.labels.to(said.logits.device)
         logits, corners = said.logits[k], said.boxes_xyxy[k]
         regions = boxes.expand(truth, MASK_CONTEXT)
@@ -214,19 +235,16 @@ class RTMDet(KernelNetwork):
 
         chosen = torch.randperm(len(mine.points), generator=target.generator(MASK_CHOICE)).to(labels.device)
         chosen = chosen[: self.settings.mask_samples]
-        objects, said_of = mine.objects[chosen], said.kernels(k, mine.points[chosen])
-        image, here = torch.zeros_like(objects), regions[objects]
-        maps, grid = said.maps[k : k + 1], self.settings.mask_grid
-        drawn = assemble_on(grid, maps, said_of, image, here, self.map_stride, self.apply_kernels)
-        wanted_masks, counts = grids[objects], seen[objects]
-        of_masks = dice_losses(drawn.sigmoid() * counts, wanted_masks) + seen_entropies(drawn, wanted_masks, counts)
-        return (
-            mine.overlaps.sum(),
-            truth.new_tensor(len(chosen)),
-            (quality_focal_losses(logits, wanted) * trained[:, None]).sum(),
-            (off * mine.overlaps).sum(),
-            of_masks.sum(),
-        )
+        objects = mine.objects[chosen]
+        of_classes = (quality_focal_losses(logits, wanted) * trained[:, None]).sum()
+        sums = mine.overlaps.sum(), of_classes, (off * mine.overlaps).sum()
+        return sums, Drawn(mine.points[chosen], regions[objects], grids[objects], seen[objects])
+
+    def _mask_losses(self, maps: Tensor, kernels: Tensor, image_index: Tensor, drawn: Drawn) -> Float[Tensor, "n"]:
+        grid, where = self.settings.mask_grid, (image_index, drawn.regions_xyxy)
+        logits = assemble_on(grid, maps, kernels, *where, self.map_stride, self.apply_kernels)
+        dice = dice_losses(logits.sigmoid() * drawn.seen, drawn.wanted)
+        return dice + seen_entropies(logits, drawn.wanted, drawn.seen)
 
 
 # Variants

@@ -77,6 +77,10 @@ class ConvBlock(nn.Module):
         """Same height and width out as in; a shortcut is added before the ReLU, and a faster copy may overwrite it."""
         return conv_norm(self.conv, self.norm, x, shortcut, relu=self.activation)
 
+    def after(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """What follows the convolution, whose result may be overwritten."""
+        return conv_norm(nn.Identity(), self.norm, x, relu=self.activation)
+
 
 def conv_stack(inputs: int, widths: tuple[int, ...], norm: Norm | None = None) -> nn.Sequential:
     """3 x 3 convolution blocks, one after the other."""

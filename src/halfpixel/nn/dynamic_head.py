@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.backbones.cspnext import SiluConv, start_before_silu
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
+from halfpixel.nn.few_cells import in_cells
 from halfpixel.ops.wide import wide
 
 MAPS = 8
@@ -33,8 +34,9 @@ RARE = 0.01
 """How likely an object is anywhere, before training."""
 
 
-PointKernels = Callable[[int, Int[Tensor, "n"]], Float[Tensor, "n k"]]
-"""From an image's index and some of its points the numbers of their masks: of all points they would fill the memory."""
+PointKernels = Callable[[int | Int[Tensor, "n"], Int[Tensor, "n"]], Float[Tensor, "n k"]]
+"""From the image that points are in, or each one's, and the points the numbers of their masks: those of all points
+would fill the memory."""
 
 
 class PointOutputs(NamedTuple):
@@ -121,12 +123,14 @@ class DynamicHead(nn.Module):
             logits.append(_rows(self.logits[level](shared)))
             low, high = (_rows(self.distances[level](shared)).relu() * stride).chunk(2, 2)
             boxes_xyxy.append(torch.cat([points[-1] - low, points[-1] + high], 2))
-            features.append(self.kernel_towers[level](x).flatten(2).transpose(1, 2))
-        of_masks, places, sides = torch.cat(features, 1), torch.cat(points), torch.cat(strides)
+            if not self.training:
+                features.append(self.kernel_towers[level](x).flatten(2).transpose(1, 2))
+        of_masks, places, sides = torch.cat(features, 1) if features else None, torch.cat(points), torch.cat(strides)
 
-        def kernels(image: int, chosen: Tensor) -> Tensor:
+        def kernels(image: int | Tensor, chosen: Tensor) -> Tensor:
             side = sides[chosen, None]
-            numbers = self._numbers(of_masks[image, chosen], side)
+            seen = self._features_of(pyramid, image, chosen) if of_masks is None else of_masks[image, chosen]
+            numbers = self._numbers(seen, side)
             return torch.cat([numbers, places[chosen], REACH * side], 1)
 
         return PointOutputs(
@@ -137,6 +141,21 @@ class DynamicHead(nn.Module):
             places,
             sides,
         )
+
+    def _features_of(
+        self, pyramid: Sequence[Tensor], image: int | Tensor, points: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n c"]:
+        """What the convolutions before a mask's numbers say in some points: a few hundred are trained on."""
+        found, order, start = [], [], 0
+        image = torch.as_tensor(image, device=points.device).expand(len(points))
+        for tower, x in zip(self.kernel_towers, pyramid, strict=True):
+            height, width = x.shape[2:]
+            which = torch.nonzero((points >= start) & (points < start + height * width)).ravel()
+            cells = points[which] - start
+            found.append(in_cells(tower.children(), x, image[which], cells // width, cells % width))
+            order.append(which)
+            start += height * width
+        return torch.cat(found)[torch.cat(order).argsort()]
 
     def _numbers(self, features: Float[Tensor, "n c"], sides: Float[Tensor, "n 1"]) -> Float[Tensor, "n 169"]:
         """What each point's level makes of its features."""

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from halfpixel.nn.anchors import anchor_boxes
 from halfpixel.nn.conv_blocks import conv_stack
+from halfpixel.nn.few_cells import in_cells
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BalancedSampler, match
 from halfpixel.ops import boxes
@@ -38,6 +39,18 @@ class ScoredAnchors(NamedTuple):
     anchors_xyxy: list[Float[Tensor, "_ 4"]]
     logits: list[Float[Tensor, "b _"]]
     deltas: list[Float[Tensor, "b _ 4"]]
+
+
+class ChosenAnchors(NamedTuple):
+    """Those of a batch that the losses are taken on."""
+
+    image_index: Int[Tensor, "n"]
+    rows: Int[Tensor, "n"]
+    """Which they are, all levels one after the other."""
+    positive: Bool[Tensor, "n"]
+    """Whether they match an object."""
+    deltas: Float[Tensor, "p 4"]
+    """Box regression deltas from those that do to their objects."""
 
 
 class RegionProposalNetwork(nn.Module):
@@ -127,23 +140,56 @@ class RegionProposalNetwork(nn.Module):
             counts.append(kept.shape[0])
         return proposals, torch.where(torch.stack(finite), torch.tensor(counts, device=scored.logits[0].device), -1)
 
-    def losses(self, scored: ScoredAnchors, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """`rpn_objectness` and `rpn_box`, both averaged over the anchors they are taken on."""
-        anchors, logits, deltas = (
-            torch.cat(scored.anchors_xyxy),
-            torch.cat(scored.logits, 1),
-            torch.cat(scored.deltas, 1),
-        )
-        box_loss, scores, truths = anchors.new_zeros(()), [], []
+    def choose(self, anchors_xyxy: Sequence[Float[Tensor, "_ 4"]], targets: Sequence[Targets]) -> ChosenAnchors:
+        """Some anchors of each image, those that match an object and some of the background."""
+        anchors, parts = torch.cat(list(anchors_xyxy)), []
         for k, target in enumerate(targets):
             objects = target.boxes_xyxy.to(anchors)
             matches = match(anchors, objects, target.ignored_xyxy.to(anchors), 0.7, 0.3, low_quality=True)
             positive, negative = self.sample(matches, target.generator(ANCHOR_CHOICE))
+            rows = torch.cat([positive, negative])
             wanted = boxes.encode(objects[matches[positive]], anchors[positive], BOX_WEIGHTS)
-            box_loss = box_loss + smooth_l1_sum(deltas[k, positive], wanted)
-            scores.append(logits[k, torch.cat([positive, negative])])
-            truths.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]))
-        score, truth = torch.cat(scores), torch.cat(truths).to(logits.dtype)
-        objectness = nn.functional.binary_cross_entropy_with_logits(score, truth, reduction="sum")
-        chosen = mean_count(len(score), score.device)
-        return {"rpn_objectness": objectness / chosen, "rpn_box": box_loss / chosen}
+            is_positive = torch.arange(len(rows), device=rows.device) < len(positive)
+            parts.append((torch.full_like(rows, k), rows, is_positive, wanted))
+        return ChosenAnchors(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def say_again(
+        self, pyramid: Sequence[Float[Tensor, "b c _ _"]], chosen: ChosenAnchors
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 4"]]:
+        """Logits and box regression deltas of some anchors alone (float32): those of `forward`.
+
+        A few hundred anchors of an image are trained on. Their gradient goes through their cells and not, as zeros,
+        through all of the maps.
+        """
+        ratios, start = len(self.plan.ratios), 0
+        logits, deltas, order = [], [], []
+        for features in pyramid:
+            height, width = features.shape[2:]
+            here = (chosen.rows >= start) & (chosen.rows < start + height * width * ratios)
+            which = torch.nonzero(here).ravel()
+            cell, ratio = (chosen.rows[which] - start) // ratios, (chosen.rows[which] - start) % ratios
+            place = chosen.image_index[which], cell // width, cell % width
+            hidden = in_cells(self.convs, features, *place)[:, :, None, None]
+            every = torch.arange(len(which), device=which.device)
+            logits.append(self.objectness(hidden).flatten(1)[every, ratio].float())
+            deltas.append(self.deltas(hidden).flatten(1).unflatten(1, (ratios, 4))[every, ratio].float())
+            order.append(which)
+            start += height * width * ratios
+        back = torch.cat(order).argsort()
+        return torch.cat(logits)[back], torch.cat(deltas)[back]
+
+    def losses(
+        self, logits: Float[Tensor, "n"], deltas: Float[Tensor, "n 4"], chosen: ChosenAnchors
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`rpn_objectness` and `rpn_box`, both averaged over the anchors they are taken on.
+
+        Args:
+            logits: of the chosen anchors.
+            deltas: likewise.
+            chosen: of `choose`.
+        """
+        truth = chosen.positive.to(logits.dtype)
+        objectness = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
+        count = mean_count(len(logits), logits.device)
+        box_loss = smooth_l1_sum(deltas[chosen.positive], chosen.deltas)
+        return {"rpn_objectness": objectness / count, "rpn_box": box_loss / count}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,12 +10,10 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from halfpixel.ops import affine
-from halfpixel.ops.mask_extent import covers, pixel_centres, visible_extent
-from halfpixel.ops.mask_targets import mask_targets
 from halfpixel.ops.paste import Alignment
-from halfpixel.ops.point_sample import point_sample
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import Index, rows_of
+from halfpixel.structures.source_masks import SourceMask, extents_of, grids_of
 
 SMALLEST_VISIBLE_PX = 4
 """Objects of which a view shows less, in square pixels of the network's input, are ignored like crowd regions."""
@@ -25,76 +22,8 @@ SMALLEST_VISIBLE_SHARE = 0.1
 """Nor is an object kept of which pasted objects leave less than this."""
 
 
-@dataclass(frozen=True, eq=False)
-class SourceMask:
-    """An object's mask as it was annotated, and how the network's input looks at it.
-
-    Attributes:
-        crop: the mask, in pixels of the image it comes from.
-        offset_xy: the crop's first pixel in that image.
-        size_hw: that image.
-        to_source: from the network's input to that image (see `halfpixel.ops.affine`).
-        hidden_by: masks that were pasted on top.
-    """
-
-    crop: Bool[Tensor, "h w"]
-    offset_xy: tuple[int, int]
-    size_hw: tuple[int, int]
-    to_source: Float64[Tensor, "2 3"]
-    hidden_by: tuple[SourceMask, ...] = ()
-
-    @property
-    def to_crop(self) -> Float64[Tensor, "2 3"]:
-        """From the network's input to the crop."""
-        return affine.compose(affine.shift(-self.offset_xy[0], -self.offset_xy[1]), self.to_source)
-
-    def grids(
-        self, regions_xyxy: Float[Tensor, "n 4"], output_size: int, alignment: Alignment
-    ) -> Float[Tensor, "n s s"]:
-        """Share of each grid cell of some regions that the visible mask covers.
-
-        An object that the input's edge cuts goes on beyond it as it does in its own image.
-        """
-        crop = self.crop.to(regions_xyxy.device)
-        with torch.autocast(crop.device.type, enabled=False):  # coordinates do not survive half precision
-            found = mask_targets(
-                crop, self.offset_xy, regions_xyxy, self.size_hw, output_size, alignment, to_source=self.to_source
-            )
-        for mask in self.hidden_by:
-            found = found * (1 - mask.grids(regions_xyxy, output_size, alignment))
-        return found
-
-    def at(self, points_xy: Float[Tensor, "k 2"]) -> Float[Tensor, "k"]:
-        """How much of points in the network's input is the visible mask's, interpolated between its pixels' centres."""
-        device = points_xy.device
-        points = affine.apply(self.to_source.to(device), points_xy)
-        size_wh = points.new_tensor([self.size_hw[1], self.size_hw[0]])
-        inside = ((points >= 0) & (points <= size_wh)).all(1)  # beyond the image there is nothing
-        points = points.clamp(min=0.5).minimum(size_wh - 0.5) - points.new_tensor(self.offset_xy) + 1
-        around = torch.nn.functional.pad(self.crop.to(device, points_xy.dtype), (1, 1, 1, 1))
-        near = inside & ((points > 0) & (points < points.new_tensor(around.shape).flip(0))).all(1)
-        found = points_xy.new_zeros(len(points_xy))
-        found[near] = point_sample(around[None, None], points[None, near])[0, 0]
-        for mask in self.hidden_by:
-            found = found * (1 - mask.at(points_xy))
-        return found
-
-    def extent(self, frame_hw: tuple[int, int]) -> tuple[Float64[Tensor, "4"], float]:
-        """The tight box around what a frame shows of the mask and its area, both in pixels of the frame."""
-        if self.crop.numel() == 0:
-            return torch.zeros(4, dtype=torch.float64), 0.0
-        to_crop, size_hw = self.to_crop, (self.crop.shape[0], self.crop.shape[1])
-        rows, columns = affine.source_window(to_crop, frame_hw, size_hw)
-        crop, to_crop = self.crop[rows, columns], affine.compose(affine.shift(-columns.start, -rows.start), to_crop)
-        if self.hidden_by:
-            # pieces no larger than the frame's pixels, since others' outlines cross the mask's own
-            pieces = math.ceil(affine.area_factor(to_crop) ** -0.5)
-            crop = crop.repeat_interleave(pieces, 0).repeat_interleave(pieces, 1)
-            to_crop = affine.compose(affine.scale(pieces, pieces), to_crop)
-            points = affine.apply(affine.invert(to_crop), pixel_centres(crop))
-            hidden = [covers(mask.crop, affine.apply(mask.to_crop, points)) for mask in self.hidden_by]
-            crop[crop.clone()] = ~torch.stack(hidden).any(0)
-        return visible_extent(crop, to_crop, frame_hw)
+SIDES_STEP = 8
+"""Masks are drawn together on grids whose sides are multiples of so many cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +73,10 @@ class Targets:
     ) -> Targets:
         """What an input of `size_hw` shows of an annotated image through a map from the one to the other."""
         masks, rows = _source_masks(objects, to_source, size_hw)
-        boxes, areas = _extents(masks, size_hw)
+        boxes, areas = extents_of(masks, size_hw)
         kept = torch.nonzero(areas >= SMALLEST_VISIBLE_PX).ravel()
         slivers = boxes[(areas > 0) & (areas < SMALLEST_VISIBLE_PX)]
-        crowds, crowd_areas = _extents(_source_masks(ignored, to_source, size_hw)[0], size_hw)
+        crowds, crowd_areas = extents_of(_source_masks(ignored, to_source, size_hw)[0], size_hw)
         crowds = torch.cat([crowds[crowd_areas >= SMALLEST_VISIBLE_PX], slivers])
         labels, visible = objects.labels[rows][kept], tuple(masks[k] for k in kept.tolist())
         return cls(size_hw, boxes[kept], labels, visible, crowds, seed)
@@ -166,21 +95,22 @@ class Targets:
         low = torch.maximum(self.boxes_xyxy[:, None, :2], pasted.boxes_xyxy[:, :2])
         high = torch.minimum(self.boxes_xyxy[:, None, 2:], pasted.boxes_xyxy[:, 2:])
         over = (low < high).all(2)
-        boxes, masks = self.boxes_xyxy.clone(), list(self.masks)
-        kept = torch.ones(len(self), dtype=torch.bool)
-        for k in torch.nonzero(over.any(1)).ravel().tolist():
-            hiding = tuple(pasted.masks[j] for j in torch.nonzero(over[k]).ravel().tolist())
-            masks[k] = replace(masks[k], hidden_by=masks[k].hidden_by + hiding)
-            box, area = masks[k].extent(self.size_hw)
-            boxes[k] = box
-            whole = self.masks[k].extent(self.size_hw)[1]
-            kept[k] = area >= max(SMALLEST_VISIBLE_PX, SMALLEST_VISIBLE_SHARE * whole)
-        left = replace(self, boxes_xyxy=boxes, masks=tuple(masks))[kept]
+        rows = torch.nonzero(over.any(1)).ravel()
+        below, hidden = [self.masks[k] for k in rows.tolist()], []
+        for mask, hiding in zip(below, over[rows], strict=True):
+            on_top = tuple(pasted.masks[j] for j in torch.nonzero(hiding).ravel().tolist())
+            hidden.append(replace(mask, hidden_by=mask.hidden_by + on_top))
+        boxes, masks, kept = self.boxes_xyxy.clone(), list(self.masks), torch.ones(len(self), dtype=torch.bool)
+        (boxes[rows], left), (_, whole) = extents_of(hidden, self.size_hw), extents_of(below, self.size_hw)
+        kept[rows] = left >= (SMALLEST_VISIBLE_SHARE * whole).clamp(min=SMALLEST_VISIBLE_PX)
+        for k, mask in zip(rows.tolist(), hidden, strict=True):
+            masks[k] = mask
+        own = replace(self, boxes_xyxy=boxes, masks=tuple(masks))[kept]
         return replace(
-            left,
-            boxes_xyxy=torch.cat([left.boxes_xyxy, pasted.boxes_xyxy]),
-            labels=torch.cat([left.labels, pasted.labels]),
-            masks=left.masks + pasted.masks,
+            own,
+            boxes_xyxy=torch.cat([own.boxes_xyxy, pasted.boxes_xyxy]),
+            labels=torch.cat([own.labels, pasted.labels]),
+            masks=own.masks + pasted.masks,
         )
 
     def generator(self, purpose: int) -> torch.Generator:
@@ -196,8 +126,7 @@ class Targets:
         """
         (rows, columns), side = grid_hw, max(grid_hw)
         square = torch.tensor([[0.0, 0.0, input_hw[1] * side / columns, input_hw[0] * side / rows]])
-        grids = [mask.grids(square, side, "half_pixel")[0, :rows, :columns] for mask in self.masks]
-        return torch.stack(grids) if grids else torch.zeros(0, rows, columns)
+        return grids_of(self.masks, square.expand(len(self), 4), side, "half_pixel")[:, :rows, :columns]
 
     def masks_at(self, points_xy: Float[Tensor, "k 2"]) -> Float[Tensor, "n k"]:
         """How much of each point, in pixels of the network's input, is each object's visible mask; in 0..1."""
@@ -207,13 +136,16 @@ class Targets:
     def label_map(self) -> Int[Tensor, "h w"]:
         """Which object each pixel of the input shows: 0 for none, k + 1 for the k-th (the last, where several do)."""
         canvas = torch.zeros(self.size_hw, dtype=torch.int64)
-        for k, (mask, box) in enumerate(zip(self.masks, self.boxes_xyxy.tolist(), strict=True)):
-            x, y = math.floor(box[0]), math.floor(box[1])
-            side = max(math.ceil(box[2]) - x, math.ceil(box[3]) - y, 1)
-            region = torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32)
-            (covered,) = mask.grids(region, side, "half_pixel") >= 0.5
+        low, high = self.boxes_xyxy[:, :2].floor(), self.boxes_xyxy[:, 2:].ceil()
+        sides = (high - low).amax(1).clamp(min=1).long()
+        drawn: dict[int, Tensor] = {}
+        for side in (rounded := -(-sides // SIDES_STEP) * SIDES_STEP).unique().tolist():  # few sizes
+            rows = torch.nonzero(rounded == side).ravel()
+            some, regions = [self.masks[k] for k in rows.tolist()], torch.cat([low[rows], low[rows] + side], 1)
+            drawn |= zip(rows.tolist(), grids_of(some, regions, side, "half_pixel") >= 0.5, strict=True)
+        for k, ((x, y), side) in enumerate(zip(low.long().tolist(), sides.tolist(), strict=True)):
             window = canvas[y : y + side, x : x + side]
-            window[covered[: window.shape[0], : window.shape[1]]] = k + 1
+            window[drawn[k][: window.shape[0], : window.shape[1]]] = k + 1
         return canvas
 
     def mask_grids(
@@ -234,11 +166,7 @@ class Targets:
         Returns:
             Values in 0..1.
         """
-        grids = torch.zeros(len(matches), output_size, output_size, device=regions_xyxy.device)
-        for k in sorted(set(matches.tolist())):
-            rows = torch.nonzero(matches == k).ravel()
-            grids[rows] = self.masks[k].grids(regions_xyxy[rows].float(), output_size, alignment)
-        return grids
+        return grids_of([self.masks[k] for k in matches.tolist()], regions_xyxy, output_size, alignment)
 
     def masks_in_points(self, matches: Int[Tensor, "n"], points_xy: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p"]:
         """How much of each point is the visible mask of the object that its row answers for; in 0..1.
@@ -306,10 +234,3 @@ def _source_masks(
     near &= (high[:, 0] > window[1].start) & (low[:, 0] < window[1].stop)
     rows = torch.nonzero(near).ravel()
     return [SourceMask(crop, xy, masks.size_hw, to_source) for crop, xy in masks[rows].placed()], rows
-
-
-def _extents(masks: Sequence[SourceMask], frame_hw: tuple[int, int]) -> tuple[Float[Tensor, "n 4"], Tensor]:
-    """Boxes and areas of what a frame shows."""
-    found = [mask.extent(frame_hw) for mask in masks]
-    boxes = torch.stack([box for box, _ in found]).float() if found else torch.zeros(0, 4)
-    return boxes, torch.tensor([area for _, area in found], dtype=torch.float64)

@@ -34,6 +34,7 @@ from halfpixel.train.resume import begun_with, check_same, check_start
 from halfpixel.train.run_log import MODEL, Report, RunLog, tensorboard_writer
 from halfpixel.train.start import Start, start_from, suited
 from halfpixel.train.state import CHECKPOINT, Checkpoint, Progress, load_checkpoint, restore, save_checkpoint
+from halfpixel.train.weight_gradients import WeightGradients
 from halfpixel.zoo.modelfile import ModelInfo, load_model, load_size_network
 
 LOADING_PROCESSES = 8
@@ -280,7 +281,8 @@ class _Run:
     def _losses(
         self, step: int, images: ImageBatch, targets: Sequence[Targets], samples: Sequence[Sample]
     ) -> dict[str, Tensor]:
-        with self.fabric.autocast():  # the wrapper of a single process has none around other methods than `forward`
+        # the wrapper of a single process has no autocast around other methods than `forward`
+        with WeightGradients(), self.fabric.autocast():
             return self._checked_losses(step, images, targets, samples)
 
     def _checked_losses(

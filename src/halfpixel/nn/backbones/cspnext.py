@@ -41,7 +41,11 @@ class SiluConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Sides are divided by the stride."""
-        return nn.functional.silu(self.bn(self.conv(x)))
+        return self.after(self.conv(x))
+
+    def after(self, x: Float[Tensor, "b d i j"]) -> Float[Tensor, "b d i j"]:
+        """What follows the convolution."""
+        return nn.functional.silu(self.bn(x))
 
 
 class SeparableConv(nn.Module):
