@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 from halfpixel.data.dataset import Dataset
 from halfpixel.data.formats.coco_results import read_coco_results
 from halfpixel.data.formats.detect import read_dataset
-from halfpixel.evaluation.bootstrap import bootstrap_ratio
+from halfpixel.evaluation.bootstrap import bootstrap_ratios
 from halfpixel.evaluation.counts.calibration_fit import calibrate_found, conformal_rank, winkler
 from halfpixel.evaluation.counts.score_calibration import Cell, find_cells
 from halfpixel.evaluation.thresholds.goals import Goal
@@ -127,7 +127,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, one in bounds.items()
     }
     ratio = float(scores[OURS].sum() / scores[BASELINE].sum())
-    interval = bootstrap_ratio(scores[OURS], scores[BASELINE], seed=arguments.seed)
+    (interval,) = bootstrap_ratios(scores[OURS][:, None], scores[BASELINE], seed=arguments.seed)
     large = [one for one in contenders[OURS]["groups"].values() if one["images"] >= FEWEST]
     return {
         "level": level,

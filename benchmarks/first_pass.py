@@ -29,7 +29,7 @@ from halfpixel.data.dataset import Dataset
 from halfpixel.data.images.rgb8 import read_image
 from halfpixel.data.synthetic import Cells, touching_cells
 from halfpixel.engine.predictor import Predictor
-from halfpixel.evaluation.bootstrap import bootstrap_ratio
+from halfpixel.evaluation.bootstrap import bootstrap_ratios
 from halfpixel.evaluation.detection.object_matching import match_image
 from halfpixel.evaluation.evaluation import AP_SCORE
 from halfpixel.evaluation.prefilter_savings import evaluate_prefilter, lost_objects
@@ -165,7 +165,7 @@ def annotated(predictors: dict[str, Predictor], dataset: Dataset) -> Row:
     }
     errors = {name: np.array([abs(one.error) for one in result.images]) for name, result in results.items()}
     more = errors[WITH] - errors[WITHOUT]
-    interval = bootstrap_ratio(more, np.ones(len(more)))
+    (interval,) = bootstrap_ratios(np.array(more)[:, None], np.ones(len(more)))
     evaluated = evaluate_prefilter(dataset, objects[WITH])
     return {
         "images": len(dataset.samples),

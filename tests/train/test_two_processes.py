@@ -17,7 +17,8 @@ from halfpixel.data.formats.coco import read_coco
 from halfpixel.engine.predictor import Predictor
 from halfpixel.train.loop import fit
 
-RUN = dataclasses.replace(RECIPE, steps=4, images_per_step=4, validate_every=2, checkpoint_every=2)
+RUN = dataclasses.replace(RECIPE, steps=4, images_per_step=4, validate_every=2, checkpoint_every=2, learning_rate=1e-5)
+"""In small steps: in large ones Adam turns rounding into other weights, and those into other gradients."""
 
 PROGRAM = """
 import sys
@@ -76,5 +77,5 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path / "two", "validation.csv")] == [2, 4]
     one, other = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
     assert all(
-        float((one[name].double() - other[name].double()).abs().max()) < 1e-4 for name in one if one[name].numel()
+        float((one[name].double() - other[name].double()).abs().max()) < 1e-6 for name in one if one[name].numel()
     )

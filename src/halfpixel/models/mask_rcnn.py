@@ -267,13 +267,8 @@ class MaskRCNN(Network):
         """
         outputs = {name: tensor.detach().cpu() for name, tensor in outputs.items()}
         settings = self.settings
-        rules = RowRules(
-            self.class_names,
-            ("proposals", "detections"),
-            settings.alignment,
-            settings.mask_margin,
-            settings.mask_iou,
-        )
+        how = settings.alignment, settings.mask_margin, settings.mask_iou
+        rules = RowRules(self.class_names, ("proposals", "detections"), *how)
         found = []
         for k, size in enumerate(sizes):
             maps = outputs["masks"][of_image(outputs, k)].float().unbind() if "masks" in outputs else None

@@ -84,7 +84,7 @@ PUBLISHED_HW = (640, 640)
 """The input of the published networks."""
 
 FEWEST_QUERIES = 1500
-"""Of images whose size is not the published one's: a small image may be crowded."""
+"""A small image may be crowded, and the weights hold no number of queries."""
 
 CLASS_WEIGHT, BOX_WEIGHT, IOU_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 1.0, 5.0, 2.0, 5.0, 5.0
 """Of the loss terms: the first three RT-DETR's, the others Mask DINO's."""
@@ -95,9 +95,8 @@ class Settings:
     """What is decided about a network besides its weights.
 
     Attributes:
-        queries: on an input of up to 640 x 640 pixels; on larger ones as many more as their area is larger. With
-            `coordinates="cells"` at least 1,500. In training instead half as many again as there are objects, where
-            that is more.
+        queries: for each 640 x 640 pixels of the input, and at least 1,500. In training so many, or half as many again
+            as there are objects, where that is more.
         selected_for_each: cells that are trained to be selected for each object.
         coordinates: what boxes are told relative to: `cells`, ours, or `image`, the paper's, for images of the size
             that the network was trained on (see `halfpixel.nn.reference_boxes`).
@@ -195,8 +194,7 @@ class RTDETR(KernelNetwork):
     def queries(self, images: Float[Tensor, "b 3 h w"]) -> int:
         """How many queries there are when it predicts, unless there are fewer cells."""
         told = self.settings.queries
-        fewest = max(told, FEWEST_QUERIES) if self.settings.coordinates == "cells" else told
-        return candidates_in(images, fewest, told, PUBLISHED_HW)
+        return candidates_in(images, max(told, FEWEST_QUERIES), told, PUBLISHED_HW)
 
     def _say(self, images: Tensor, queries: int) -> tuple[list[QueryOutputs], Tensor | None]:
         """What the selection and then each layer says of its queries; and the masks' maps."""

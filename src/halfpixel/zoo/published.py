@@ -182,7 +182,7 @@ def _rt_detr(name: str, variant: str, summary: str, repository: str) -> NamedMod
         name,
         summary,
         "Apache-2.0",
-        "boxes without masks; finds as many objects as the limit allows",
+        "boxes without masks; at most 1,500 objects, more on large images",
         url=_on_hub(repository),
         beside=("config.json",),
         reader="transformers_rt_detr",
