@@ -124,7 +124,7 @@ def test_every_size_threshold_and_limit_gives_what_torch_gives(detector: Made, t
     many, few, all_of_them, none = counts
     assert min(many) > 5
     assert set(few) == {8}  # twice as many, as suppression by masks follows
-    assert min(all_of_them) > 30
+    assert min(all_of_them) > 20  # of all the proposals of the smallest picture
     assert max(none) == 0
     best = exported_files.open_file(path_of(detector, to)).run(batch_of(pictures[0]), Limits.of(0.02, 1))
     assert len(best["scores"]) == 2
