@@ -1,4 +1,3 @@
-import itertools
 import math
 import time
 from dataclasses import replace
@@ -7,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from masked import boxed, disc, masked, with_masks
+from oracles.assignment import best_by_trial
 from planted import Planted, film, ids_of, straight, switches
 
 from halfpixel.errors import ArgumentError, ImageError
-from halfpixel.measure.linking import assign_sparsely, link, link_frames
+from halfpixel.measure.linking import link, link_frames
 from halfpixel.measure.track_rules import USUAL_RULES, TrackRules
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
@@ -158,29 +158,6 @@ def pixels(objects: Instances, k: int, step: tuple[int, int] = (0, 0)) -> set[tu
     ys, xs = np.nonzero(objects.masks[k].dense()[0].numpy())
     moved = {(int(y) + step[1], int(x) + step[0]) for y, x in zip(ys, xs, strict=True)}
     return {(y, x) for y, x in moved if 0 <= y < height and 0 <= x < width}
-
-
-def best_by_trial(gains: dict[tuple[int, int], float], n: int, m: int) -> tuple[float, dict[int, int]]:
-    """Every way to give each of n rows one of m columns or none."""
-    best: tuple[float, dict[int, int]] = (-1.0, {})
-    for columns in itertools.product(range(m + 1), repeat=n):
-        taken = [column for column in columns if column < m]
-        pairs = [(row, column) for row, column in enumerate(columns) if column < m]
-        if len({*taken}) == len(taken) and all(pair in gains for pair in pairs):
-            total = sum(gains[pair] for pair in pairs)
-            if total > best[0] + 1e-12:
-                best = total, dict(pairs)
-    return best
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_assignment_against_all_ways_to_pair(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n, m = rng.integers(0, 6, 2).tolist()
-    gains = {(i, j): float(rng.uniform(0.1, 1)) for i in range(n) for j in range(m) if rng.random() < 0.45}
-    rows, columns = (np.array([pair[k] for pair in gains], dtype=np.int64) for k in (0, 1))
-    kept = assign_sparsely(rows, columns, np.array([*gains.values()]), (n, m))
-    assert {int(rows[k]): int(columns[k]) for k in kept} == best_by_trial(gains, n, m)[1]
 
 
 def slowly(frames: list[Instances], rules: TrackRules) -> list[list[int]]:

@@ -13,22 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from halfpixel.errors import ImageError
 from halfpixel.measure.pixel_masks import pixel_masks
 from halfpixel.measure.track_rules import USUAL_RULES, TrackRules
+from halfpixel.ops.assignment import Floats, Indices, assign_sparsely
 from halfpixel.ops.mask_overlap import PlacedCrops, common_pixels
 from halfpixel.structures.instances import Instances
 from halfpixel.structures.masks import CropMasks
-
-Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 
 PARTLY_HIDDEN = 0.7
 """An object that is seen with less than this part of its area is taken to be partly hidden."""
@@ -181,40 +174,3 @@ def _pairs(followed: Followed, seen: Followed, min_iou: float) -> tuple[Indices,
     kept = assign_sparsely(before, now, ious, (len(followed), len(seen)))
     before, now = before[kept], now[kept]
     return before, now, b.areas_px[now] / a.areas_px[before]
-
-
-def assign_sparsely(rows: Indices, columns: Indices, gains: Floats, shape: tuple[int, int]) -> Indices:
-    """Of some pairs those, each row and each column in at most one, whose gains add up to the most.
-
-    What is connected by no pair is independent, so that each connected part is an assignment of its own (Kuhn 1955):
-    nothing grows with the product of rows and columns.
-
-    Args:
-        rows: `[p]`.
-        columns: `[p]`.
-        gains: `[p]`, above 0.
-        shape: how many rows and columns there are.
-
-    Returns:
-        The places of the chosen pairs, ascending.
-    """
-    if not len(rows):
-        return np.zeros(0, dtype=np.int64)
-    n = sum(shape)
-    graph = coo_array((np.ones(len(rows), dtype=np.bool_), (rows, shape[0] + columns)), shape=(n, n))
-    part = connected_components(graph, directed=False)[1][rows]
-    order = np.argsort(part, kind="stable")
-    kept = []
-    for pairs in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
-        if len(pairs) > 1:
-            some_rows, i = np.unique(rows[pairs], return_inverse=True)
-            some_columns, j = np.unique(columns[pairs], return_inverse=True)
-            dense, place = (
-                np.zeros((len(some_rows), len(some_columns))),
-                np.full((len(some_rows), len(some_columns)), -1),
-            )
-            dense[i, j], place[i, j] = gains[pairs], pairs
-            chosen = place[linear_sum_assignment(dense, maximize=True)]
-            pairs = chosen[chosen >= 0]
-        kept.append(pairs)
-    return np.sort(np.concatenate(kept))

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from halfpixel.data.dataset import Dataset
 from halfpixel.evaluation.aligned_predictions import paired
@@ -21,6 +20,7 @@ from halfpixel.evaluation.detection.overlaps import (
     iou_from_areas,
     kind_of_comparison,
 )
+from halfpixel.ops.assignment import assign_sparsely
 from halfpixel.structures.instances import Instances
 
 IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -181,7 +181,7 @@ def match_overlaps(image: ImageOverlaps, ious: Sequence[float] = IOUS) -> list[I
     matches = []
     for iou in ious:
         allowed = values >= iou
-        pairs = _assign(rows[allowed], columns[allowed], values[allowed])
+        pairs = _assign(rows[allowed], columns[allowed], values[allowed], image.ious.shape)
         unpaired = np.ones(len(image.predicted), dtype=bool)
         unpaired[pairs[:, 1]] = False
         missed = np.ones(len(image.truth), dtype=bool)
@@ -289,14 +289,9 @@ def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def _assign(rows: Indices, columns: Indices, overlaps: npt.NDArray[np.float32]) -> Indices:
+def _assign(rows: Indices, columns: Indices, overlaps: npt.NDArray[np.float32], shape: tuple[int, int]) -> Indices:
     """`[tp, 2]` row and column of each pair, out of those that are allowed, by ascending row."""
-    if not any(len(one) and np.bincount(one).max() > 1 for one in (rows, columns)):  # nobody has a choice
-        return np.stack([rows, columns], axis=1)
-    (rows, row), (columns, column) = (np.unique(one, return_inverse=True) for one in (rows, columns))
     # one more pair outweighs any gain in overlap
-    values = np.zeros((len(rows), len(columns)))
-    values[row, column] = 1 + overlaps.astype(np.float64) / (2 * len(rows))
-    chosen_rows, chosen_columns = linear_sum_assignment(values, maximize=True)
-    kept = values[chosen_rows, chosen_columns] > 0
-    return np.stack([rows[chosen_rows[kept]], columns[chosen_columns[kept]]], axis=1)
+    gains = 1 + overlaps.astype(np.float64) / (2 * max(shape[0], 1))
+    kept = assign_sparsely(rows, columns, gains, shape)
+    return np.stack([rows[kept], columns[kept]], axis=1)
