@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.backbones.cspnext import SiluConv, start_before_silu
 from halfpixel.nn.conv_blocks import FrozenBatchNorm2d, Norm
-from halfpixel.nn.few_cells import in_cells
+from halfpixel.nn.few_cells import in_pyramid
 from halfpixel.ops.wide import wide
 
 MAPS = 8
@@ -129,9 +129,12 @@ class DynamicHead(nn.Module):
 
         def kernels(image: int | Tensor, chosen: Tensor) -> Tensor:
             side = sides[chosen, None]
-            seen = self._features_of(pyramid, image, chosen) if of_masks is None else of_masks[image, chosen]
-            numbers = self._numbers(seen, side)
-            return torch.cat([numbers, places[chosen], REACH * side], 1)
+            if of_masks is None:  # in training: what the towers say in a few hundred points
+                images = torch.as_tensor(image, device=chosen.device).expand(len(chosen))
+                seen = in_pyramid([tower.children() for tower in self.kernel_towers], pyramid, images, chosen)
+            else:
+                seen = of_masks[image, chosen]
+            return torch.cat([self._numbers(seen, side), places[chosen], REACH * side], 1)
 
         return PointOutputs(
             torch.cat(logits, 1),
@@ -141,21 +144,6 @@ class DynamicHead(nn.Module):
             places,
             sides,
         )
-
-    def _features_of(
-        self, pyramid: Sequence[Tensor], image: int | Tensor, points: Int[Tensor, "n"]
-    ) -> Float[Tensor, "n c"]:
-        """What the convolutions before a mask's numbers say in some points: a few hundred are trained on."""
-        found, order, start = [], [], 0
-        image = torch.as_tensor(image, device=points.device).expand(len(points))
-        for tower, x in zip(self.kernel_towers, pyramid, strict=True):
-            height, width = x.shape[2:]
-            which = torch.nonzero((points >= start) & (points < start + height * width)).ravel()
-            cells = points[which] - start
-            found.append(in_cells(tower.children(), x, image[which], cells // width, cells % width))
-            order.append(which)
-            start += height * width
-        return torch.cat(found)[torch.cat(order).argsort()]
 
     def _numbers(self, features: Float[Tensor, "n c"], sides: Float[Tensor, "n 1"]) -> Float[Tensor, "n 169"]:
         """What each point's level makes of its features."""

@@ -1,6 +1,6 @@
 """Convolutions in a few cells of maps, for what is trained on a few hundred cells of many thousands."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -43,3 +43,28 @@ def in_cells(
         inside = inside[:, :, 1:-1, 1:-1]
     found: Tensor = seen[:, :, 0, 0]
     return found
+
+
+def in_pyramid(
+    towers: Sequence[Iterable[nn.Module]],
+    pyramid: Sequence[Float[Tensor, "b c _ _"]],
+    image_index: Int[Tensor, "n"],
+    cells: Int[Tensor, "n"],
+) -> Float[Tensor, "n d"]:
+    """`in_cells` of several levels: the cells are counted row by row, all levels one after the other.
+
+    Args:
+        towers: the blocks of each level.
+        pyramid: what the first of them is given.
+        image_index: as for `in_cells`.
+        cells: their numbers.
+    """
+    found, order, start = [], [], 0
+    for tower, maps in zip(towers, pyramid, strict=True):
+        height, width = maps.shape[2:]
+        here = torch.nonzero((cells >= start) & (cells < start + height * width)).ravel()
+        place = cells[here] - start
+        found.append(in_cells(tower, maps, image_index[here], place // width, place % width))
+        order.append(here)
+        start += height * width
+    return torch.cat(found)[torch.cat(order).argsort()]

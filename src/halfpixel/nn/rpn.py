@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfpixel.nn.anchors import anchor_boxes
 from halfpixel.nn.conv_blocks import conv_stack
-from halfpixel.nn.few_cells import in_cells
+from halfpixel.nn.few_cells import in_pyramid
 from halfpixel.nn.losses import mean_count, smooth_l1_sum
 from halfpixel.nn.matching import BalancedSampler, match
 from halfpixel.ops import boxes
@@ -161,22 +161,12 @@ class RegionProposalNetwork(nn.Module):
         A few hundred anchors of an image are trained on. Their gradient goes through their cells and not, as zeros,
         through all of the maps.
         """
-        ratios, start = len(self.plan.ratios), 0
-        logits, deltas, order = [], [], []
-        for features in pyramid:
-            height, width = features.shape[2:]
-            here = (chosen.rows >= start) & (chosen.rows < start + height * width * ratios)
-            which = torch.nonzero(here).ravel()
-            cell, ratio = (chosen.rows[which] - start) // ratios, (chosen.rows[which] - start) % ratios
-            place = chosen.image_index[which], cell // width, cell % width
-            hidden = in_cells(self.convs, features, *place)[:, :, None, None]
-            every = torch.arange(len(which), device=which.device)
-            logits.append(self.objectness(hidden).flatten(1)[every, ratio].float())
-            deltas.append(self.deltas(hidden).flatten(1).unflatten(1, (ratios, 4))[every, ratio].float())
-            order.append(which)
-            start += height * width * ratios
-        back = torch.cat(order).argsort()
-        return torch.cat(logits)[back], torch.cat(deltas)[back]
+        ratios = len(self.plan.ratios)
+        hidden = in_pyramid([self.convs] * len(pyramid), pyramid, chosen.image_index, chosen.rows // ratios)
+        cells = hidden[:, :, None, None]
+        anchor = torch.arange(len(cells), device=cells.device), chosen.rows % ratios
+        logits, deltas = self.objectness(cells).flatten(1), self.deltas(cells).flatten(1).unflatten(1, (ratios, 4))
+        return logits[anchor].float(), deltas[anchor].float()
 
     def losses(
         self, logits: Float[Tensor, "n"], deltas: Float[Tensor, "n 4"], chosen: ChosenAnchors
