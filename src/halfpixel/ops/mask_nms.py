@@ -4,17 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halfpixel.ops.box_grid import BoxGrid
+from halfpixel.ops.mask_overlap import Indices, PlacedCrops, Window, pixels_in_both, windows_of
 
 AT_ONCE = 256
 """Masks whose crops are compared at once with those of the better ones near them."""
-
-Numbers = npt.NDArray[np.int64]
 
 
 def suppress_masks(
@@ -43,34 +41,37 @@ def suppress_masks(
         Indices of the kept masks, by descending score. Masks without pixels are dropped.
     """
     order = torch.argsort(scores, descending=True, stable=True)
-    pixels = [crops[k].numpy() for k in order.tolist()]
-    low = offsets_xy[order].numpy()
-    sides = np.array([one.shape[::-1] for one in pixels], dtype=np.int64).reshape(-1, 2)
-    boxes = np.concatenate([low, low + sides], axis=1)
-    areas = np.array([np.count_nonzero(one) for one in pixels], dtype=np.int64)
-    same = groups[order].numpy(), np.arange(len(boxes)) if sources is None else sources[order].numpy()
+    placed = PlacedCrops.of(
+        (crops[k], offset) for k, offset in zip(order.tolist(), offsets_xy[order].tolist(), strict=True)
+    )
+    areas = placed.areas_px
+    same = groups[order].numpy(), np.arange(len(placed)) if sources is None else sources[order].numpy()
 
     def too_much(shared: Any, first: Any, second: Any) -> Any:  # of one pair or of many
         smaller, both = np.minimum(areas[first], areas[second]), areas[first] + areas[second]
         return (shared > iou_threshold * (both - shared)) | (shared > share_threshold * smaller)
 
     kept = areas > 0
-    for better, worse in _rivals(boxes, areas, *same, too_much):
+    for better, worse, *windows in _rivals(placed, *same, too_much):
         if kept[worse] and kept[better]:
-            kept[worse] = not too_much(_overlap(pixels, boxes, better, worse), better, worse)
+            shared = pixels_in_both(placed.crops[better], placed.crops[worse], *windows)
+            kept[worse] = not too_much(shared, better, worse)
     return order[torch.from_numpy(kept)]
 
 
 def _rivals(
-    boxes: Numbers,
-    areas: Numbers,
-    groups: Numbers,
-    sources: Numbers,
+    placed: PlacedCrops,
+    groups: Indices,
+    sources: Indices,
     too_much: Callable[[Any, Any, Any], Any],
-) -> Iterator[tuple[int, int]]:
-    """Pairs of one group, a better mask and a worse one, that may overlap by too much; by the worse one's place."""
-    if not len(boxes):
+) -> Iterator[tuple[int, int, Window, Window]]:
+    """Pairs of one group, a better mask and a worse one, that may overlap by too much, and where their crops overlap.
+
+    By the worse one's place.
+    """
+    if not len(placed):
         return
+    boxes, areas = placed.boxes_xyxy, placed.areas_px
     grid = BoxGrid(torch.from_numpy(boxes).double(), torch.from_numpy(groups))
     for rows in torch.arange(len(boxes)).split(AT_ONCE):
         worse, better = torch.stack(grid.near(rows)).numpy()
@@ -79,15 +80,6 @@ def _rivals(
         most = np.minimum(np.maximum(sides, 0).prod(1), np.minimum(areas[worse], areas[better]))
         chosen = (better < worse) & (most > 0) & (sources[better] != sources[worse]) & too_much(most, better, worse)
         worse, better = worse[chosen], better[chosen]
-        for k in np.lexsort((better, worse)):
-            yield int(better[k]), int(worse[k])
-
-
-def _overlap(pixels: Sequence[npt.NDArray[np.bool_]], boxes: Numbers, a: int, b: int) -> int:
-    left, top = np.maximum(boxes[a, :2], boxes[b, :2]).tolist()
-    right, bottom = np.minimum(boxes[a, 2:], boxes[b, 2:]).tolist()
-    windows = []
-    for k in (a, b):
-        x, y = boxes[k, :2].tolist()
-        windows.append(pixels[k][top - y : bottom - y, left - x : right - x])
-    return int(np.count_nonzero(windows[0] & windows[1]))
+        order = np.lexsort((better, worse))
+        better, worse = better[order], worse[order]
+        yield from zip(better.tolist(), worse.tolist(), *windows_of(placed, placed, better, worse), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 Indices = npt.NDArray[np.int64]
+Window = Sequence[int]
+"""Left, top, right and bottom."""
 
 
 class PlacedCrops(NamedTuple):
@@ -26,7 +28,7 @@ class PlacedCrops(NamedTuple):
     areas_px: Indices
 
     @classmethod
-    def of(cls, placed: Iterable[tuple[Tensor, tuple[int, int]]]) -> PlacedCrops:
+    def of(cls, placed: Iterable[tuple[Tensor, Sequence[int]]]) -> PlacedCrops:
         """From boolean crops and the canvas position `(x, y)` of each one's first pixel."""
         crops, boxes = [], []
         for crop, (x, y) in placed:
@@ -46,17 +48,25 @@ def common_pixels(a: PlacedCrops, b: PlacedCrops) -> tuple[Indices, Indices, Ind
         `[p]` numbers of the masks in `a`, `[p]` of those in `b`, and `[p]` pixels.
     """
     found_a, found_b = overlapping_boxes(a.boxes_xyxy, b.boxes_xyxy)
-    boxes_a, boxes_b = a.boxes_xyxy[found_a], b.boxes_xyxy[found_b]
-    first, last = np.maximum(boxes_a[:, :2], boxes_b[:, :2]), np.minimum(boxes_a[:, 2:], boxes_b[:, 2:])
-    # each pair's window, in the coordinates of either crop
-    windows_a, windows_b = _windows(first, last, boxes_a), _windows(first, last, boxes_b)
-    pixels = [
-        np.count_nonzero(a.crops[i][y0:y1, x0:x1] & b.crops[j][v0:v1, u0:u1])
-        for i, j, (x0, y0, x1, y1), (u0, v0, u1, v1) in zip(
-            found_a.tolist(), found_b.tolist(), windows_a, windows_b, strict=True
-        )
-    ]
+    pairs = zip(found_a.tolist(), found_b.tolist(), *windows_of(a, b, found_a, found_b), strict=True)
+    pixels = [pixels_in_both(a.crops[i], b.crops[j], of_a, of_b) for i, j, of_a, of_b in pairs]
     return found_a, found_b, np.array(pixels, dtype=np.int64)
+
+
+def windows_of(a: PlacedCrops, b: PlacedCrops, rows_a: Indices, rows_b: Indices) -> tuple[list[Window], list[Window]]:
+    """Where the crops of some pairs overlap, in pixels of the one and of the other."""
+    boxes_a, boxes_b = a.boxes_xyxy[rows_a], b.boxes_xyxy[rows_b]
+    first, last = np.maximum(boxes_a[:, :2], boxes_b[:, :2]), np.minimum(boxes_a[:, 2:], boxes_b[:, 2:])
+    of_a, of_b = (
+        np.concatenate([first - one[:, :2], last - one[:, :2]], axis=1).tolist() for one in (boxes_a, boxes_b)
+    )
+    return of_a, of_b
+
+
+def pixels_in_both(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], window_a: Window, window_b: Window) -> int:
+    """How many pixels two crops have in common where they overlap."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = window_a, window_b
+    return int(np.count_nonzero(a[y0:y1, x0:x1] & b[v0:v1, u0:u1]))
 
 
 def overlapping_boxes(a_xyxy: Indices, b_xyxy: Indices) -> tuple[Indices, Indices]:
@@ -80,8 +90,3 @@ def _beginning_inside(starts: Indices, low: Indices, high: Indices, side: str) -
     interval = np.repeat(np.arange(len(low)), counts)
     before = np.repeat(np.cumsum(counts) - counts, counts)
     return interval, order[np.arange(len(interval)) - before + first[interval]]
-
-
-def _windows(first: Indices, last: Indices, boxes: Indices) -> list[list[int]]:
-    windows: list[list[int]] = np.concatenate([first - boxes[:, :2], last - boxes[:, :2]], axis=1).tolist()
-    return windows
