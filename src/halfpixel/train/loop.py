@@ -20,7 +20,7 @@ from halfpixel.engine.size_finder import SizeFinder, choose_scale
 from halfpixel.errors import ArgumentError, HalfpixelError
 from halfpixel.files import write_whole
 from halfpixel.nn.network import Network
-from halfpixel.structures.images import ImageBatch
+from halfpixel.structures.images import ImageBatch, InputRules
 from halfpixel.structures.targets import Targets
 from halfpixel.train.augment.crops import Batch, Batches
 from halfpixel.train.ema import WeightAverage
@@ -133,44 +133,44 @@ def train_network(
     resumed = fabric.broadcast(saved is not None)
     if resumed and saved is None:
         saved = load_checkpoint(out / CHECKPOINT)
-    begun = begun_with(start.info, dataset, recipe)
-    run = _Run(fabric, start.network, recipe, out, begun, validates=val is not None)
+    run = _Run(fabric, start.network, recipe, out, begun_with(start.info, dataset, recipe), validates=val is not None)
     if saved is not None:
         run.go_on(saved)
+    elif fabric.is_global_zero:
+        run.begin()
+    info, sizes = _described(start, dataset, recipe)
     if fabric.is_global_zero:
-        if not resumed:
-            run.begin()
-        described = _described(start, dataset, recipe)
+        described = _with_looks(info, start, dataset)
         run.log = RunLog(out, described, val, run.progress.step, report, writer, start.size_network)
     with Interrupt() as interrupt:
-        run.train(dataset, start, interrupt)
+        run.train(dataset, info.input, sizes, interrupt)
     run.close()
     return bool(fabric.is_global_zero)
 
 
-def _described(start: Start, dataset: Dataset, recipe: Recipe) -> ModelInfo:
-    """What the trained model says of itself, but for what is measured on other images."""
-    rules = start.info.input
-    info = dataclasses.replace(
-        start.info, recipe=dataclasses.asdict(recipe), diameters=measure_diameters(dataset, rules)
-    )
+def _described(start: Start, dataset: Dataset, recipe: Recipe) -> tuple[ModelInfo, KnownSizes | None]:
+    """What the trained model says of itself, but for what takes time or other images to measure.
+
+    Also at which sizes it will look at images; None where it does not find how large objects are.
+    """
+    rules, finder = start.info.input, SizeFinder.of_model(start.size_network, start.info)
+    diameters = measure_diameters(dataset, rules)
+    info = dataclasses.replace(start.info, recipe=dataclasses.asdict(recipe), diameters=diameters)
+    if finder is None or diameters is None:
+        return info, None
+    return info, KnownSizes(dataset, rules, diameters, finder.info.tolerance)
+
+
+def _with_looks(info: ModelInfo, start: Start, dataset: Dataset) -> ModelInfo:
+    """With what the training images look like at the sizes at which the model will look at them."""
     finder = SizeFinder.of_model(start.size_network, info)
     novelty = measure_novelty(
         [sample.path for sample in dataset.samples],
-        rules,
+        info.input,
         lambda _, pixels: choose_scale(info, finder, pixels),
         "training",
     )
     return dataclasses.replace(info, novelty=novelty)
-
-
-def _known_sizes(start: Start, dataset: Dataset) -> KnownSizes | None:
-    """At which size the trained model will look at images; None where it does not find how large objects are."""
-    rules, finder = start.info.input, start.info.size_finder
-    if start.size_network is None or finder is None:
-        return None
-    diameters = measure_diameters(dataset, rules)
-    return None if diameters is None else KnownSizes(dataset, rules, diameters, finder.tolerance)
 
 
 class _Run:
@@ -210,24 +210,24 @@ class _Run:
         restore(saved, self.model, self.average.network, self.optimiser)
         self.progress = saved.progress
 
-    def train(self, dataset: Dataset, start: Start, interrupt: Interrupt) -> None:
+    def train(self, dataset: Dataset, rules: InputRules, sizes: KnownSizes | None, interrupt: Interrupt) -> None:
         """Take all steps that are left.
 
         Raises:
             KeyboardInterrupt: some process was asked to stop; the step is saved.
         """
         self.validate_if_due()
-        for micro_batches in self._micro_batches(dataset, start):
+        for micro_batches in self._micro_batches(dataset, rules, sizes):
             stopped = self.step(micro_batches, interrupt)
             self.save_if_due(stopped)
             if stopped:
                 raise KeyboardInterrupt(f"after step {self.progress.step}, which is saved")
             self.validate_if_due()
 
-    def _micro_batches(self, dataset: Dataset, start: Start) -> Iterator[list[Batch]]:
+    def _micro_batches(self, dataset: Dataset, rules: InputRules, sizes: KnownSizes | None) -> Iterator[list[Batch]]:
         """For each step that is left, the micro-batches that this process is given."""
         several, processes, rank = self.recipe.accumulate, self.fabric.world_size, self.fabric.global_rank
-        rules, shares, sizes = start.info.input, processes * several, _known_sizes(start, dataset)
+        shares = processes * several
         mine = [Batches(dataset, rules, self.recipe, rank * several + k, shares, sizes) for k in range(several)]
         on_gpu = self.fabric.device.type == "cuda"  # a GPU should not wait for images; a CPU has nothing to spare
         workers = min((os.cpu_count() or 1) // processes, LOADING_PROCESSES) if on_gpu else 0
