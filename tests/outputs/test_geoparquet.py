@@ -80,4 +80,7 @@ def test_no_objects_make_an_empty_table(tmp_path: Path) -> None:
     assert write_geoparquet(tmp_path / "a.parquet", with_masks(CropMasks.empty(SIZE_HW))) == 0
     table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert (len(table), table.column_names) == (0, ["object", "class", "score", "geometry", "bbox"])
+    measured = measure_objects(with_masks(CropMasks.empty(SIZE_HW)))
+    write_geoparquet(tmp_path / "b.parquet", with_masks(CropMasks.empty(SIZE_HW)), measured)
+    assert pyarrow.parquet.read_schema(tmp_path / "b.parquet").names == [*measured.columns, "geometry", "bbox"]
     assert "bbox" not in json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]

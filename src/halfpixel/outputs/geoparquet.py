@@ -20,6 +20,7 @@ from halfpixel.outputs.outlines import Polygons, closed_outlines
 
 if TYPE_CHECKING:
     from halfpixel.structures.instances import Instances
+    from halfpixel.structures.masks import Ring
 
 GEOMETRY, BOX, CORNERS = "geometry", "bbox", ("xmin", "ymin", "xmax", "ymax")
 LITTLE_ENDIAN, POLYGON, MULTI_POLYGON = 1, 3, 6
@@ -47,7 +48,7 @@ def write_geoparquet(path: Path, objects: Instances, measurements: Table | None 
     if measurements is not None and len(measurements) != len(objects):
         raise ArgumentError(f"{len(measurements)} rows of measurements for {len(objects)} objects")
     arrow, parquet = (load_extra(name, "halfpixel[parquet]") for name in ("pyarrow", "pyarrow.parquet"))
-    table = (measurements or _plain_table(objects)).to_arrow()
+    table = (_plain_table(objects) if measurements is None else measurements).to_arrow()
     outlines = list(closed_outlines(objects))
     kept = np.flatnonzero([bool(parts) for parts in outlines])
     shapes = [outlines[k] for k in kept]
@@ -109,6 +110,6 @@ def _binary(parts: Polygons) -> bytes:
     return struct.pack("<BII", LITTLE_ENDIAN, MULTI_POLYGON, len(polygons)) + b"".join(polygons)
 
 
-def _polygon(rings: Polygons | Sequence[Any]) -> bytes:
+def _polygon(rings: Sequence[Ring]) -> bytes:
     points = (struct.pack("<I", len(ring)) + np.ascontiguousarray(ring, dtype="<f8").tobytes() for ring in rings)
     return struct.pack("<BII", LITTLE_ENDIAN, POLYGON, len(rings)) + b"".join(points)
